@@ -1,0 +1,1 @@
+"""Online bandit routing of requests over language models and LoRA adapters."""

@@ -1,0 +1,46 @@
+"""Policies by name. `POLICIES` is the registry: the command line, the laws and the benchmarks walk it."""
+
+from __future__ import annotations
+
+from bandit_router.policies.base import Estimate, InvalidInput, Policy
+from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
+from bandit_router.policies.epsilon_greedy import EpsilonGreedy
+from bandit_router.policies.exp3 import Exp3
+from bandit_router.policies.lin_epsilon import LinEpsilonGreedy
+from bandit_router.policies.lints import LinTS
+from bandit_router.policies.linucb import LinUCB
+from bandit_router.policies.softmax import Softmax
+from bandit_router.policies.squarecb import SquareCB
+from bandit_router.policies.thompson import BetaThompson, GaussianThompson
+from bandit_router.policies.ucb1 import UCB1
+
+POLICIES: dict[str, type[Policy]] = {
+    policy.__name__: policy
+    for policy in (
+        LinUCB,
+        LinTS,
+        LinEpsilonGreedy,
+        SquareCB,
+        Softmax,
+        EpsilonGreedy,
+        UCB1,
+        GaussianThompson,
+        BetaThompson,
+        Exp3,
+        Fixed,
+        UniformRandom,
+        RoundRobin,
+    )
+}
+DEFAULT_POLICY = "LinUCB"
+
+
+def policy_class(name: str) -> type[Policy]:
+    """The policy of that name; raises InvalidInput with the names there are."""
+    try:
+        return POLICIES[name]
+    except KeyError:
+        raise InvalidInput(f"unknown policy {name!r}; there are {', '.join(POLICIES)}") from None
+
+
+__all__ = ["DEFAULT_POLICY", "POLICIES", "Estimate", "InvalidInput", "Policy", "policy_class", *POLICIES]

@@ -1,0 +1,236 @@
+"""The policy contract: a distribution over arms out, one outcome vector in.
+
+A policy has two verbs. `probabilities` answers with the exact distribution that the next arm is drawn from and changes
+nothing; `learn` folds one observed outcome in. Everything else (drawing, logging, prices, clocks, eligibility) belongs
+to the caller, so the probability that is logged is the probability that was used.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+F64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+Index = NDArray[np.intp]
+
+_DIMENSIONS = ("n_arms", "dim", "channels")
+
+
+class InvalidInput(ValueError):
+    """The caller passed something a policy cannot use; no state has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a policy believes of every arm in one context, for explanations.
+
+    Attributes:
+        mean: expected outcome, shape (n_arms, channels); NaN where the policy keeps no estimate.
+        bonus: what exploration adds to the utility, shape (n_arms,).
+    """
+
+    mean: F64
+    bonus: F64
+
+
+class Policy(ABC):
+    """Base of all policies: checks every argument once, before any state changes.
+
+    Args:
+        n_arms: number of arms, at least 1. Arms are the integers 0..n_arms-1; `add_arm` appends one.
+        dim: length of the context vector. Policies without context check it and ignore the values.
+        channels: length of the outcome vector. Channel 0 is the quality, the rest are metered costs.
+
+    A subclass implements `_distribution` and `_learn`, and `_arrays`/`_restore` for what it has learned. It keeps
+    each constructor argument as an attribute of the same name; that is how `state` finds them.
+    """
+
+    contextual: ClassVar[bool] = True
+
+    def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:
+        for name, value in (("n_arms", n_arms), ("dim", dim), ("channels", channels)):
+            if value < 1:
+                raise InvalidInput(f"{name} must be at least 1, got {value}")
+        self.n_arms, self.dim, self.channels = n_arms, dim, channels
+        self.steps = 0
+        self._all_arms: Index = np.arange(n_arms)
+        self._unpriced = np.zeros(channels)
+        self._unpriced[0] = 1.0
+
+    # -- the two verbs ------------------------------------------------------------------------------------------
+
+    def probabilities(
+        self,
+        context: ArrayLike,
+        eligible: Bool | None = None,
+        prices: F64 | None = None,
+        penalty: F64 | None = None,
+    ) -> F64:
+        """The exact sampling distribution over arms for one request; changes nothing.
+
+        Args:
+            context: feature vector, shape (dim,), finite.
+            eligible: boolean mask, shape (n_arms,); default all arms. Others get probability 0.
+            prices: signed weight of each outcome channel in the utility, shape (channels,): quality earns (+1),
+                costs are negative. Default: quality alone.
+            penalty: known cost of each arm at this decision, in utility units, shape (n_arms,); never learned.
+
+        Returns:
+            Probabilities, shape (n_arms,), non-negative, summing to 1.
+
+        Raises:
+            InvalidInput: a shape is wrong, a value is not finite, or no arm is eligible.
+        """
+        x = self._context(context)
+        arms = self._eligible(eligible)
+        weights = self._unpriced if prices is None else self._vector("prices", prices, self.channels)
+        cost = None if penalty is None else self._vector("penalty", penalty, self.n_arms)
+        if len(arms) == 1:
+            inside = np.ones(1)
+        else:
+            inside = self._distribution(x, arms, weights, np.zeros(len(arms)) if cost is None else cost[arms])
+        if arms is self._all_arms:
+            return inside
+        p = np.zeros(self.n_arms)
+        p[arms] = inside
+        return p
+
+    def learn(
+        self, context: ArrayLike, arm: int, outcome: ArrayLike, weight: float = 1.0, propensity: float = 1.0
+    ) -> None:
+        """Fold one observed outcome of `arm` into the model.
+
+        Args:
+            context: the feature vector the decision was made on, shape (dim,).
+            arm: the arm that was played.
+            outcome: metered channels, shape (channels,). Channel 0 must be finite; NaN in another channel means
+                "not metered" and leaves that channel's estimate where it is.
+            weight: how many observations this one counts for, greater than 0.
+            propensity: probability with which the arm was drawn, in (0, 1]; only importance-weighted policies read it.
+
+        Raises:
+            InvalidInput: before any state has changed.
+        """
+        x = self._context(context)
+        if not 0 <= arm < self.n_arms:
+            raise InvalidInput(f"arm must be in 0..{self.n_arms - 1}, got {arm}")
+        y = np.asarray(outcome, dtype=np.float64)
+        if y.shape != (self.channels,):
+            raise InvalidInput(f"outcome must have shape ({self.channels},), got {y.shape}")
+        if not math.isfinite(y[0]) or np.isinf(y).any():
+            raise InvalidInput(f"outcome channel 0 must be finite and no channel infinite, got {y.tolist()}")
+        if not (weight > 0 and math.isfinite(weight)):
+            raise InvalidInput(f"weight must be finite and greater than 0, got {weight}")
+        if not 0 < propensity <= 1:
+            raise InvalidInput(f"propensity must be in (0, 1], got {propensity}; pass the decision's own")
+        self._learn(x, int(arm), y, float(weight), float(propensity))
+        self.steps += 1
+
+    @abstractmethod
+    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
+        """Distribution over `arms` (two or more of them), shape (len(arms),); `penalty` is theirs alone."""
+
+    @abstractmethod
+    def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
+        """Fold in one checked observation."""
+
+    def estimate(self, context: ArrayLike) -> Estimate:
+        """What the policy believes of every arm in this context; NaN means where it keeps no estimate."""
+        return self._estimate(self._context(context))
+
+    def _estimate(self, x: F64) -> Estimate:
+        return Estimate(np.full((self.n_arms, self.channels), np.nan), np.zeros(self.n_arms))
+
+    # -- arms ---------------------------------------------------------------------------------------------------
+
+    def add_arm(self, *, like: int | None = None, strength: float = 1.0) -> int:
+        """Append an arm, usable at once, and return its index.
+
+        Args:
+            like: start from this arm's current estimate instead of the prior.
+            strength: how many prior observations that estimate counts for, greater than 0.
+        """
+        if like is not None and not 0 <= like < self.n_arms:
+            raise InvalidInput(f"like must be an arm in 0..{self.n_arms - 1}, got {like}")
+        if not (strength > 0 and math.isfinite(strength)):
+            raise InvalidInput(f"strength must be finite and greater than 0, got {strength}")
+        self._add_arm(like, strength)
+        self.n_arms += 1
+        self._all_arms = np.arange(self.n_arms)
+        return self.n_arms - 1
+
+    def _add_arm(self, like: int | None, strength: float) -> None:
+        """Grow whatever is kept per arm; `n_arms` is still the old number."""
+
+    # -- state --------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Everything needed to go on as before, as numeric arrays: constructor arguments, step count, estimates."""
+        settings = {f"parameter.{name}": np.asarray(getattr(self, name)) for name in self.parameters()}
+        return {**settings, "steps": np.asarray(self.steps), **{k: v.copy() for k, v in self._arrays().items()}}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
+        """Rebuild a policy from `state`. Raises InvalidInput when an array is missing or has the wrong shape."""
+        try:
+            settings = {name: state[f"parameter.{name}"].item() for name in cls.parameters()}
+            policy = cls(**settings)
+            policy.steps = int(state["steps"])
+            expected = policy._arrays()
+            arrays = {name: np.array(state[name]) for name in expected}
+        except KeyError as missing:
+            raise InvalidInput(f"state of {cls.__name__} lacks {missing}; was it saved by another policy?") from None
+        for name, array in arrays.items():
+            if array.shape != expected[name].shape:
+                raise InvalidInput(f"state['{name}'] must have shape {expected[name].shape}, got {array.shape}")
+        policy._restore(arrays)
+        return policy
+
+    @classmethod
+    def parameters(cls) -> tuple[str, ...]:
+        """Names of the constructor's arguments, dimensions first."""
+        named = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+        return (*_DIMENSIONS, *(name for name in named if name not in (*_DIMENSIONS, "options")))
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """The learned arrays, by name."""
+        return {}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take over arrays of the shapes that `_arrays` has."""
+
+    # -- checks -------------------------------------------------------------------------------------------------
+
+    def _context(self, context: ArrayLike) -> F64:
+        x = np.asarray(context, dtype=np.float64)
+        if x.shape != (self.dim,):
+            raise InvalidInput(f"context must have shape ({self.dim},), got {x.shape}")
+        if not math.isfinite(x.dot(x)):
+            raise InvalidInput("context must be finite; clean NaN and infinity before deciding")
+        return x
+
+    def _eligible(self, eligible: Bool | None) -> Index:
+        if eligible is None:
+            return self._all_arms
+        mask = np.asarray(eligible)
+        if mask.shape != (self.n_arms,) or mask.dtype != np.bool_:
+            raise InvalidInput(f"eligible must be booleans of shape ({self.n_arms},), got {mask.dtype} {mask.shape}")
+        arms = mask.nonzero()[0]
+        if not len(arms):
+            raise InvalidInput("no arm is eligible; resume one or widen the allow-list")
+        return arms
+
+    @staticmethod
+    def _vector(name: str, values: ArrayLike, length: int) -> F64:
+        vector = np.asarray(values, dtype=np.float64)
+        if vector.shape != (length,) or not math.isfinite(vector.dot(vector)):
+            raise InvalidInput(f"{name} must be finite with shape ({length},), got {vector.tolist()}")
+        return vector

@@ -1,0 +1,118 @@
+"""From scores to exact distributions over arms, and from a distribution to one arm."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import betainc, betaincinv, ndtr
+
+from bandit_router.policies.base import F64, InvalidInput
+
+_LEGENDRE = {nodes: np.polynomial.legendre.leggauss(nodes) for nodes in range(3, 13)}
+_NORMAL_BREAKS = np.array([-8.5, -5.0, -3.5, -2.4, -1.5, -0.7, 0.0, 0.7, 1.5, 2.4, 3.5, 5.0, 8.5])
+_BETA_LEVELS = np.array([0.0, 1e-9, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.999, 1 - 1e-5, 1 - 1e-9, 1.0])
+
+
+def draw(p: F64, uniform: float) -> int:
+    """The arm at `uniform` (in [0, 1)) on the inverse CDF of `p`; never an arm of probability 0."""
+    cumulative = p.cumsum()
+    arm = int(cumulative.searchsorted(uniform * cumulative[-1], side="right"))
+    return arm if arm < len(p) else int(p.nonzero()[0][-1])
+
+
+def greedy(scores: F64, floor: float) -> F64:
+    """All of `1 - floor` on the best score (shared among exact ties), `floor` spread evenly over all."""
+    best = scores == scores.max()
+    return mix(best / best.sum(), floor)
+
+
+def mix(p: F64, floor: float) -> F64:
+    """Spread a declared share `floor` evenly over the arms, the rest as in `p`."""
+    return np.asarray((1.0 - floor) * p + floor / len(p))
+
+
+def softmax(scores: F64, temperature: float) -> F64:
+    """Boltzmann distribution exp(score / temperature), normalised."""
+    weights = np.exp((scores - scores.max()) / temperature)
+    return np.asarray(weights / weights.sum())
+
+
+def inverse_gap(scores: F64, learning_rate: float) -> F64:
+    """SquareCB's distribution (Foster & Rakhlin 2020, arXiv 2002.04926, Algorithm 1).
+
+    p_a = 1 / (K + learning_rate * (best - score_a)) for the K - 1 others, the rest on the best.
+    """
+    best = int(scores.argmax())
+    p: F64 = 1.0 / (len(scores) + learning_rate * (scores[best] - scores))
+    p[best] = 0.0
+    p[best] = 1.0 - p.sum()
+    return p
+
+
+def gaussian_wins(mean: F64, sd: F64) -> F64:
+    """Probability that each of several independent normal scores is the largest.
+
+    P(a wins) = integral of f_a(s) * prod_{b != a} F_b(s) ds, by Gauss-Legendre panels on every arm's own scale, so a
+    narrow arm among wide ones is resolved too. Arms with sd 0 are points; tied points share. The result is accurate
+    to about 1e-6 and then normalised; arms that cannot reach the best one's lower tail get 0.
+    """
+    sd = np.maximum(sd, 1e-9 * max(1.0, float(np.abs(mean).max()), float(sd.max())))
+    reach = _NORMAL_BREAKS[-1] * sd
+    lowest = (mean - reach).max()
+    contenders = np.flatnonzero(mean + reach >= lowest)
+    p = np.zeros(len(mean))
+    if len(contenders) == 1:
+        p[contenders] = 1.0
+        return p
+    m, s = mean[contenders, None], sd[contenders, None]
+    breaks = np.unique(m + s * (_NORMAL_BREAKS if len(contenders) <= 16 else _NORMAL_BREAKS[::2]))
+    points, weights = _panels(breaks[breaks >= lowest], nodes=min(12, max(3, 48 // len(contenders))))
+    z = (points - m) / s
+    density = np.exp(-0.5 * z * z) / s
+    p[contenders] = (density * _product_of_others(ndtr(z))) @ weights
+    return np.asarray(p / p.sum())
+
+
+def beta_wins(a: F64, b: F64, scale: float, offset: F64) -> F64:
+    """Probability that each of several independent scores scale * Beta(a, b) + offset is the largest; scale > 0.
+
+    The same integral against dF_a on a fine grid: no density, so it holds where the density is infinite.
+    """
+    edges = scale * betaincinv(a[:, None], b[:, None], _BETA_LEVELS) + offset[:, None]
+    breaks = np.unique(edges)
+    breaks = breaks[breaks >= edges[:, 0].max()]
+    if len(breaks) == 1:
+        return greedy(edges[:, -1], 0.0)
+    grid = np.union1d(breaks, _panels(breaks, nodes=12)[0])
+    cdf = betainc(a[:, None], b[:, None], np.clip((grid - offset[:, None]) / scale, 0.0, 1.0))
+    cdf[:, 0] = 0.0
+    others = _product_of_others(cdf)
+    wins = (np.diff(cdf, axis=1) * (others[:, 1:] + others[:, :-1]) / 2).sum(axis=1)
+    return np.asarray(wins / wins.sum())
+
+
+def _panels(breaks: F64, nodes: int) -> tuple[F64, F64]:
+    """Gauss-Legendre nodes and weights on every interval between neighbouring breaks."""
+    unit, weight = _LEGENDRE[nodes]
+    half = np.diff(breaks)[:, None] / 2
+    middle = (breaks[:-1] + breaks[1:])[:, None] / 2
+    return (middle + half * unit).ravel(), (half * weight).ravel()
+
+
+def _product_of_others(cdf: F64) -> F64:
+    """For every row the product of the other rows, without a division."""
+    before, after = np.ones_like(cdf), np.ones_like(cdf)
+    np.cumprod(cdf[:-1], axis=0, out=before[1:])
+    np.cumprod(cdf[:0:-1], axis=0, out=after[-2::-1])
+    return before * after
+
+
+def check_share(name: str, value: float) -> None:
+    """Raise InvalidInput unless 0 <= value <= 1."""
+    if not 0 <= value <= 1:
+        raise InvalidInput(f"{name} must be in [0, 1], got {value}")
+
+
+def check_positive(name: str, value: float) -> None:
+    """Raise InvalidInput unless value is finite and greater than 0."""
+    if not 0 < value < float("inf"):
+        raise InvalidInput(f"{name} must be finite and greater than 0, got {value}")

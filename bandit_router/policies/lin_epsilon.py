@@ -1,0 +1,50 @@
+"""Epsilon-greedy over linear models."""
+
+from __future__ import annotations
+
+from bandit_router.policies.base import F64, Index
+from bandit_router.policies.distributions import check_share, greedy
+from bandit_router.policies.epsilon_greedy import EpsilonSchedule
+from bandit_router.policies.linear_base import LinearPolicy
+
+
+class LinEpsilonGreedy(LinearPolicy):
+    """Play the best estimate; with probability epsilon_t any eligible arm.
+
+        epsilon_t = max(minimum, epsilon * decay^t), t the number of outcomes learned
+
+    Args:
+        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        epsilon: initial exploration share. decay: factor per outcome learned. minimum: where the share stops.
+
+    Source: the contextual epsilon-greedy of GreenServ (arXiv 2601.17551) has ridge 0.25, epsilon 1, decay 0.985 and
+    minimum 0.01. A constant epsilon has linear regret in T.
+
+    Example:
+        >>> policy = LinEpsilonGreedy(n_arms=2, dim=1, epsilon=0.2)
+        >>> policy.learn([1.0], arm=1, outcome=[1.0])
+        >>> policy.probabilities([1.0]).tolist()
+        [0.1, 0.9]
+    """
+
+    def __init__(
+        self,
+        *,
+        n_arms: int,
+        dim: int,
+        channels: int = 1,
+        ridge: float = 1.0,
+        forgetting: float = 1.0,
+        epsilon: float = 0.1,
+        decay: float = 1.0,
+        minimum: float = 0.01,
+    ) -> None:
+        for name, value in (("epsilon", epsilon), ("decay", decay), ("minimum", minimum)):
+            check_share(name, value)
+        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        self.epsilon, self.decay, self.minimum = epsilon, decay, minimum
+
+    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
+        utility = self.statistics.theta @ x @ prices
+        share = EpsilonSchedule(self.epsilon, self.decay, self.minimum)(self.steps)
+        return greedy(utility[arms] - penalty, share)

@@ -1,0 +1,48 @@
+"""What the linear policies share: one ridge model per arm and channel, priced at decision time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit_router.policies.base import F64, Estimate, Policy
+from bandit_router.policies.linear import RidgeStatistics
+
+
+class LinearPolicy(Policy):
+    """Base of the policies over `RidgeStatistics`; a subclass turns scores and widths into a distribution.
+
+    Args:
+        n_arms, dim, channels: sizes, see `Policy`.
+        ridge: prior precision of every coefficient.
+        forgetting: see `RidgeStatistics`; 1 never forgets.
+    """
+
+    def __init__(
+        self, *, n_arms: int, dim: int, channels: int = 1, ridge: float = 1.0, forgetting: float = 1.0
+    ) -> None:
+        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
+        self.ridge, self.forgetting = ridge, forgetting
+        self.statistics = RidgeStatistics(n_arms, dim, channels, ridge=ridge, forgetting=forgetting)
+
+    def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
+        self.statistics.learn(arm, x, y, weight)
+
+    def _bonus(self, width: F64) -> F64:
+        """What exploration adds to each arm's utility, given sqrt(x' A^-1 x)."""
+        return np.zeros_like(width)
+
+    def _estimate(self, x: F64) -> Estimate:
+        mean, width = self.statistics.predict(x)
+        return Estimate(mean, self._bonus(width))
+
+    def _add_arm(self, like: int | None, strength: float) -> None:
+        self.statistics.add_arm(like, strength)
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        return self.statistics.arrays()
+
+    def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        self.statistics.restore(arrays)

@@ -1,0 +1,41 @@
+"""Softmax (Boltzmann) exploration over linear models."""
+
+from __future__ import annotations
+
+from bandit_router.policies.base import F64, Index
+from bandit_router.policies.distributions import check_positive, softmax
+from bandit_router.policies.linear_base import LinearPolicy
+
+
+class Softmax(LinearPolicy):
+    """Play arms in proportion to exp(utility / temperature).
+
+    Args:
+        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        temperature: in utility units; small is greedy, large is uniform.
+
+    Source: Boltzmann exploration, Sutton & Barto, Reinforcement Learning, section 2.8. A constant temperature explores
+    by gap alone and never by uncertainty, so no sublinear regret bound holds (Cesa-Bianchi et al. 2017, arXiv 1705.10257).
+
+    Example:
+        >>> Softmax(n_arms=4, dim=1).probabilities([1.0]).tolist()
+        [0.25, 0.25, 0.25, 0.25]
+    """
+
+    def __init__(
+        self,
+        *,
+        n_arms: int,
+        dim: int,
+        channels: int = 1,
+        ridge: float = 1.0,
+        forgetting: float = 1.0,
+        temperature: float = 0.02,
+    ) -> None:
+        check_positive("temperature", temperature)
+        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        self.temperature = temperature
+
+    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
+        utility = self.statistics.theta @ x @ prices
+        return softmax(utility[arms] - penalty, self.temperature)

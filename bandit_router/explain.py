@@ -42,7 +42,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 def explain(
     decision: Decision, arm_ids: Sequence[str], policy: Policy, channels: Sequence[str], weights: F64
 ) -> Explanation:
-    """Explain `decision` by the policy's present beliefs; `weights` are the signed channel prices, shape (channels,)."""
+    """Explain `decision` by the policy's present beliefs; `weights` are the signed channel prices."""
     estimate = policy.estimate(decision.context)
     arms = [_explain_arm(decision, i, arm_id, estimate, channels, weights) for i, arm_id in enumerate(arm_ids)]
     arms.sort(key=lambda arm: (-arm.propensity, arm.penalty - arm.bonus - (arm.mean or 0.0)))

@@ -1,0 +1,44 @@
+"""The command `bandit-router`. Nothing heavy is imported before a command needs it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+
+import typer
+
+from bandit_router.cli import data, simulate
+
+app = typer.Typer(
+    name="bandit-router",
+    help="Online bandit routing over language models and LoRA adapters: simulate, replay, operate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+app.command("simulate")(simulate.simulate)
+app.command("policies")(simulate.policies)
+app.command("presets")(simulate.presets)
+app.add_typer(data.app, name="data")
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"bandit-router {importlib.metadata.version('bandit-router')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None

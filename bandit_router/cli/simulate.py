@@ -1,0 +1,150 @@
+"""`bandit-router simulate`, `policies` and `presets`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from bandit_router.simulators.scenario import Scenario
+
+_Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+
+
+def simulate(
+    scenario: Annotated[str | None, typer.Argument(help="Preset or SCENARIO.toml; default models/llm.")] = None,
+    table: Annotated[Path | None, typer.Option(help="Folder of an outcome table to run on instead.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Policy to run; repeat for several.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of streams.")] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Requests per stream; default one pass.")] = None,
+    price: Annotated[list[str] | None, typer.Option(help="CHANNEL=VALUE, utility per reference amount.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; results do not depend on it.")] = None,
+    json: _Json = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for results.json, curves.parquet and pictures.")] = None,
+) -> None:
+    """Run policies on a scenario and report utility and regret with 95 % intervals over seeds."""
+    with invalid_as(USAGE):
+        chosen, folder = _scenario(scenario, table, policy, seeds, horizon, price)
+    from bandit_router.simulators.experiment import run_scenario
+
+    total = chosen.seeds * (1 + len(chosen.policies))
+    with invalid_as(INVALID_DATA), progress_bar(total, chosen.name) as advance:
+        experiment = run_scenario(chosen, folder, jobs=jobs or os.cpu_count() or 1, progress=advance)
+    if json:
+        print_json(experiment.document)
+    else:
+        _print_table(experiment.document)
+    if out is not None:
+        from bandit_router.simulators.output import write_results
+
+        for path in write_results(experiment, out):
+            typer.echo(f"wrote {path}", err=True)
+
+
+def _scenario(
+    name: str | None,
+    table: Path | None,
+    policies: list[str] | None,
+    seeds: int | None,
+    horizon: int | None,
+    prices: list[str] | None,
+) -> tuple[Scenario, Path | None]:
+    from bandit_router.simulators.scenario import DEFAULT_PRESET, PolicyConfig, TableConfig, load_scenario, with_overrides
+
+    if table is not None and name is not None:
+        fail("give a scenario or --table, not both", USAGE)
+    scenario, folder = load_scenario(name or DEFAULT_PRESET)
+    changes: dict[str, Any] = {"seeds": seeds, "horizon_requests": horizon}
+    if table is not None:
+        changes |= {"name": table.name, "environment": TableConfig(table=str(table)), "prices": {}}
+    if policies:
+        changes["policies"] = tuple(PolicyConfig(name=policy) for policy in policies)
+    if prices:
+        changes["prices"] = {**changes.get("prices", scenario.prices), **_prices(prices)}
+    return with_overrides(scenario, **changes), None if table is not None else folder
+
+
+def _prices(options: list[str]) -> dict[str, float]:
+    prices = {}
+    for option in options:
+        channel, _, value = option.partition("=")
+        try:
+            prices[channel] = float(value)
+        except ValueError:
+            fail(f"--price must be CHANNEL=VALUE such as cost_usd=0.2, got {option!r}", USAGE)
+    return prices
+
+
+def _print_table(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{document['scenario']}: {document['horizon']} requests, {document['seeds']} seeds")
+    table.add_column("policy", no_wrap=True)
+    for column in ("utility ± 95 %", "regret to best fixed", "quality", "cost USD"):
+        table.add_column(column, justify="right")
+    for row in document["policies"]:
+        regret = row["regret"]["best_fixed"]
+        table.add_row(
+            row["policy"] + (" (default)" if row["default"] else ""),
+            _with_interval(row["utility_mean"], 4),
+            _with_interval(regret, 1),
+            f"{row['quality_mean']:.4f}",
+            "-" if row["cost_usd_mean"] is None else f"{row['cost_usd_mean']:.3g}",
+        )
+    references = document["references"]
+    best = references["best_fixed"]
+    table.add_section()
+    table.add_row("best fixed arm", f"{best['utility_mean']:.4f}")
+    table.add_row("oracle per request", f"{references['oracle']['utility_mean']:.4f}")
+    table.add_row("uniform random", f"{references['random']['utility_mean']:.4f}")
+    table.caption = f"best fixed arm in hindsight: {best['arm']}"
+    Console().print(table)
+
+
+def _with_interval(value: dict[str, Any], digits: int) -> str:
+    half = "" if value["ci95"] is None else f" ± {(value['ci95'][1] - value['ci95'][0]) / 2:.{digits}f}"
+    return f"{value['mean']:.{digits}f}{half}"
+
+
+def policies(json: _Json = False) -> None:
+    """List the policies."""
+    from bandit_router.policies import DEFAULT_POLICY, POLICIES
+
+    rows = [
+        {
+            "policy": name,
+            "default": name == DEFAULT_POLICY,
+            "contextual": policy.contextual,
+            "settings": list(policy.parameters()[3:]),
+            "summary": (policy.__doc__ or "").strip().splitlines()[0],
+        }
+        for name, policy in POLICIES.items()
+    ]
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        typer.echo(f"{row['policy']}{' (default)' if row['default'] else ''}: {row['summary']}")
+        typer.echo(f"    settings: {', '.join(row['settings']) or 'none'}")  # type: ignore[arg-type]
+
+
+def presets(json: _Json = False) -> None:
+    """List the shipped scenarios."""
+    from bandit_router.simulators.scenario import DEFAULT_PRESET, load_scenario
+    from bandit_router.simulators.scenario import presets as shipped
+
+    rows = [
+        {"preset": name, "default": name == DEFAULT_PRESET, "description": load_scenario(name)[0].description}
+        for name in shipped()
+    ]
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        typer.echo(f"{row['preset']}{' (default)' if row['default'] else ''}: {row['description']}")

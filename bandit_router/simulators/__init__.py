@@ -1,0 +1,1 @@
+"""Environments, the simulation loop, paging and energy models, replay and off-policy evaluation."""

@@ -1,0 +1,106 @@
+"""The simulation loop: one policy on one stream, and what any fixed choice would have got on the same stream."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from bandit_router.policies.base import F64, Policy
+from bandit_router.policies.distributions import draw
+from bandit_router.simulators.environment import Environment, draws
+
+CHECKPOINTS = 200
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """One policy on one stream.
+
+    Attributes:
+        curve: cumulative mean utility at the checkpoints, shape (checkpoints,).
+        outcome_sums, outcome_counts: metered outcomes per channel, shape (channels,).
+        plays: shape (arms,). seconds: time spent deciding and learning.
+    """
+
+    curve: F64
+    outcome_sums: F64
+    outcome_counts: F64
+    plays: F64
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What could have been had on one stream, cumulative at the checkpoints.
+
+    Attributes:
+        fixed: every fixed arm, shape (checkpoints, arms). oracle: the best arm of each request, shape (checkpoints,).
+    """
+
+    fixed: F64
+    oracle: F64
+
+    @property
+    def best_fixed(self) -> int:
+        """The best fixed arm in hindsight."""
+        return int(self.fixed[-1].argmax())
+
+
+def checkpoints(horizon: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]:
+    """Steps (1-based) at which curves are kept: at most `CHECKPOINTS`, evenly spread, the last one included."""
+    return np.unique(np.linspace(1, horizon, min(CHECKPOINTS, horizon)).round().astype(np.intp))
+
+
+def simulate(environment: Environment, policy: Policy, weights: F64, *, seed: int, horizon: int) -> Trajectory:
+    """Run a policy over one stream.
+
+    Args:
+        environment: see `Environment`.
+        policy: fresh, with the environment's numbers of arms, channels and dim.
+        weights: signed channel prices, shape (channels,), see `Utility.weights`.
+        seed: chooses the stream and the policy's draws.
+        horizon: steps.
+    """
+    utilities = np.empty(horizon)
+    sums, counts = np.zeros(len(weights)), np.zeros(len(weights))
+    plays = np.zeros(len(environment.arms))
+    seconds, step = 0.0, 0
+    for index, block in enumerate(environment.blocks(seed, horizon)):
+        uniforms = draws(environment.name, seed, index, len(block.contexts))
+        chosen = np.empty(len(block.contexts), dtype=np.intp)
+        started = time.perf_counter()
+        for i, (x, uniform) in enumerate(zip(block.contexts, uniforms, strict=True)):
+            p = policy.probabilities(x, None, weights)
+            arm = draw(p, uniform)
+            policy.learn(x, arm, block.outcomes[i, arm], propensity=min(float(p[arm]), 1.0))
+            chosen[i] = arm
+        seconds += time.perf_counter() - started
+        rows = np.arange(len(chosen))
+        utilities[step : step + len(chosen)] = utility(block.means[rows, chosen], weights)
+        outcomes = block.outcomes[rows, chosen]
+        sums += np.nansum(outcomes, axis=0)
+        counts += np.isfinite(outcomes).sum(axis=0)
+        plays += np.bincount(chosen, minlength=len(plays))
+        step += len(chosen)
+    return Trajectory(utilities.cumsum()[checkpoints(horizon) - 1], sums, counts, plays, seconds)
+
+
+def reference(environment: Environment, weights: F64, *, seed: int, horizon: int) -> Reference:
+    """Every fixed arm and the per-request oracle on one stream."""
+    fixed = np.empty((horizon, len(environment.arms)))
+    oracle = np.empty(horizon)
+    step = 0
+    for block in environment.blocks(seed, horizon):
+        u = utility(block.means, weights)
+        fixed[step : step + len(u)] = u
+        oracle[step : step + len(u)] = u.max(axis=1)
+        step += len(u)
+    keep = checkpoints(horizon) - 1
+    return Reference(fixed.cumsum(axis=0)[keep], oracle.cumsum()[keep])
+
+
+def utility(outcomes: F64, weights: F64) -> F64:
+    """Priced outcomes, shape (..., channels) -> (...); an unpriced channel may be NaN."""
+    return np.asarray(np.where(weights == 0, 0.0, outcomes) @ weights)

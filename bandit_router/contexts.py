@@ -45,9 +45,7 @@ class Request:
     def __post_init__(self) -> None:
         for name, value in (("task", self.task), ("text", self.text)):
             if not (value is None or isinstance(value, str)):
-                raise InvalidInput(
-                    f"{name} must be a string or None, got {type(value).__name__}; convert it first"
-                )
+                raise InvalidInput(f"{name} must be a string or None, got {type(value).__name__}; convert it first")
 
 
 class Encoder(Protocol):
@@ -116,9 +114,7 @@ class Precomputed:
     def __call__(self, request: Request) -> F64:
         """Shape (dim,). Raises InvalidInput when features are missing, not finite or not `dim` many."""
         if request.features is None:
-            raise InvalidInput(
-                f"the request has no features; pass {self.dim} numbers or leave Precomputed out"
-            )
+            raise InvalidInput(f"the request has no features; pass {self.dim} numbers or leave Precomputed out")
         return finite("features", request.features, (self.dim,)).copy()
 
 
@@ -189,9 +185,7 @@ class Standardise:
             count = int(state["count"])
             mean, squares = (finite(name, state[name], (self.dim,)).copy() for name in ("mean", "squares"))
         except KeyError as missing:
-            raise InvalidInput(
-                f"state of Standardise lacks {missing}; was it saved by another class?"
-            ) from None
+            raise InvalidInput(f"state of Standardise lacks {missing}; was it saved by another class?") from None
         self.count, self.mean, self.squares = count, mean, squares
 
 

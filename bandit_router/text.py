@@ -96,9 +96,7 @@ class Whitening:
 
     def __post_init__(self) -> None:
         mean = finite("mean", self.mean, (np.size(self.mean),)).copy()
-        projection = finite(
-            "projection", self.projection, (len(mean), np.size(self.projection) // len(mean))
-        ).copy()
+        projection = finite("projection", self.projection, (len(mean), np.size(self.projection) // len(mean))).copy()
         for name, array in (("mean", mean), ("projection", projection)):
             array.setflags(write=False)
             object.__setattr__(self, name, array)
@@ -122,9 +120,7 @@ class Whitening:
         try:
             return cls(state["mean"], state["projection"], int(state["fitted_on"]))
         except KeyError as missing:
-            raise InvalidInput(
-                f"state of Whitening lacks {missing}; was it saved by another class?"
-            ) from None
+            raise InvalidInput(f"state of Whitening lacks {missing}; was it saved by another class?") from None
 
 
 def fit_pca(vectors: ArrayLike, *, components: int = 24) -> Whitening:
@@ -147,9 +143,7 @@ def fit_pca(vectors: ArrayLike, *, components: int = 24) -> Whitening:
     """
     matrix = finite("vectors", vectors, np.shape(vectors))
     if matrix.ndim != 2 or not 1 <= components < len(matrix):
-        raise InvalidInput(
-            f"vectors must be a matrix with more rows than {components} components, got {matrix.shape}"
-        )
+        raise InvalidInput(f"vectors must be a matrix with more rows than {components} components, got {matrix.shape}")
     mean = matrix.mean(axis=0)
     _, singular, loadings = np.linalg.svd(matrix - mean, full_matrices=False)
     rank = int((singular > 1e-9 * np.linalg.norm(matrix)).sum())
@@ -176,9 +170,7 @@ def _load_wordllama() -> Any:
     try:
         import wordllama as package
     except ImportError:
-        raise ImportError(
-            "text embeddings need the extra 'text': pip install 'bandit-router[text]'"
-        ) from None
+        raise ImportError("text embeddings need the extra 'text': pip install 'bandit-router[text]'") from None
     return package.WordLlama.load(cache_dir=Path(package.__file__).parent, disable_download=True)
 
 
@@ -197,9 +189,7 @@ class Embedding:
     def __init__(self, *, whitening: Whitening, embed: Callable[[list[str]], F64] = wordllama) -> None:
         expected, shape = (1, len(whitening.mean)), np.shape(embed(["width"]))
         if shape != expected:
-            raise InvalidInput(
-                f"embed must give vectors of shape {expected} to fit the whitening, got {shape}"
-            )
+            raise InvalidInput(f"embed must give vectors of shape {expected} to fit the whitening, got {shape}")
         self.whitening, self._embed = whitening, embed
         self.dim = whitening.components + 1
 

@@ -52,9 +52,7 @@ ORIGIN = {
 
 def main() -> None:
     """Derive, write, print the description."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help="the wheel file, or the folder it was unpacked in")
     parser.add_argument("--out", type=Path, default=OUT, help="default: the folder inside the package")
     arguments = parser.parse_args()
@@ -119,9 +117,7 @@ def check_figures(queries: pl.DataFrame, outcomes: pl.DataFrame, features: pl.Da
     quality = outcomes["quality"].to_numpy().astype(np.float64).reshape(len(queries), len(arms))
     cost = outcomes["cost_usd"].to_numpy().reshape(quality.shape)
     tasks = queries["task"].to_numpy()
-    per_task = sum(
-        quality[tasks == task].mean(axis=0).max() * (tasks == task).sum() for task in np.unique(tasks)
-    )
+    per_task = sum(quality[tasks == task].mean(axis=0).max() * (tasks == task).sum() for task in np.unique(tasks))
     best, best_quality = int(quality.mean(axis=0).argmax()), quality.max(axis=1)
     cheapest = np.where(quality == best_quality[:, None], cost, np.inf).min(axis=1)
     return {

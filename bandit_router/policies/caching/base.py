@@ -1,0 +1,109 @@
+"""The contract of the slow timescale: a controller sees every served request and proposes what stays resident."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit_router.policies.base import F64, Bool, Index, InvalidInput
+
+Values = Callable[[F64], tuple[F64, F64]]
+"""Contexts (n, dim) -> expected utility and exploration bonus of every arm in each, both (n, arms)."""
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What fits in fast memory.
+
+    Args:
+        sizes: bytes of each arm, shape (arms,); 0 for what is always resident (the base model): it takes no slot.
+        slots: how many adapters fit, None for no limit. limit_bytes: how many bytes fit, None for no limit.
+        pinned: arms that stay resident always and take their room, shape (arms,); default none.
+    """
+
+    sizes: F64
+    slots: int | None = None
+    limit_bytes: float | None = None
+    pinned: Bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.slots is not None and self.slots < 0:
+            raise InvalidInput(f"slots must be at least 0, got {self.slots}")
+        if not self.fits(self.floor):
+            raise InvalidInput("the pinned adapters alone do not fit; pin fewer or give more room")
+
+    @property
+    def free(self) -> Bool:
+        """Arms that are always resident and take no room."""
+        return np.asarray(self.sizes == 0)
+
+    @property
+    def floor(self) -> Bool:
+        """The smallest resident set: what is always there, and what is pinned."""
+        return self.free if self.pinned is None else self.free | self.pinned
+
+    @property
+    def choices(self) -> Index:
+        """Arms that a controller may load or evict."""
+        return np.flatnonzero(~self.floor)
+
+    def fits(self, resident: Bool) -> bool:
+        """Whether a resident set has room."""
+        if self.slots is not None and int((resident & ~self.free).sum()) > self.slots:
+            return False
+        return self.limit_bytes is None or float(self.sizes[resident].sum()) <= self.limit_bytes
+
+    def room_for(self, resident: Bool, arm: int) -> bool:
+        """Whether `arm` can join `resident`."""
+        with_arm = resident.copy()
+        with_arm[arm] = True
+        return self.fits(with_arm)
+
+
+class Served(NamedTuple):
+    """One served request, as a controller sees it. `miss`: the arm was paged in for it."""
+
+    step: int
+    context: F64
+    arm: int
+    miss: bool
+
+
+class CacheController(ABC):
+    """Base of the controllers.
+
+    Args:
+        capacity: which resident sets fit.
+        costs: utility lost when an arm has to be paged in, shape (arms,); 0 for what is always resident.
+
+    A controller proposes; `Residency` applies the proposal and charges the loads. Nothing is loaded at the start.
+    """
+
+    def __init__(self, *, capacity: Capacity, costs: F64) -> None:
+        if costs.shape != capacity.sizes.shape or not (np.isfinite(costs).all() and (costs >= 0).all()):
+            raise InvalidInput(f"costs must be at least 0 with shape {capacity.sizes.shape}, got {costs.tolist()}")
+        self.capacity, self.costs = capacity, costs
+        self.resident: Bool = capacity.floor.copy()
+
+    def initial(self) -> Bool:
+        """The resident set before the first request."""
+        return self.resident.copy()
+
+    def forced(self, step: int) -> int | None:
+        """An arm that this step must play whatever the router thinks, or None."""
+        return None
+
+    def after(self, served: Served, values: Values) -> Bool | None:
+        """Take note of a served request; a new resident set, or None to leave it."""
+        proposal = self._after(served, values)
+        if proposal is not None:
+            self.resident = proposal.copy()
+        return proposal
+
+    @abstractmethod
+    def _after(self, served: Served, values: Values) -> Bool | None:
+        """The proposal; `self.resident` is what is resident now."""

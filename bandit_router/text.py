@@ -7,6 +7,7 @@ end in a column that is 1 when the text is missing or blank and 0 otherwise.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -95,9 +96,13 @@ class Whitening:
     fitted_on: int
 
     def __post_init__(self) -> None:
-        mean = finite("mean", self.mean, (np.size(self.mean),)).copy()
-        projection = finite("projection", self.projection, (len(mean), np.size(self.projection) // len(mean))).copy()
-        for name, array in (("mean", mean), ("projection", projection)):
+        width, components = np.shape(self.projection) if np.ndim(self.projection) == 2 else (0, 0)
+        if not width * components:
+            raise InvalidInput(
+                f"projection must be a matrix that is not empty, got {np.shape(self.projection)}"
+            )
+        for name, shape in (("mean", (width,)), ("projection", (width, components))):
+            array = finite(name, getattr(self, name), shape).copy()
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
@@ -167,10 +172,16 @@ def wordllama(texts: Sequence[str]) -> F64:
 
 @functools.cache
 def _load_wordllama() -> Any:
+    root, guard = logging.getLogger(), logging.NullHandler()
+    root.addHandler(guard)  # with a handler there, the logging.basicConfig of wordllama's import does nothing
     try:
         import wordllama as package
     except ImportError:
-        raise ImportError("text embeddings need the extra 'text': pip install 'bandit-router[text]'") from None
+        raise ImportError(
+            "text embeddings need the extra 'text': pip install 'bandit-router[text]'"
+        ) from None
+    finally:
+        root.removeHandler(guard)
     return package.WordLlama.load(cache_dir=Path(package.__file__).parent, disable_download=True)
 
 

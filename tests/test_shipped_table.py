@@ -121,9 +121,7 @@ def test_values_have_the_stated_checksum(queries, outcomes, features):
         outcomes["cost_usd"].to_numpy(),
         np.ascontiguousarray(features, dtype=np.float32),
     )
-    content = labels.encode() + b"".join(
-        array.astype(array.dtype.newbyteorder("<")).tobytes() for array in numbers
-    )
+    content = labels.encode() + b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for array in numbers)
     assert hashlib.sha256(content).hexdigest() == VALUES_SHA256
 
 

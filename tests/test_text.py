@@ -1,9 +1,12 @@
 """Encoders that read the text: complexity figures, PCA whitening, WordLlama embeddings."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -228,18 +231,26 @@ def test_a_text_with_half_a_surrogate_pair_is_embedded():
 
 
 def test_embedding_of_real_text_ends_at_the_longest_prefix():
-    texts = [
-        f"{subject} {verb} today"
-        for subject in ("cats", "rivers", "models")
-        for verb in ("sleep", "run", "win")
-    ]
+    texts = [f"{subject} {verb} today" for subject in ("cats", "rivers", "models") for verb in ("sleep", "run", "win")]
     encode = Embedding(whitening=fit_pca(wordllama(texts), components=3))
     filler = "word " * (LONGEST // 5)
     assert encode.dim == 4
-    assert (
-        encode(Request(text=filler + "rivers")).tolist() == encode(Request(text=filler + "models")).tolist()
-    )
+    assert encode(Request(text=filler + "rivers")).tolist() == encode(Request(text=filler + "models")).tolist()
     assert encode(Request(text="rivers")).tolist() != encode(Request(text="models")).tolist()
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["paretobandit_val_k4", "routerbench_zs", "adapters7", "mmlu_pro", "greenserv"])
+def test_real_prompts_are_encoded_into_bounded_numbers(name):
+    file = Path(os.environ["BANDIT_ROUTER_DATA"]) / "outcomes" / name / "queries.parquet"
+    prompts = pl.read_parquet(file)["prompt"].sample(1500, seed=0, shuffle=True).to_list()
+    encode = Embedding(whitening=fit_pca(wordllama(prompts[:512])))
+    embedded = np.array([encode(Request(text=prompt)) for prompt in prompts])
+    figures = np.array([complexity(prompt) for prompt in prompts])
+    np.testing.assert_allclose(np.cov(embedded[:512, :-1], rowvar=False), np.eye(24), atol=1e-6)
+    assert np.abs(embedded).max() < 30
+    assert (figures.min(), figures.max(), figures[:, MISSING].max()) == (0.0, figures.clip(0, 1).max(), 0.0)
+    assert (figures[:, :EASE].std(axis=0) > 0.01).all()
 
 
 def test_embedding_is_loaded_on_use_and_leaves_the_logging_of_the_program_alone():

@@ -240,6 +240,7 @@ def test_embedding_of_real_text_ends_at_the_longest_prefix():
 
 
 @pytest.mark.real_data
+@pytest.mark.skipif("BANDIT_ROUTER_DATA" not in os.environ, reason="set BANDIT_ROUTER_DATA to run on real prompts")
 @pytest.mark.parametrize("name", ["paretobandit_val_k4", "routerbench_zs", "adapters7", "mmlu_pro", "greenserv"])
 def test_real_prompts_are_encoded_into_bounded_numbers(name):
     file = Path(os.environ["BANDIT_ROUTER_DATA"]) / "outcomes" / name / "queries.parquet"

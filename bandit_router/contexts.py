@@ -186,6 +186,8 @@ class Standardise:
             mean, squares = (finite(name, state[name], (self.dim,)).copy() for name in ("mean", "squares"))
         except KeyError as missing:
             raise InvalidInput(f"state of Standardise lacks {missing}; was it saved by another class?") from None
+        if count < 0 or (squares < 0).any():
+            raise InvalidInput(f"count and squares must not be negative, got {count} and {squares.tolist()}")
         self.count, self.mean, self.squares = count, mean, squares
 
 

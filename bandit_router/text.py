@@ -1,12 +1,14 @@
 """Encoders that read the text of a request: cheap complexity figures, and whitened embeddings.
 
-Both read the first `LONGEST` characters, so a very long prompt costs no more than that to encode, and both
-end in a column that is 1 when the text is missing or blank and 0 otherwise.
+`TextComplexity` and `wordllama` read the first `LONGEST` characters without white space around them, so a very
+long prompt costs no more than that. Both encoders end in a column that is 1 when the text is missing or blank and
+0 otherwise.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,7 @@ LONGEST = 10_000
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*+\s|[。！？]|\n[^\S\n]*\n")
 _CODE = re.compile(r"[{}\[\]<>=;_#\\|~^`$@*/&+]")
+_DIGIT = re.compile(r"\d")
 _VOWELS = re.compile(r"[aeiouy]+")
 _LOG_MILLION = math.log(1e6)
 
@@ -50,7 +53,7 @@ class TextComplexity:
 
     def __call__(self, request: Request) -> F64:
         """Shape (7,)."""
-        text = _prefix(request)
+        text = _prefix(request.text)
         if not text:
             return np.array([0.0] * 6 + [1.0])
         words = _WORD.findall(text) or [text]
@@ -62,13 +65,14 @@ class TextComplexity:
             sum(map(len, words)) / len(words) / 10,
             len(words) / sentences / 50,
             ease / 100,
-            sum(map(str.isdigit, text)) / len(text),
+            len(_DIGIT.findall(text)) / len(text),
             len(_CODE.findall(text)) / len(text),
             0.0,
         )
         return np.clip(columns, 0.0, 1.0)
 
 
+@functools.lru_cache(maxsize=8192)
 def count_syllables(word: str) -> int:
     """Vowel groups (a, e, i, o, u, y) of an English word, less one for a silent final e, at least 1.
 
@@ -95,9 +99,11 @@ class Whitening:
     fitted_on: int
 
     def __post_init__(self) -> None:
-        mean = finite("mean", self.mean, (np.size(self.mean),)).copy()
-        projection = finite("projection", self.projection, (len(mean), np.size(self.projection) // len(mean))).copy()
-        for name, array in (("mean", mean), ("projection", projection)):
+        width, components = np.shape(self.projection) if np.ndim(self.projection) == 2 else (0, 0)
+        if not width * components:
+            raise InvalidInput(f"projection must be a matrix that is not empty, got {np.shape(self.projection)}")
+        for name, shape in (("mean", (width,)), ("projection", (width, components))):
+            array = finite(name, getattr(self, name), shape).copy()
             array.setflags(write=False)
             object.__setattr__(self, name, array)
 
@@ -160,17 +166,21 @@ def wordllama(texts: Sequence[str]) -> F64:
     Needs the extra `text`; its wheel brings the weights, nothing is downloaded. An empty text gives zeros.
     """
     # A lone surrogate, which JSON can carry, is not valid UTF-8 and would stop the tokenizer.
-    readable = [text.encode("utf-8", "replace").decode() for text in texts]
+    readable = [_prefix(text).encode("utf-8", "replace").decode() for text in texts]
     vectors = np.asarray(_load_wordllama().embed(readable), dtype=np.float64)
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
 
 
 @functools.cache
 def _load_wordllama() -> Any:
+    root, guard = logging.getLogger(), logging.NullHandler()
+    root.addHandler(guard)  # with a handler there, the logging.basicConfig of wordllama's import does nothing
     try:
         import wordllama as package
     except ImportError:
         raise ImportError("text embeddings need the extra 'text': pip install 'bandit-router[text]'") from None
+    finally:
+        root.removeHandler(guard)
     return package.WordLlama.load(cache_dir=Path(package.__file__).parent, disable_download=True)
 
 
@@ -196,13 +206,13 @@ class Embedding:
     def __call__(self, request: Request) -> F64:
         """Shape (dim,). Without text the components are 0, which is where the fitted mean lies."""
         x = np.zeros(self.dim)
-        if text := _prefix(request):
-            x[:-1] = self.whitening(self._embed([text])[0])
+        if request.text and _prefix(request.text):
+            x[:-1] = self.whitening(self._embed([request.text])[0])
         else:
             x[-1] = 1.0
         return x
 
 
-def _prefix(request: Request) -> str:
-    """What is read of the text; empty when it is missing or blank."""
-    return (request.text or "").strip()[:LONGEST]
+def _prefix(text: str | None) -> str:
+    """What is read of a text; empty when it is missing or blank."""
+    return (text or "").strip()[:LONGEST]

@@ -136,7 +136,7 @@ def check_figures(queries: pl.DataFrame, outcomes: pl.DataFrame, features: pl.Da
 
 
 def digest(queries: pl.DataFrame, outcomes: pl.DataFrame, features: pl.DataFrame) -> str:
-    """SHA-256 over the labels (tasks, arms; a line feed after each), then quality, cost, features as bytes."""
+    """SHA-256 over the labels (tasks, arms; line feed after each), then quality, cost, features as bytes."""
     total = hashlib.sha256()
     for label in (*queries["task"], *outcomes["arm"]):
         total.update(f"{label}\n".encode())

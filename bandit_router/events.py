@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from bandit_router.outcomes import Outcome
-from bandit_router.policies.base import F64, Bool
+from bandit_router.policies.base import F64, Bool, InvalidInput
 
-Refusal = Literal["unknown", "duplicate", "late", "invalid", "out_of_range", "unmetered", "degraded"]
-REFUSALS: tuple[Refusal, ...] = (
-    "unknown",
-    "duplicate",
-    "late",
-    "invalid",
-    "out_of_range",
-    "unmetered",
-    "degraded",
-)
+Refusal = Literal["unknown", "duplicate", "late", "invalid", "out_of_range", "degraded", "diverted", "unavailable"]
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
+Mode = Literal["online", "apprentice", "shadow", "off", "holdout"]
+MAX_ID = 512
 
 
 def event_uniform(key: bytes, event_id: str) -> float:
@@ -35,6 +29,17 @@ def event_uniform(key: bytes, event_id: str) -> float:
     return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 
 
+def check_id(name: str, value: str) -> None:
+    """Raise InvalidInput unless `value` can be an id everywhere: 1 to 512 characters of valid text without NUL."""
+    if not 0 < len(value) <= MAX_ID or "\0" in value:
+        raise InvalidInput(f"{name} must have 1 to {MAX_ID} characters and no NUL, got {value[:40]!r}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(f"{name} is not valid text (a lone surrogate): {value[:40]!r}") from None
+
+
 class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One recorded draw.
 
@@ -47,6 +52,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         timestamp_s: when, in seconds of the router's clock.
         policy: name of the policy. state_version: outcomes it had learned.
         degraded: the policy failed and the fallback arm was served; such a decision is never learned from.
+        mode: what chose the arm: the policy (`online`) or the baseline (all others; see `modes`).
+        proposed: id of the arm the policy drew from `probabilities` while the baseline served, else None.
     """
 
     event_id: str
@@ -61,6 +68,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     policy: str
     state_version: int
     degraded: bool = False
+    mode: Mode = "online"
+    proposed: str | None = None
+
+    @property
+    def learnable(self) -> bool:
+        """Whether the policy may learn from this decision's outcome."""
+        return not self.degraded and self.mode in ("online", "apprentice")
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,8 +82,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         event_id: the request. arm: the arm it was accounted to, None if unknown.
-        reward: the utility it settled at; None when refused.
-        refused: why it was not learned from, None when it was.
+        reward: the utility it settled at; None when refused or pending.
+        refused: why it was not counted, None when it was.
         outcome: as reported.
     """
 
@@ -78,3 +92,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     reward: float | None
     refused: Refusal | None
     outcome: Outcome
+
+    @property
+    def pending(self) -> bool:
+        """Accepted, but its decision is still open: other channels are awaited, or the window has to close first."""
+        return self.reward is None and self.refused is None

@@ -122,7 +122,7 @@ class Group:
     ) -> None:
         event_id = reward.event_id
         seen = history.setdefault(event_id, {})
-        if decision is None and self.now_s - reward.at_s <= self.rule.early_s and not reward.outcome.problem():
+        if decision is None and self._may_come(reward) and reward.outcome.problem() is None:
             row = (event_id, reward.at_s, encode_reward(reward))
             insert_rows(self.connection, early, ("event_id", "at_s", "reward"), [row])
             return self._answer(item, answer(reward, None))
@@ -143,6 +143,9 @@ class Group:
             self._append(entry)
         return None
 
+    def _may_come(self, reward: Reward) -> bool:
+        return self.rule.early_s > 0 and self.now_s - reward.at_s <= self.rule.early_s
+
     def _refuse(self, reward: Reward, item: Item | None, decision: Decision | None, reason: Refusal) -> None:
         self.counts[f"refused_{reason}"] += 1
         if reason != "duplicate":  # a storm of duplicates is counted, not kept
@@ -160,7 +163,7 @@ class Group:
         if not rows:
             return []
         decided = self._decisions({row.event_id for row in rows})
-        ready = [r for r in rows if r.event_id in decided or self.now_s - r.at_s > self.rule.early_s]
+        ready = [row for row in rows if row.event_id in decided or self.now_s - row.at_s > self.rule.early_s]
         if ready:
             self.connection.execute(delete(early).where(early.c.id.in_([row.id for row in ready])))
         return [decode_reward(row.reward) for row in ready]

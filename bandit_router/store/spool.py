@@ -84,6 +84,7 @@ class Spool:
         self._files: list[tuple[Path, int]] = []
         self._front = _Segment(self._map(folder, capacity_bytes))
         self._back = _Segment(self._map(folder, capacity_bytes))
+        self._closed = False
         self._lock = threading.Lock()
         self._ready = threading.Event()
 
@@ -111,7 +112,7 @@ class Spool:
     def offer(self, item: Item) -> bool:
         """Append a record; False when there is no room. Wakes the consumer if somebody waits for this record."""
         with self._lock:
-            accepted = self._front.append(item)
+            accepted = not self._closed and self._front.append(item)
         if not accepted or item.waiter is not None:
             self._ready.set()
         return accepted
@@ -134,7 +135,11 @@ class Spool:
         self._ready.set()
 
     def close(self) -> None:
-        """Release the maps; the files go too when nothing is left in them."""
+        """Release the maps; the files go too when nothing is left in them. Later offers are declined."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
         empty = not len(self)
         self._front.release()
         self._back.release()

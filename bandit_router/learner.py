@@ -2,9 +2,9 @@
 
     state_n = fold(state_0, entry_1, ..., entry_n)
 
-Everything that changes what is learned is an entry of that log: a settled decision, an added arm, a state taken over from
-elsewhere. Folding the same entries in the same order does the same floating-point operations in the same order, so it
-gives the same bytes (same build, same machine type); the position in the log therefore names the state.
+Everything that changes what is learned is an entry of that log: a settled decision, an added arm, a state taken over
+from elsewhere. Folding the same entries in the same order does the same floating-point operations in the same order, so
+it gives the same bytes (same build, same machine type); the position in the log therefore names the state.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Learner:
             elif isinstance(entry, ArmAdded):
                 self._add(entry)
             else:
-                self._import(entry.state)
+                self._import(entry)
             self.position = entry.position
 
     def _learn(self, entry: Settled) -> None:
@@ -136,16 +136,21 @@ class Learner:
 
     def _take_over(self, state: Mapping[str, NDArray[Any]]) -> None:
         policy = type(self.policy).from_state(state)
-        expected = (self.policy.dim, self.policy.channels)
-        if (policy.dim, policy.channels) != expected or policy.n_arms > len(self.catalogue):
-            raise InvalidInput(
-                f"expected a state with dim and channels {expected} and at most {len(self.catalogue)} arms, "
-                f"got {(policy.dim, policy.channels)} and {policy.n_arms}"
-            )
+        for name in policy.parameters():
+            mine, theirs = getattr(self.policy, name), getattr(policy, name)
+            if name != "n_arms" and mine != theirs:
+                raise InvalidInput(f"expected a state with {name} = {mine}, got {theirs}")
+        if policy.n_arms > len(self.catalogue):
+            raise InvalidInput(f"expected a state of at most {len(self.catalogue)} arms, got {policy.n_arms}")
         self.policy = policy
         self.metered = np.array(state[METERED], dtype=np.int64)
 
-    def _import(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._take_over(state)
+    def _import(self, entry: Restored) -> None:
+        try:
+            self._take_over(entry.state)
+        except InvalidInput as problem:  # the log may serve several policies; this state is another one's
+            self.skipped += 1
+            _log.warning("the state imported at %d was skipped: %s", entry.position, problem)
+            return
         while self.policy.n_arms < len(self.catalogue):
             self.policy.add_arm()

@@ -37,8 +37,9 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         aggregate: how several values of one channel combine. `first` settles as soon as the utility is known; the
             others wait for the window to close. `first` and `last` go by order of arrival; the others do not depend
             on it (sums are exactly rounded).
-        default: channels filled in when the window closes and the utility is not known, for instance Outcome(quality=0.0). Without a
-            default, a decision that got no usable reward is settled as expired and never learned.
+        default: channels filled in when the window closes and the utility is not known, for instance
+            Outcome(quality=0.0). Without a default, a decision that got no usable reward is settled as expired and
+            never learned.
         early_s: how long before its decision a reward may arrive (clocks of several machines differ).
     """
 

@@ -65,7 +65,9 @@ def test_sum_mean_min_and_max_do_not_depend_on_the_order(numbers: list[float]) -
 
 def test_partial_outcomes_merge_channel_by_channel() -> None:
     parts = [Outcome(cost_usd=0.2, tokens=10), Outcome(quality=0.9), Outcome(cost_usd=0.4)]
-    assert combine(RewardRule(aggregate="sum"), parts) == Outcome(quality=0.9, cost_usd=math.fsum([0.2, 0.4]), tokens=10)
+    assert combine(RewardRule(aggregate="sum"), parts) == Outcome(
+        quality=0.9, cost_usd=math.fsum([0.2, 0.4]), tokens=10
+    )
     assert combine(RewardRule(), parts) == Outcome(quality=0.9, cost_usd=0.2, tokens=10)
 
 

@@ -1,9 +1,9 @@
 """The database side of the store: everything that is read or written, one transaction at a time.
 
-Every transaction that writes begins by updating the one row of `head`. That takes SQLite's write lock, or the row's lock in
-PostgreSQL, until the commit: writers of all processes and hosts go one after the other, so log positions have no gaps and
-become visible in order, and what a transaction has checked stays true until it commits. Unique keys on decisions, rewards
-and settled events say the same in the schema.
+Every transaction that writes begins by updating the one row of `head`. That takes SQLite's write lock, or the row's
+lock in PostgreSQL, until the commit: writers of all processes and hosts go one after the other, so log positions have
+no gaps and become visible in order, and what a transaction has checked stays true until it commits. Unique keys on
+decisions, rewards and settled events say the same in the schema.
 
 The settled mark of an event and the change of the statistics are one transaction because they are one row, the entry in
 `log`. Statistics are not written with it: they are the fold of the log up to a position, so the position is their name,

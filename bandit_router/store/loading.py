@@ -31,7 +31,7 @@ def load(ledger: Ledger, learner: Learner, *, key: bytes | None, keep: int, coun
     ledger.open()
     loaded = learner.copy()
     join_arms(ledger, loaded.catalogue)
-    name = policy_key(loaded.policy)
+    name = policy_key(loaded.policy, loaded.channels)
     if next(ledger.snapshots(name), None) is None:
         _, state = loaded.capture()
         ledger.put_snapshot(name, 0, encode(0, state, policy=name, key=key), keep=keep)
@@ -70,9 +70,9 @@ def set_statuses(ledger: Ledger, catalogue: Catalogue) -> None:
 
 
 def newest_valid(ledger: Ledger, learner: Learner, *, key: bytes | None, counters: Counter[str]) -> Snapshot | None:
-    """The newest snapshot that is right in full; failing that, the newest readable one with its bad arms at the prior."""
+    """The newest snapshot that is right in full; else the newest readable one with its bad arms at the prior."""
     damaged: Snapshot | None = None
-    for position, body in ledger.snapshots(policy_key(learner.policy)):
+    for position, body in ledger.snapshots(policy_key(learner.policy, learner.channels)):
         try:
             found = decode(body, key=key)
             faults = bad_arms(found.state)

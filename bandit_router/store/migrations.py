@@ -17,7 +17,7 @@ def _create(connection: Connection) -> None:
     connection.execute(insert(head).values(id=1, position=0, closed_s=0.0))
 
 
-# Step n (from 0) brings version n to n + 1. Later steps spell out their own DDL: `metadata` is the newest schema, not theirs.
+# Step n (from 0) brings version n to n + 1. Later steps spell out their DDL: `metadata` is the newest schema only.
 STEPS: tuple[Callable[[Connection], None], ...] = (_create,)
 VERSION = len(STEPS)
 

@@ -1,7 +1,7 @@
 """Captured states as bytes: a safetensors file that proves it is whole, and is checked in full before it is used.
 
-Layout (safetensors): header length, JSON header, arrays. The last array is `digest`: the SHA-256 of every byte before it,
-or their HMAC-SHA256 when a key is given, so that neither a flipped bit nor a missing tail nor another author goes
+Layout (safetensors): header length, JSON header, arrays. The last array is `digest`: the SHA-256 of every byte before
+it, or their HMAC-SHA256 when a key is given, so that neither a flipped bit nor a missing tail nor another author goes
 unnoticed. Nothing is parsed before the digest is right, and nothing in the format can hold code.
 """
 
@@ -12,7 +12,7 @@ import hmac
 import math
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +46,26 @@ class _Array(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_offsets: tuple[int, int]
 
 
-def policy_key(policy: Policy) -> str:
-    """Name and settings of a policy, without the number of arms, which grows.
+def policy_key(policy: Policy, channels: Sequence[str]) -> str:
+    """What a state belongs to: a policy with its settings (but the number of arms, which grows) and its channels.
 
     Example:
         >>> from bandit_router.policies import EpsilonGreedy
-        >>> policy_key(EpsilonGreedy(n_arms=3, dim=2))
-        'EpsilonGreedy(dim=2, channels=1, epsilon=0.1)'
+        >>> policy_key(EpsilonGreedy(n_arms=3, dim=2, channels=2), ["quality", "cost_usd"])
+        'EpsilonGreedy(dim=2, channels=2, epsilon=0.1) of quality+cost_usd'
     """
     settings = (f"{name}={getattr(policy, name)}" for name in policy.parameters() if name != "n_arms")
-    return f"{type(policy).__name__}({', '.join(settings)})"
+    return f"{type(policy).__name__}({', '.join(settings)}) of {'+'.join(channels)}"
+
+
+def class_of(key: str) -> str:
+    """Name of the policy in a `policy_key`."""
+    return key.partition("(")[0]
+
+
+def channels_of(key: str) -> tuple[str, ...]:
+    """Channels in a `policy_key`."""
+    return tuple(key.rpartition(" of ")[2].split("+"))
 
 
 def encode(position: int, state: Mapping[str, NDArray[Any]], *, policy: str = "", key: bytes | None = None) -> bytes:

@@ -1,9 +1,9 @@
 """The queue in front of the database: bounded, and at will a file that outlives the process.
 
-Two memory maps take turns. Callers append frames to one while the writer commits the other. A frame copied into a map of
-a file belongs to the kernel: it survives `kill -9` of the process at the price of a memory copy, without a system call.
-It does not survive a power cut, because nothing is synced. The files are allocated in full when they are created, so a
-disk that fills up later cannot take the queue away.
+Two memory maps take turns. Callers append frames to one while the writer commits the other. A frame copied into a map
+of a file belongs to the kernel: it survives `kill -9` of the process at the price of a memory copy, without a system
+call. It does not survive a power cut, because nothing is synced. The files are allocated in full when they are
+created, so a disk that fills up later cannot take the queue away.
 
 Layout of a map: an unsigned 64-bit count of used bytes, then frames of (length, CRC-32, payload). The count is written
 after the frame, in one aligned store: what it covers is whole. A frame under the count with a wrong checksum means that

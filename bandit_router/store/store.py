@@ -1,4 +1,4 @@
-"""The store a router is given, and the side of it that requests meet: nothing here waits for a database without a bound."""
+"""The store a router is given, and the side of it that requests meet: nothing here waits without a bound."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Store:
             record (it is served, never learned from), or `degrade` to the fallback arm. All three are counted.
         bound_s: the longest that `decide` waits for the store, seconds.
         wait_s: the longest that `observe` waits for its settlement, seconds; beyond that it answers "pending".
-        spool: folder of the queue's files, on a local disk; default beside the SQLite file. PostgreSQL needs one, unless
-            the durability is `relaxed`, which keeps the queue in memory.
+        spool: folder of the queue's files, on a local disk; default beside the SQLite file. PostgreSQL needs one,
+            unless the durability is `relaxed`, which keeps the queue in memory.
         queue_bytes: size of the queue. One decision takes about 100 bytes + 8 per feature and arm.
         snapshot_every: log entries between two snapshots of the state.
         snapshot_key: secret that signs the snapshots (HMAC-SHA256); default unsigned, checksummed.

@@ -242,7 +242,7 @@ class Writer:
 
     def _snapshot(self) -> None:
         position, state = self.learner.capture()
-        name = policy_key(self.learner.policy)
+        name = policy_key(self.learner.policy, self.learner.channels)
         body = encode(position, state, policy=name, key=self.settings.snapshot_key)
         self.ledger.put_snapshot(name, position, body, keep=_KEEP_SNAPSHOTS)
         self._snapshot_at = position

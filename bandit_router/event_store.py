@@ -16,7 +16,7 @@ class EventStore(Protocol):
     """What a router asks of the place where decisions and rewards are kept; see `store.Store` and `memory`."""
 
     def accepting(self) -> bool:
-        """Whether new decisions can be kept; when not, the fallback arm is served, degraded."""
+        """Whether new decisions can be kept; when not, the baseline is served, degraded."""
 
     def find(self, event_id: str) -> Decision | None:
         """The decision already made for an event."""

@@ -12,7 +12,7 @@ from bandit_router.policies.base import F64, Bool, InvalidInput
 
 Refusal = Literal["unknown", "duplicate", "late", "invalid", "out_of_range", "degraded", "diverted", "unavailable"]
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
-Mode = Literal["online", "apprentice", "shadow", "off", "holdout"]
+Mode = Literal["online", "apprentice", "shadow", "off", "holdout", "guarded"]
 MAX_ID = 512
 
 
@@ -46,13 +46,14 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         event_id: the caller's id of the request.
         arm: id of the drawn arm. propensity: the exact probability it was drawn with.
-        probabilities: the whole distribution, in catalogue order; None when degraded.
+        probabilities: the policy's whole distribution, in catalogue order; None when it was not asked or failed.
         context: the feature vector, shape (dim,). eligible: mask over the catalogue, None for all.
         penalty: known costs at this decision, in utility units, None for none.
         timestamp_s: when, in seconds of the router's clock.
         policy: name of the policy. state_version: outcomes it had learned.
-        degraded: the policy failed and the fallback arm was served; such a decision is never learned from.
-        mode: what chose the arm: the policy (`online`) or the baseline (all others; see `modes`).
+        degraded: the policy or the store failed and the baseline was served; such a decision is never learned from.
+        mode: why this arm: the policy chose it (`online`), or it is the baseline, by the rollout's mode or holdout
+            (see `modes.Rollout`) or because the guard stepped in (`guarded`).
         proposed: id of the arm the policy drew from `probabilities` while the baseline served, else None.
     """
 
@@ -74,7 +75,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     @property
     def learnable(self) -> bool:
         """Whether the policy may learn from this decision's outcome."""
-        return not self.degraded and self.mode in ("online", "apprentice")
+        return not self.degraded and self.mode in ("online", "apprentice", "guarded")
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
 import time
 from collections import Counter
@@ -14,18 +13,18 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bandit_router.arms import Arm, Catalogue
+from bandit_router.chooser import Choice, Chooser
 from bandit_router.event_store import DurableStore, EventStore
-from bandit_router.events import REFUSALS, Decision, Settlement, check_id, event_uniform
+from bandit_router.events import REFUSALS, Decision, Settlement, check_id
 from bandit_router.explain import Explanation, explain
+from bandit_router.guard import ConservativeGuard
 from bandit_router.learner import Learner
 from bandit_router.memory import MemoryStore
+from bandit_router.modes import Rollout
 from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies import DEFAULT_POLICY, policy_class
 from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
-from bandit_router.policies.distributions import draw
 from bandit_router.rewards import Reward, RewardRule
-
-_log = logging.getLogger(__name__)
 
 
 class Router:
@@ -42,7 +41,9 @@ class Router:
         key: secret of the keyed draw, at most 64 bytes. Give every replica the same one: a retried event then draws
             the same number everywhere. Default: random for this process.
         rewards: when and how rewards settle a decision; see `RewardRule`.
-        fallback: id of the arm served when the policy fails; default the first active arm.
+        baseline: id of the arm that serves when the policy may not or cannot decide; default the first eligible one.
+        rollout: what the policy may decide; default everything. See `Rollout`.
+        guard: lets the policy explore only what its record can pay for; see `ConservativeGuard`.
         store: a durable event store (`bandit_router.store.Store`); default in memory only.
         max_events: decisions remembered in memory; beyond that the oldest is forgotten, and counted if unsettled.
         clock: seconds, for timestamps and the window.
@@ -65,7 +66,9 @@ class Router:
         channels: Sequence[str] = CHANNELS,
         key: bytes | None = None,
         rewards: RewardRule | None = None,
-        fallback: str | None = None,
+        baseline: str | None = None,
+        rollout: Rollout | None = None,
+        guard: ConservativeGuard | None = None,
         store: DurableStore | None = None,
         max_events: int = 100_000,
         clock: Callable[[], float] = time.time,
@@ -80,10 +83,14 @@ class Router:
             utility=Utility() if utility is None else utility,
         )
         self.key = secrets.token_bytes(32) if key is None else key
-        event_uniform(self.key, "")
-        self.clock, self.fallback = clock, fallback
-        if fallback is not None:
-            catalogue.index(fallback)
+        self._chooser = Chooser(
+            learner=self.learner,
+            key=self.key,
+            baseline=baseline,
+            rollout=Rollout() if rollout is None else rollout,
+            guard=guard,
+        )
+        self.clock = clock
         self.counters: Counter[str] = Counter(
             dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
         )
@@ -102,6 +109,7 @@ class Router:
         context: ArrayLike,
         *,
         event_id: str,
+        unit: str | None = None,
         eligible: Iterable[str] | None = None,
         penalty: Mapping[str, float] | None = None,
     ) -> Decision:
@@ -110,14 +118,15 @@ class Router:
         Args:
             context: feature vector, shape (dim,), finite.
             event_id: the caller's id of the request; it also fixes the random number of the draw.
+            unit: whom the holdout is drawn by, for instance a user; default the event.
             eligible: ids of the arms allowed for this request; default all active ones.
             penalty: known cost of an arm at this decision, in utility units, by arm id.
 
         Raises:
             InvalidInput: unusable arguments, before any state changes. A failure of the policy or of the store is not
-                raised: the fallback arm is served and the decision is marked degraded.
+                raised: the baseline is served and the decision is marked degraded.
         """
-        decision, new = self._decide(context, event_id, eligible, penalty)
+        decision, new = self._decide(context, event_id, unit, eligible, penalty)
         if new:
             self.events.record(decision)
         return decision
@@ -127,11 +136,12 @@ class Router:
         context: ArrayLike,
         *,
         event_id: str,
+        unit: str | None = None,
         eligible: Iterable[str] | None = None,
         penalty: Mapping[str, float] | None = None,
     ) -> Decision:
         """`decide` for an event loop: where it has to wait for the store, it awaits."""
-        decision, new = self._decide(context, event_id, eligible, penalty)
+        decision, new = self._decide(context, event_id, unit, eligible, penalty)
         if new:
             await self.events.arecord(decision)
         return decision
@@ -176,6 +186,20 @@ class Router:
     def utility(self) -> Utility:
         """The prices in force."""
         return self.learner.utility
+
+    @property
+    def rollout(self) -> Rollout:
+        """What the policy may decide now."""
+        return self._chooser.rollout
+
+    def set_rollout(self, rollout: Rollout) -> None:
+        """Change what the policy may decide, for the next decision on; `Rollout(mode="off")` is the kill switch.
+
+        Raises:
+            InvalidInput: it names unknown arms, or needs a baseline and the router has none.
+        """
+        with self.learner.lock:
+            self._chooser.use(rollout)
 
     def set_prices(self, prices: Mapping[str, float]) -> None:
         """Change prices; the next decision uses them, nothing is relearned.
@@ -243,6 +267,7 @@ class Router:
         self,
         context: ArrayLike,
         event_id: str,
+        unit: str | None,
         eligible: Iterable[str] | None,
         penalty: Mapping[str, float] | None,
     ) -> tuple[Decision, bool]:
@@ -253,53 +278,35 @@ class Router:
             check_id("event_id", event_id)
             mask = self.catalogue.mask(eligible)
             cost = None if penalty is None else self._penalties(penalty)
-            decision = self._draw(np.array(context, dtype=np.float64), event_id, mask, cost)
+            x = np.array(context, dtype=np.float64)
+            if self.events.accepting():
+                choice = self._chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
+            else:
+                choice = self._chooser.degraded(x, mask)
+            decision = self._decision(choice, x, event_id, mask, cost)
             self.counters["decided"] += 1
             self.counters["degraded_decisions"] += decision.degraded
             self.events.remember(decision)
             return decision, True
 
-    def _draw(self, x: F64, event_id: str, mask: Bool | None, cost: F64 | None) -> Decision:
-        policy, degraded = self.learner.policy, not self.events.accepting()
-        p: F64 | None = None
-        try:
-            if not degraded:
-                p = policy.probabilities(x, mask, self.learner.weights, cost)
-                index = draw(p, event_uniform(self.key, event_id))
-                propensity = float(p[index])
-                if not 0 < propensity <= 1 + 1e-9:
-                    raise FloatingPointError(f"propensity {propensity} of arm {index}")
-        except InvalidInput:
-            raise
-        except Exception:
-            _log.exception("policy %s failed; serving the fallback arm", type(policy).__name__)
-            degraded = True
-        if degraded:
-            p, propensity, index = None, 1.0, self._fallback_index(mask)
+    def _decision(self, choice: Choice, x: F64, event_id: str, mask: Bool | None, cost: F64 | None) -> Decision:
+        catalogue, policy = self.catalogue, self.policy
         return Decision(
             event_id=event_id,
-            arm=self.catalogue[index].id,
-            arm_index=index,
-            propensity=min(propensity, 1.0),
-            probabilities=p,
+            arm=catalogue[choice.arm].id,
+            arm_index=choice.arm,
+            propensity=choice.propensity,
+            probabilities=choice.probabilities,
             context=x,
             eligible=mask,
             penalty=cost,
             timestamp_s=self.clock(),
             policy=type(policy).__name__,
             state_version=policy.steps,
-            degraded=degraded,
+            degraded=choice.degraded,
+            mode=choice.mode,
+            proposed=None if choice.proposed is None else catalogue[choice.proposed].id,
         )
-
-    def _fallback_index(self, mask: Bool | None) -> int:
-        allowed = self.catalogue.active() if mask is None else mask
-        if self.fallback is not None:
-            index = self.catalogue.index(self.fallback)
-            if allowed[index]:
-                return index
-        if not allowed.any():
-            raise InvalidInput("no arm is eligible; resume one or widen the allow-list")
-        return int(np.flatnonzero(allowed)[0])
 
     def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
         return Reward(

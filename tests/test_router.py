@@ -112,8 +112,8 @@ def test_a_reward_of_another_arm_than_the_decided_one_is_kept_apart() -> None:
     assert engine.observe("f", Outcome(quality=1.0), served_arm=engine.decide([1.0, 0.0], event_id="f").arm).reward == 1
 
 
-def test_a_failing_policy_serves_the_fallback_and_is_not_learned_from(caplog: pytest.LogCaptureFixture) -> None:
-    engine = router(fallback="large")
+def test_a_failing_policy_serves_the_baseline_and_is_not_learned_from(caplog: pytest.LogCaptureFixture) -> None:
+    engine = router(baseline="large")
 
     def fail(*_: object) -> None:
         raise FloatingPointError("broken")
@@ -123,7 +123,7 @@ def test_a_failing_policy_serves_the_fallback_and_is_not_learned_from(caplog: py
     assert (decided.arm, decided.propensity, decided.degraded) == ("large", 1.0, True)
     assert engine.observe("e", Outcome(quality=1.0)).refused == "degraded"
     assert engine.policy.steps == 0
-    assert "serving the fallback arm" in caplog.text
+    assert "serving the baseline" in caplog.text
 
 
 def test_a_policy_that_cannot_use_a_settled_outcome_does_not_stop_the_log(caplog: pytest.LogCaptureFixture) -> None:

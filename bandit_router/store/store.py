@@ -38,7 +38,7 @@ class Store:
         durability: what has survived once a call has returned. `relaxed`: nothing is promised. `process`: decisions and
             rewards survive `kill -9` of this process. `power`: they survive a power cut; every decision waits for it.
         back_pressure: when the queue to the database is full, a decision may `block` for up to `bound_s`, `shed` its
-            record (it is served, never learned from), or `degrade` to the fallback arm. All three are counted.
+            record (it is served, never learned from), or `degrade` to the baseline arm. All three are counted.
         bound_s: the longest that `decide` waits for the store, seconds.
         wait_s: the longest that `observe` waits for its settlement, seconds; beyond that it answers "pending".
         spool: folder of the queue's files, on a local disk; default beside the SQLite file. PostgreSQL needs one,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arms import Arm, Catalogue
+from bandit_router.events import Decision
 from bandit_router.outcomes import Utility
 from bandit_router.policies.base import InvalidInput, Policy
 from bandit_router.rewards import Settled
@@ -57,12 +58,14 @@ class Learner:
 
     Attributes:
         position: number of log entries folded in. skipped: entries the policy would not learn from (it said why).
+        watch: called with every decision just before its outcome is learned.
     """
 
     def __init__(self, *, catalogue: Catalogue, policy: Policy, channels: Sequence[str], utility: Utility) -> None:
         self.catalogue, self.policy, self.channels = catalogue, policy, tuple(channels)
         self.position = 0
         self.skipped = 0
+        self.watch: Callable[[Decision], None] | None = None
         self.metered = np.zeros(len(self.channels), dtype=np.int64)
         self.lock = threading.RLock()
         self.reprice(utility)
@@ -92,6 +95,8 @@ class Learner:
         decision = entry.decision
         y = entry.outcome.vector(self.channels)
         try:
+            if self.watch is not None:
+                self.watch(decision)
             self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
         except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log
             self.skipped += 1
@@ -132,7 +137,7 @@ class Learner:
         """Go on from another learner's state."""
         with self.lock:
             self.catalogue, self.policy = other.catalogue, other.policy
-            self.position, self.metered = other.position, other.metered
+            self.position, self.metered, self.watch = other.position, other.metered, other.watch
 
     def _take_over(self, state: Mapping[str, NDArray[Any]]) -> None:
         policy = type(self.policy).from_state(state)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from bandit_router.store.store import Store
+from bandit_router.store.store import Sharing, Store
 
-__all__ = ["Store"]
+__all__ = ["Sharing", "Store"]

@@ -40,8 +40,8 @@ def entry_row(entry: Entry, replica: str) -> tuple[Any, ...]:
     return (entry.position, "restored", None, replica, False, None, snapshot.encode(entry.position, entry.state))
 
 
-def row_entry(row: Row[Any]) -> Entry:
-    """The entry of a row that carries COLUMNS and the decision's `record`."""
+def row_entry(row: Row[Any], *, learn: bool = True) -> Entry:
+    """The entry of a row that carries COLUMNS and the decision's `record`; unlearned unless `learn`."""
     try:
         if row.kind == "settled":
             body = _body.decode(row.body)
@@ -51,7 +51,7 @@ def row_entry(row: Row[Any]) -> Entry:
                 outcome=body.outcome,
                 reward=row.reward,
                 status=body.status,
-                learned=bool(row.learned),
+                learned=bool(row.learned) and learn,
             )
         if row.kind == "arm":
             return _added.decode(row.body)

@@ -149,6 +149,8 @@ class Inspection:
         Raises:
             InvalidInput: the file is damaged, or belongs to a policy that this store does not have.
         """
+        if self.report().rows["deltas"]:
+            raise InvalidInput("the replicas of this store share by deltas; import into a new store")
         found = decode(file.read_bytes(), key=self.key)
         current = self._learner(self._policy(found.policy))
         state, faults = sanitise(found.state, current.policy)

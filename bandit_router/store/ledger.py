@@ -14,9 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, Row, RowMapping, delete, insert, select, update
 
 from bandit_router.arms import Arm
 from bandit_router.events import Decision
@@ -58,11 +59,16 @@ class Ledger:
 
     Args:
         url: sqlite:/// or postgresql://. durability: see `engine`. replica: name of this process in the log.
+
+    Attributes:
+        only, only_after: for a replica that shares by deltas, whose entries to learn from and past which position.
     """
 
     def __init__(self, url: str, durability: Durability, replica: str) -> None:
         self.engine = open_engine(url, durability)
         self.replica = replica
+        self.only: str | None = None
+        self.only_after = 0
 
     def open(self) -> None:
         """Create the schema or bring it up to date."""
@@ -95,7 +101,10 @@ class Ledger:
         query = select(log, decisions.c.record).select_from(joined).where(log.c.position > after)
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(log.c.position).limit(limit)).all()
-        return [row_entry(row) for row in rows]
+        return [row_entry(row, learn=self._learns(row)) for row in rows]
+
+    def _learns(self, row: Row[Any]) -> bool:
+        return self.only is None or (row.replica == self.only and row.position > self.only_after)
 
     def position(self) -> int:
         """The last position of the log."""
@@ -149,6 +158,17 @@ class Ledger:
                 row = connection.execute(found).one_or_none()
                 if row is not None:
                     yield row.position, row.body
+
+    def put_first_snapshot(self, policy: str, body: bytes) -> None:
+        """Keep the state before the first log entry, unless there is one."""
+        with self.engine.begin() as connection:
+            insert_rows(connection, snapshots, ("policy", "position", "body"), [(policy, 0, body)])
+
+    def first_snapshot(self, policy: str) -> bytes:
+        """The policy's state before the first log entry."""
+        first = (snapshots.c.policy == policy) & (snapshots.c.position == 0)
+        with self.engine.connect() as connection:
+            return bytes(connection.execute(select(snapshots.c.body).where(first)).scalar_one())
 
     def put_snapshot(self, policy: str, position: int, body: bytes, *, keep: int) -> None:
         """Keep a snapshot, the policy's first one, and the newest `keep`."""

@@ -22,24 +22,31 @@ _log = logging.getLogger(__name__)
 PAGE = 1000
 
 
-def load(ledger: Ledger, learner: Learner, *, key: bytes | None, keep: int, counters: Counter[str]) -> Learner:
-    """A copy of `learner` at the end of the log; the original goes on serving meanwhile.
+def prepare(ledger: Ledger, learner: Learner, *, key: bytes | None) -> Learner:
+    """A copy of `learner` with the store's arms, in the policy's first state; the original goes on serving meanwhile.
 
     Raises:
-        InvalidInput: the store has other arms, or a log entry cannot be read.
+        InvalidInput: the store has other arms.
     """
     ledger.open()
     loaded = learner.copy()
     join_arms(ledger, loaded.catalogue)
     name = policy_key(loaded.policy, loaded.channels)
-    if next(ledger.snapshots(name), None) is None:
-        _, state = loaded.capture()
-        ledger.put_snapshot(name, 0, encode(0, state, policy=name, key=key), keep=keep)
-    found = newest_valid(ledger, loaded, key=key, counters=counters)
-    if found is not None:
-        loaded.restore(found.position, found.state)
-    catch_up(ledger, loaded)
+    _, state = loaded.capture()
+    ledger.put_first_snapshot(name, encode(0, state, policy=name, key=key))
+    first = ledger.first_snapshot(name)
+    try:
+        loaded.restore(0, decode(first, key=key).state)
+    except InvalidInput as problem:
+        _log.error("the first state of %s is unusable, starting from the prior: %s", name, problem)
     return loaded
+
+
+def restore_newest(ledger: Ledger, learner: Learner, *, key: bytes | None, counters: Counter[str]) -> None:
+    """Restore the newest valid snapshot, if there is one."""
+    found = newest_valid(ledger, learner, key=key, counters=counters)
+    if found is not None:
+        learner.restore(found.position, found.state)
 
 
 def join_arms(ledger: Ledger, catalogue: Catalogue) -> None:

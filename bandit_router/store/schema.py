@@ -7,7 +7,7 @@ quarantine   rewards that did not count, with the reason
 log          the settled log: positions from 1 without gaps, one entry per settled decision or other change of state
 arms         the catalogue in order; `position` is the log entry that added the arm, 0 for the first ones
 snapshots    captured states with their log position
-deltas       statistics that replicas publish, unique by (replica, sequence)
+deltas       statistics that replicas publish, unique by (policy, replica, sequence)
 head         one row: where the log ends, and up to when windows have been closed; its row lock orders all writers
 schema_version  one row
 """
@@ -111,9 +111,11 @@ snapshots = Table(
 deltas = Table(
     "deltas",
     metadata,
+    Column("policy", Text, primary_key=True),
     Column("replica", Text, primary_key=True),
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
 

@@ -13,6 +13,8 @@ from concurrent.futures import TimeoutError as WaitTimeout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import msgspec
+
 from bandit_router.arms import Arm
 from bandit_router.events import Decision, Settlement, check_id
 from bandit_router.learner import Learner
@@ -28,6 +30,18 @@ if TYPE_CHECKING:
 Durability = Literal["relaxed", "process", "power"]
 BackPressure = Literal["block", "shed", "degrade"]
 _POLL_S = 0.0005
+
+
+class Sharing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How replicas of a linear policy share what they learn: by deltas, instead of everybody reading the whole log.
+
+    Attributes:
+        gamma: growth of an arm's evidence (its determinant) that is published at once.
+        max_age_s: seconds after which anything is published, and others' deltas are fetched, in any case.
+    """
+
+    gamma: float = 0.1
+    max_age_s: float = 5.0
 
 
 class Store:
@@ -47,6 +61,8 @@ class Store:
         snapshot_every: log entries between two snapshots of the state.
         snapshot_key: secret that signs the snapshots (HMAC-SHA256); default unsigned, checksummed.
         replica: name of this process in the log; default host and process id.
+        share: for many replicas of a linear policy, how they share by deltas; `replica` must then be a name that stays
+            the same after a restart. Default: every process reads the whole log, and all stand at the same bytes.
 
     Example:
         >>> import tempfile
@@ -73,7 +89,11 @@ class Store:
         snapshot_every: int = 10_000,
         snapshot_key: bytes | None = None,
         replica: str | None = None,
+        share: Sharing | None = None,
     ) -> None:
+        if share is not None and replica is None:
+            raise InvalidInput("replicas that share by deltas need a name that outlives the process: give replica=")
+        self.share = share
         for name, value, allowed in (
             ("durability", durability, get_args(Durability)),
             ("back_pressure", back_pressure, get_args(BackPressure)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -18,6 +19,7 @@ from bandit_router.learner import Entry, Learner
 from bandit_router.policies.base import InvalidInput
 from bandit_router.rewards import Reward, RewardRule, answer
 from bandit_router.store import loading
+from bandit_router.store.exchange import Exchange, join
 from bandit_router.store.group import Group
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.snapshot import encode, policy_key
@@ -70,6 +72,7 @@ class Writer:
         self.healthy = True
         self._opened: Future[None] = Future()
         self._snapshot_at = 0
+        self._exchange: Exchange | None = None
         self._tick_s = min(_TICK_S, rule.window_s / 4)
         self._next_tick = 0.0
         self._requests: deque[tuple[Callable[[Ledger], object], Future[Any]]] = deque()
@@ -146,14 +149,14 @@ class Writer:
             self._next_tick = time.monotonic() + self._tick_s
             loading.catch_up(self.ledger, self.learner)
             loading.set_statuses(self.ledger, self.learner.catalogue)
-        if self.learner.position - self._snapshot_at >= self.settings.snapshot_every:
+        if self._exchange is not None:
+            self.counters["published_deltas"] += self._exchange.run(time.monotonic())
+        elif self.learner.position - self._snapshot_at >= self.settings.snapshot_every:
             self._snapshot()
 
     def _open(self) -> None:
         try:
-            key = self.settings.snapshot_key
-            loaded = loading.load(self.ledger, self.learner, key=key, keep=_KEEP_SNAPSHOTS, counters=self.counters)
-            self.learner.adopt(loaded)
+            self._load()
             if self.settings.spool is not None:
                 loading.adopt(self.settings.spool, lambda items: self._commit(items, False), self.counters)
             self.reload(self.ledger)
@@ -163,6 +166,22 @@ class Writer:
         self._snapshot_at = self.learner.position
         self._opened.set_result(None)
 
+    def _load(self) -> None:
+        key, share = self.settings.snapshot_key, self.settings.share
+        loaded = loading.prepare(self.ledger, self.learner, key=key)
+        if share is None:
+            loading.restore_newest(self.ledger, loaded, key=key, counters=self.counters)
+            loading.catch_up(self.ledger, loaded)
+            self.learner.adopt(loaded)
+            return
+        name = policy_key(loaded.policy, loaded.channels)
+        exchange = join(self.ledger, loaded, policy=name, gamma=share.gamma, max_age_s=share.max_age_s, keep=1.0)
+        loading.catch_up(self.ledger, loaded)
+        exchange.fetch(time.monotonic())
+        self.learner.adopt(loaded)
+        exchange.learner = self.learner
+        self._exchange = exchange
+
     def _failed(self, error: Exception) -> None:
         self.counters["store_errors"] += 1
         if self.healthy:
@@ -170,7 +189,11 @@ class Writer:
         self.healthy = False
 
     def _finish(self) -> None:
-        if self._opened.done() and self.learner.position > self._snapshot_at:
+        if not self._opened.done():
+            return
+        if self._exchange is not None:
+            self._exchange.run(math.inf)
+        elif self.learner.position > self._snapshot_at:
             self._snapshot()
 
     # -- one group -------------------------------------------------------------------------------------------

@@ -10,7 +10,9 @@ import msgspec
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
 
-Refusal = Literal["unknown", "duplicate", "late", "invalid", "out_of_range", "degraded", "diverted", "unavailable"]
+Refusal = Literal[
+    "unknown", "duplicate", "settled", "late", "invalid", "out_of_range", "degraded", "diverted", "unavailable"
+]
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 Mode = Literal["online", "apprentice", "shadow", "off", "holdout", "guarded"]
 MAX_ID = 512

@@ -127,7 +127,7 @@ def refusal(
     if reward.at_s > decision.timestamp_s + rule.window_s:
         return "late"
     if settled:
-        return "duplicate"
+        return "settled"
     return "degraded" if decision.degraded else None
 
 

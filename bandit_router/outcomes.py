@@ -44,7 +44,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             value = getattr(self, name)
             if value is None:
                 continue
-            if not math.isfinite(value):
+            try:
+                if not math.isfinite(value):
+                    return "invalid"
+            except (TypeError, OverflowError):  # not a number that a channel could hold
                 return "invalid"
             if value < 0 or (name == "quality" and not low <= value <= high):
                 return "out_of_range"

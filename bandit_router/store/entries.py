@@ -12,7 +12,7 @@ from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import InvalidInput
 from bandit_router.rewards import Settled, Status
 from bandit_router.store import snapshot
-from bandit_router.store.wire import decode_decision
+from bandit_router.store.wire import decode_decision, encode_struct
 
 COLUMNS = ("position", "kind", "event_id", "replica", "learned", "reward", "body")
 
@@ -24,7 +24,6 @@ class _Body(msgspec.Struct, array_like=True, frozen=True):
     status: Status
 
 
-_encode = msgspec.msgpack.encode
 _body = msgspec.msgpack.Decoder(_Body)
 _added = msgspec.msgpack.Decoder(ArmAdded)
 
@@ -32,11 +31,11 @@ _added = msgspec.msgpack.Decoder(ArmAdded)
 def entry_row(entry: Entry, replica: str) -> tuple[Any, ...]:
     """The row of an entry, in the order of COLUMNS."""
     if isinstance(entry, Settled):
-        body = _encode(_Body(entry.outcome, entry.status))
+        body = encode_struct(_Body(entry.outcome, entry.status))
         event_id = entry.decision.event_id
         return (entry.position, "settled", event_id, replica, entry.learned, entry.reward, body)
     if isinstance(entry, ArmAdded):
-        return (entry.position, "arm", None, replica, False, None, _encode(entry))
+        return (entry.position, "arm", None, replica, False, None, encode_struct(entry))
     return (entry.position, "restored", None, replica, False, None, snapshot.encode(entry.position, entry.state))
 
 

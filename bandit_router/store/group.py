@@ -16,7 +16,7 @@ from bandit_router.store.engine import insert_rows
 from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards
 from bandit_router.store.spool import Item
-from bandit_router.store.wire import decode_decision, decode_reward, encode_reward
+from bandit_router.store.wire import decode_decision, decode_reward, encode_reward, encode_struct
 
 _IDS = 500
 _WINDOWS = 1000
@@ -137,7 +137,7 @@ class Group:
             self._refuse(reward, item, decision, "diverted")
         else:
             seen[reward.reward_id] = reward.outcome
-            counted.append((event_id, reward.reward_id, reward.at_s, msgspec.msgpack.encode(reward.outcome)))
+            counted.append((event_id, reward.reward_id, reward.at_s, encode_struct(reward.outcome)))
             entry = self._settle(decision, seen, closed=False)
             self._answer(item, answer(reward, decision, entry))
         if entry is not None:

@@ -249,11 +249,12 @@ class AttachedStore:
         try:
             check_id("event_id", reward.event_id)
             check_id("reward_id", reward.reward_id)
-        except InvalidInput:
+            payload = encode_reward(reward)
+        except (InvalidInput, TypeError, OverflowError):
             self._add("refused_invalid")
             waiter.set_result(answer(reward, None, refused="invalid"))
             return waiter
-        return waiter if self._spool.offer(Item(reward, encode_reward(reward), waiter)) else None
+        return waiter if self._spool.offer(Item(reward, payload, waiter)) else None
 
     def _unavailable(self, reward: Reward) -> Settlement:
         self._add("refused_unavailable")

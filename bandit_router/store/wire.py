@@ -35,7 +35,14 @@ class _Reward(msgspec.Struct, array_like=True, frozen=True, tag="r1", forbid_unk
     reward: Reward
 
 
-_encoder = msgspec.msgpack.Encoder()
+def _plain(value: object) -> object:
+    """NumPy numbers as Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"expected a number, got {type(value).__name__}")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 _decoder = msgspec.msgpack.Decoder(_Decision | _Reward)
 
 
@@ -65,6 +72,11 @@ def encode_decision(decision: Decision) -> bytes:
 def encode_reward(reward: Reward) -> bytes:
     """A reward as bytes."""
     return _encoder.encode(_Reward(reward))
+
+
+def encode_struct(struct: msgspec.Struct) -> bytes:
+    """Any other record as bytes."""
+    return _encoder.encode(struct)
 
 
 def decode(data: bytes) -> Decision | Reward:

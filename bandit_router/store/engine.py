@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Literal
 
 from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
@@ -70,5 +71,5 @@ def insert_rows(connection: Connection, table: Table, columns: Sequence[str], ro
         part = rows[start : start + _ROWS]
         values = ", ".join([group] * len(part))
         sql = f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608 - names are ours
-        inserted += connection.exec_driver_sql(sql, tuple(value for row in part for value in row)).rowcount
+        inserted += connection.exec_driver_sql(sql, tuple(chain.from_iterable(part))).rowcount
     return inserted

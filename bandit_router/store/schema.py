@@ -41,7 +41,6 @@ decisions = Table(
     Column("arm", Text, nullable=False),
     Column("propensity", Float(53), nullable=False),
     Column("mode", Text, nullable=False),
-    Column("replica", Text, nullable=False),
     Column("record", LargeBinary, nullable=False),
     Index("decisions_closes", "closes_s"),
 )

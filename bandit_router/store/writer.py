@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _LINGER_S = 0.01
 _TICK_S = 1.0
 _RETRY_S = (0.05, 1.0)
-_FOLD_STRETCH = 16
+_FOLD_STRETCH = 64
 _KEEP_SNAPSHOTS = 3
 _OUTAGES = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError)
 

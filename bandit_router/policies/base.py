@@ -149,6 +149,11 @@ class Policy(ABC):
     def _estimate(self, x: F64) -> Estimate:
         return Estimate(np.full((self.n_arms, self.channels), np.nan), np.zeros(self.n_arms))
 
+    def estimates(self, contexts: F64) -> tuple[F64, F64]:
+        """`estimate` of many contexts at once: (n, dim) -> means (n, n_arms, channels) and bonuses (n, n_arms)."""
+        each = [self._estimate(x) for x in contexts]
+        return np.array([e.mean for e in each]), np.array([e.bonus for e in each])
+
     # -- arms ---------------------------------------------------------------------------------------------------
 
     def add_arm(self, *, like: int | None = None, strength: float = 1.0) -> int:

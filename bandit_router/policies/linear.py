@@ -59,6 +59,12 @@ class RidgeStatistics:
         variance = (self.inverse @ x) @ x
         return self.theta @ x, np.sqrt(np.maximum(variance, 0.0))
 
+    def predict_many(self, contexts: F64) -> tuple[F64, F64]:
+        """`predict` of many contexts: (n, dim) -> (n, n_arms, channels) and (n, n_arms)."""
+        means = np.einsum("acd,nd->nac", self.theta, contexts)
+        variance = np.stack([((contexts @ inverse) * contexts).sum(axis=1) for inverse in self.inverse], axis=1)
+        return means, np.sqrt(np.maximum(variance, 0.0))
+
     def learn(self, arm: int, x: F64, y: F64, weight: float) -> None:
         """Fold one observation in. NaN channels are imputed by their prediction, which leaves theta as it is."""
         if self.forgetting < 1.0:

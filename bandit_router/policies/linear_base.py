@@ -38,6 +38,11 @@ class LinearPolicy(Policy):
         mean, width = self.statistics.predict(x)
         return Estimate(mean, self._bonus(width))
 
+    def estimates(self, contexts: F64) -> tuple[F64, F64]:
+        """See `Policy.estimates`."""
+        mean, width = self.statistics.predict_many(contexts)
+        return mean, self._bonus(width)
+
     def _add_arm(self, like: int | None, strength: float) -> None:
         self.statistics.add_arm(like, strength)
 

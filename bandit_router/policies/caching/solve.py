@@ -28,7 +28,7 @@ _CHUNK = 2_000
 def gains(utilities: F64, costs: F64) -> F64:
     """What each arm adds over paging the best arm in: shape (n, arms) -> (n, arms), at least 0."""
     paged = (utilities - costs).max(axis=1, keepdims=True)
-    return np.maximum(utilities - paged, 0.0)
+    return np.asarray(np.maximum(utilities - paged, 0.0))
 
 
 def value(gain: F64, resident: Bool) -> float:

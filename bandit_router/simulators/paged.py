@@ -105,6 +105,9 @@ def simulate_paged(
     residency = Residency(capacity=paging.capacity, costs=paging.costs, on_miss=on_miss, resident=controller.initial())
 
     def values(contexts: F64) -> tuple[F64, F64]:
+        if len(contexts) == 1:
+            one = policy.estimate(contexts[0])
+            return (one.mean @ weights)[None], one.bonus[None]
         mean, bonus = policy.estimates(contexts)
         return mean @ weights, bonus
 

@@ -71,17 +71,16 @@ def paging(
 
 def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, command: str) -> PagingProfile:
     """Measure, write what is complete, and leave with 130 if it was interrupted."""
-    from bandit_router.simulators.calibrate import describe_conditions, describe_hardware, measure, profile_of
-    from bandit_router.simulators.calibrate import write_profile as write
+    from bandit_router.simulators import calibrate
     from bandit_router.simulators.page_in import available_tiers
 
     tiers, missing = available_tiers()
-    conditions = describe_conditions()
+    load_at_start = calibrate.load_average()
     rows: list[PagingRow] = []
     interrupted = False
     try:
         with progress_bar(len(files) * len(tiers), "page-ins") as advance:
-            for row in measure(files, tiers, loads=loads, skipped=missing.append):
+            for row in calibrate.measure(files, tiers, loads=loads, skipped=missing.append):
                 rows.append(row)
                 advance(f"{row.tier}, {row.size_mb:.0f} MB")
     except KeyboardInterrupt:
@@ -91,16 +90,18 @@ def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, com
         typer.echo(f"not measured: {reason}", err=True)
     if not rows:
         fail("nothing was measured; no profile was written", INTERRUPTED if interrupted else 1)
-    profile = profile_of(
+    profile = calibrate.profile_of(
         rows,
         tiers,
         name=out.stem,
         command=command,
-        hardware=describe_hardware(storage),
-        notes=" ".join([conditions, *(f"Not measured: {reason}." for reason in missing)]),
+        hardware=calibrate.describe_hardware(storage),
+        notes=" ".join(
+            [calibrate.describe_conditions(load_at_start), *(f"Not measured: {reason}." for reason in missing)]
+        ),
     )
     try:
-        write(profile, out)
+        calibrate.write_profile(profile, out)
     except OSError as error:
         fail(f"cannot write {out}: {error.strerror}", 1)
     typer.echo(f"wrote {out}", err=True)

@@ -118,12 +118,17 @@ def describe_hardware(storage: Path) -> str:
     return "; ".join(part for part in [*parts, _gpu(), _libraries()] if part)
 
 
-def describe_conditions() -> str:
-    """How busy the machine is, and what cold means here."""
-    busy = f"Load average {os.getloadavg()[0]:.1f} at the start. " if hasattr(os, "getloadavg") else ""
+def load_average() -> float:
+    """Processes that ran or waited in the last minute; NaN where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
+
+
+def describe_conditions(load_at_start: float) -> str:
+    """How busy the machine was, and what cold and PEFT mean here."""
     return (
-        f"{busy}Cold: evicted from this system's page cache, verified for every load; a hypervisor's or a device's "
-        "own cache was not dropped. PEFT's base model is a skeleton with the layer shapes of the adapter."
+        f"Load average {load_at_start:.1f} at the start, {load_average():.1f} at the end. Cold: evicted from this "
+        "system's page cache, verified for every load; a hypervisor's or a device's own cache was not dropped. PEFT "
+        "loads into a skeleton with the layer shapes of the adapter."
     )
 
 

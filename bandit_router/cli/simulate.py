@@ -54,7 +54,13 @@ def _scenario(
     horizon: int | None,
     prices: list[str] | None,
 ) -> tuple[Scenario, Path | None]:
-    from bandit_router.simulators.scenario import DEFAULT_PRESET, PolicyConfig, TableConfig, load_scenario, with_overrides
+    from bandit_router.simulators.scenario import (
+        DEFAULT_PRESET,
+        PolicyConfig,
+        TableConfig,
+        load_scenario,
+        with_overrides,
+    )
 
     if table is not None and name is not None:
         fail("give a scenario or --table, not both", USAGE)

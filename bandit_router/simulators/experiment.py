@@ -86,7 +86,9 @@ def run_scenario(
                 horizon=horizon,
             )
         )
-        curves[policy.title] = np.array([r.fixed[:, r.best_fixed] - t.curve for r, t in zip(references, runs, strict=True)])
+        curves[policy.title] = np.array(
+            [r.fixed[:, r.best_fixed] - t.curve for r, t in zip(references, runs, strict=True)]
+        )
     document = {
         "scenario": scenario.name,
         "environment": environment.describe() | {"prices": scenario.prices, "level": LEVEL},

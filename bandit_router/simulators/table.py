@@ -81,7 +81,9 @@ def _assemble(name: str, queries: pl.DataFrame, cells: pl.DataFrame, known: pl.D
     if cells.get_column("_query").null_count():
         raise InvalidInput(f"table {name!r}: outcomes name a query_id that queries.parquet lacks")
     if len(cells) != n * len(arms) or cells.select("_query", "_arm").is_duplicated().any():
-        raise InvalidInput(f"table {name!r} must have one row for each of {n} queries x {len(arms)} arms, got {len(cells)}")
+        raise InvalidInput(
+            f"table {name!r} must have one row for each of {n} queries x {len(arms)} arms, got {len(cells)}"
+        )
     cells = cells.sort("_query", "_arm")
     columns = _channels(cells)
     channels = tuple(c for c in columns if c == "quality" or np.isfinite(columns[c]).any())
@@ -208,7 +210,8 @@ def describe_table(table: OutcomeTable) -> dict[str, Any]:
         "random_quality_mean": float(quality.mean()),
         "best_per_task_quality_mean": float((per_task.max(axis=1) * np.bincount(members)).sum() / len(quality)),
         "per_arm": [
-            {"arm": arm} | {f"{c}_mean": float(np.nanmean(table.outcomes[:, i, j])) for j, c in enumerate(table.channels)}
+            {"arm": arm}
+            | {f"{c}_mean": float(np.nanmean(table.outcomes[:, i, j])) for j, c in enumerate(table.channels)}
             for i, arm in enumerate(table.arms)
         ],
     }

@@ -211,20 +211,19 @@ def describe_table(table: OutcomeTable) -> dict[str, Any]:
     quality = table.outcomes[:, :, 0]
     means = mean_per_arm(table.outcomes)
     best = int(means[:, 0].argmax())
-    tasks = np.array([str(task) for task in table.tasks])
-    labels, members = np.unique(tasks, return_inverse=True)
-    per_task = np.array([quality[members == i].mean(axis=0) for i in range(len(labels))])
+    member = _one_hot(table.tasks)
+    per_task = member.T @ quality  # sums; queries without a task are one group
     return {
         "table": table.name,
         "queries": len(quality),
         "arms": len(table.arms),
-        "tasks": len(labels),
+        "tasks": len({task for task in table.tasks if task is not None}),
         "channels": list(table.channels),
         "features": 0 if table.features is None else table.features.shape[1],
         "best_single_arm": {"arm": table.arms[best], "quality_mean": float(means[best, 0])},
         "oracle_quality_mean": float(quality.max(axis=1).mean()),
         "random_quality_mean": float(quality.mean()),
-        "best_per_task_quality_mean": float((per_task.max(axis=1) * np.bincount(members)).sum() / len(quality)),
+        "best_per_task_quality_mean": float(per_task.max(axis=1).sum() / len(quality)),
         "per_arm": [
             {"arm": arm} | {f"{c}_mean": float(mean) for c, mean in zip(table.channels, row, strict=True)}
             for arm, row in zip(table.arms, means, strict=True)

@@ -1,4 +1,4 @@
-"""The contract of a router in memory: what is drawn, what is learned, what is refused, and that nothing is lost."""
+"""The contract of a router in memory, over every policy: what is drawn, what is learned, what is refused."""
 
 import math
 import threading

@@ -13,7 +13,7 @@ from bandit_router.cli import app
 from bandit_router.policies import DEFAULT_POLICY, POLICIES
 from bandit_router.simulators.scenario import DEFAULT_PRESET, presets
 
-COMMAND = [sys.executable, "-m", "bandit_router"]
+COMMAND = [sys.executable, "-P", "-m", "bandit_router"]
 QUICK = ["--seeds", "2", "--horizon", "30", "--jobs", "1"]
 
 
@@ -240,11 +240,11 @@ def test_help_imports_nothing_heavy():
         "except SystemExit as leave: assert leave.code == 0\n"
         f"print('heavy:', [name for name in {HEAVY} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "heavy: []"
 
 
 def test_importing_the_package_imports_nothing_else():
     code = "import sys, bandit_router; print([n for n in sys.modules if n.startswith(('numpy', 'bandit_router.'))])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

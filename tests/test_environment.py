@@ -81,7 +81,7 @@ def test_a_shorter_block_draws_the_beginning_of_a_full_one():
 def test_another_process_draws_the_same_numbers():
     """Python's own hash is salted per process; the streams must not depend on it."""
     code = "from bandit_router.simulators.environment import draws; print(draws('e', 1, 2, 3).tolist())"
-    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    other = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == str(draws("e", 1, 2, 3).tolist())
 
 

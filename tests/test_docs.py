@@ -23,18 +23,18 @@ def blocks(language):
             yield pytest.param(code, id=f"{document.name}-{i}")
 
 
-@pytest.mark.parametrize("code", blocks("python"))
+@pytest.mark.parametrize("code", list(blocks("python")))
 def test_python_runs(code, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     exec(compile(code, "<document>", "exec"), {})
 
 
-@pytest.mark.parametrize("code", blocks("toml"))
+@pytest.mark.parametrize("code", list(blocks("toml")))
 def test_a_scenario_loads(code):
     msgspec.toml.decode(code, type=Scenario)
 
 
-@pytest.mark.parametrize("code", blocks("json"))
+@pytest.mark.parametrize("code", list(blocks("json")))
 def test_json_is_json(code):
     json.loads(code)
 

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from bandit_router.outcomes import Outcome
-from bandit_router.policies.base import F64, Bool
+from bandit_router.policies.base import F64, Bool, InvalidInput
 
 Refusal = Literal["unknown", "duplicate", "late", "invalid", "out_of_range", "unmetered", "degraded"]
 REFUSALS: tuple[Refusal, ...] = (
@@ -25,13 +25,17 @@ REFUSALS: tuple[Refusal, ...] = (
 def event_uniform(key: bytes, event_id: str) -> float:
     """A uniform number in [0, 1) that depends on the key and the event id alone (keyed BLAKE2b, 53 bits).
 
-    Raises ValueError for a key above 64 bytes.
+    Raises InvalidInput for an id that is not a string of valid Unicode, ValueError for a key above 64 bytes.
 
     Example:
         >>> event_uniform(b"k", "r-1") == event_uniform(b"k", "r-1")
         True
     """
-    digest = hashlib.blake2b(event_id.encode(), key=key, digest_size=8).digest()
+    try:
+        name = event_id.encode()
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidInput(f"event_id must be a string of valid Unicode, got {event_id!r}") from None
+    digest = hashlib.blake2b(name, key=key, digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
 
 

@@ -76,14 +76,17 @@ class Router:
     ) -> None:
         self.catalogue = Catalogue(arms)
         self.channels = tuple(channels)
-        if self.channels[:1] != ("quality",):
-            raise InvalidInput(f"channels must begin with quality, got {self.channels}")
+        unknown = [name for name in self.channels if name not in CHANNELS]
+        if self.channels[:1] != ("quality",) or unknown:
+            raise InvalidInput(f"channels must be quality first, then any of {CHANNELS[1:]}, got {self.channels}")
+        if max_events < 1 or not window_s > 0:
+            raise InvalidInput(f"max_events and window_s must be above 0, got {max_events} and {window_s}")
         self.policy = self._build(policy, dim, settings)
         self.utility = Utility() if utility is None else utility
         self._weights = self.utility.weights(self.channels)
         self._metered = np.zeros(len(self.channels), dtype=np.int64)
         self.key = secrets.token_bytes(32) if key is None else key
-        event_uniform(self.key, "")
+        event_uniform(self.key, "")  # refuses an unusable key here rather than in the first decision
         self.window_s, self.max_events, self.clock = window_s, max_events, clock
         self.fallback = fallback
         if fallback is not None:
@@ -130,7 +133,7 @@ class Router:
                 return known.decision
             mask = self.catalogue.mask(eligible)
             cost = None if penalty is None else self._penalties(penalty)
-            decision = self._draw(np.array(context, dtype=np.float64), event_id, mask, cost)
+            decision = self._draw(_numbers(context), event_id, mask, cost)
             self._remember(decision)
             return decision
 
@@ -214,9 +217,10 @@ class Router:
     def _draw(self, x: F64, event_id: str, mask: Any, cost: F64 | None) -> Decision:
         degraded = False
         p: F64 | None = None
+        uniform = event_uniform(self.key, event_id)
         try:
             p = self.policy.probabilities(x, mask, self._weights, cost)
-            index = draw(p, event_uniform(self.key, event_id))
+            index = draw(p, uniform)
             propensity = float(p[index])
             if not 0 < propensity <= 1 + 1e-9:
                 raise FloatingPointError(f"propensity {propensity} of arm {index}")
@@ -281,3 +285,11 @@ class Router:
         for arm_id, value in penalty.items():
             cost[self.catalogue.index(arm_id)] = value
         return cost
+
+
+def _numbers(context: ArrayLike) -> F64:
+    """A copy of the caller's context: what it does to its own array later must not reach the learner."""
+    try:
+        return np.array(context, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"context must be an array of numbers, got {context!r}") from None

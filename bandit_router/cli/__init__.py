@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 
 import typer
 
+from bandit_router import __version__
 from bandit_router.cli import data, simulate
 
 app = typer.Typer(
@@ -24,7 +24,7 @@ app.add_typer(data.app, name="data")
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"bandit-router {importlib.metadata.version('bandit-router')}")
+        typer.echo(f"bandit-router {__version__}")
         raise typer.Exit
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +26,9 @@ def simulate(
     price: Annotated[list[str] | None, typer.Option(help="CHANNEL=VALUE, utility per reference amount.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; results do not depend on it.")] = None,
     json: _Json = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for results.json, curves.parquet and pictures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for results.json, curves.parquet, pictures.")
+    ] = None,
 ) -> None:
     """Run policies on a scenario and report utility and regret with 95 % intervals over seeds."""
     with invalid_as(USAGE):
@@ -44,6 +47,8 @@ def simulate(
 
         for path in write_results(experiment, out):
             typer.echo(f"wrote {path}", err=True)
+        if importlib.util.find_spec("matplotlib") is None:
+            typer.echo("no pictures: install bandit-router[plots]", err=True)
 
 
 def _scenario(
@@ -54,14 +59,20 @@ def _scenario(
     horizon: int | None,
     prices: list[str] | None,
 ) -> tuple[Scenario, Path | None]:
-    from bandit_router.simulators.scenario import DEFAULT_PRESET, PolicyConfig, TableConfig, load_scenario, with_overrides
+    from bandit_router.simulators.scenario import (
+        DEFAULT_PRESET,
+        PolicyConfig,
+        TableConfig,
+        load_scenario,
+        with_overrides,
+    )
 
     if table is not None and name is not None:
         fail("give a scenario or --table, not both", USAGE)
     scenario, folder = load_scenario(name or DEFAULT_PRESET)
     changes: dict[str, Any] = {"seeds": seeds, "horizon_requests": horizon}
     if table is not None:
-        changes |= {"name": table.name, "environment": TableConfig(table=str(table)), "prices": {}}
+        changes |= {"name": table.resolve().name, "environment": TableConfig(table=str(table)), "prices": {}}
     if policies:
         changes["policies"] = tuple(PolicyConfig(name=policy) for policy in policies)
     if prices:

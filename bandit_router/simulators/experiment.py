@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,12 @@ def run_scenario(
 
     Args:
         scenario: what to run. folder: where its relative paths start.
-        jobs: processes; results do not depend on it.
+        jobs: processes; results do not depend on it. Above 1, call it under `if __name__ == "__main__"`.
         progress: called with the policy's label after each finished stream.
     """
     environment = scenario.environment.build(scenario.name, folder)
     horizon = scenario.horizon_requests or environment.horizon
     weights = scenario.utility(environment).weights(environment.channels)
-    labels = [policy.title for policy in scenario.policies]
-    if len(set(labels)) != len(labels):
-        raise ValueError(f"policies must have distinct labels, got {labels}; set label")
     tasks = [_Task(p, seed, horizon, weights) for p in (None, *scenario.policies) for seed in range(scenario.seeds)]
     done = dict(zip(tasks_ids(tasks), _execute(environment, tasks, jobs, progress), strict=True))
     references: list[Reference] = [done[None, seed] for seed in range(scenario.seeds)]
@@ -86,7 +84,9 @@ def run_scenario(
                 horizon=horizon,
             )
         )
-        curves[policy.title] = np.array([r.fixed[:, r.best_fixed] - t.curve for r, t in zip(references, runs, strict=True)])
+        curves[policy.title] = np.array(
+            [r.fixed[:, r.best_fixed] - t.curve for r, t in zip(references, runs, strict=True)]
+        )
     document = {
         "scenario": scenario.name,
         "environment": environment.describe() | {"prices": scenario.prices, "level": LEVEL},
@@ -128,7 +128,8 @@ def _execute(environment: Environment, tasks: Sequence[_Task], jobs: int, progre
             results.append(_run(task))
             progress(label)
         return results
-    with ProcessPoolExecutor(jobs, initializer=_initialise, initargs=(environment,)) as pool:
+    fresh = get_context("spawn")  # a fork would copy Polars' locks without the threads that hold them
+    with ProcessPoolExecutor(jobs, fresh, initializer=_initialise, initargs=(environment,)) as pool:
         futures = {pool.submit(_run, task): i for i, task in enumerate(tasks)}
         try:
             for future in as_completed(futures):

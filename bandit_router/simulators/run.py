@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Policy
+from bandit_router.policies.base import F64, InvalidInput, Policy
 from bandit_router.policies.distributions import draw
 from bandit_router.simulators.environment import Environment, draws
 
@@ -94,6 +94,8 @@ def reference(environment: Environment, weights: F64, *, seed: int, horizon: int
     step = 0
     for block in environment.blocks(seed, horizon):
         u = utility(block.means, weights)
+        if not np.isfinite(u).all():
+            raise InvalidInput("a priced channel is not metered for every request and arm; leave its price out")
         fixed[step : step + len(u)] = u
         oracle[step : step + len(u)] = u.max(axis=1)
         step += len(u)

@@ -79,6 +79,12 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     seeds: Count = 20
     horizon_requests: Count | None = None
 
+    def __post_init__(self) -> None:
+        titles = [policy.title for policy in self.policies]
+        if not titles or len(set(titles)) != len(titles):
+            raise InvalidInput(f"policies must be one or more with distinct labels, got {titles}; set label")
+        Utility(prices=self.prices, scales=self.scales)  # refuses an unknown channel before anything runs
+
     def utility(self, environment: Environment) -> Utility:
         """Prices with the reference scales of the environment where the scenario gives none."""
         return Utility(prices=self.prices, scales={**environment.scales, **self.scales})
@@ -99,10 +105,10 @@ def load_scenario(name_or_path: str) -> tuple[Scenario, Path]:
     path = presets().get(name_or_path, Path(name_or_path))
     try:
         return msgspec.toml.decode(path.read_bytes(), type=Scenario), path.parent
-    except (FileNotFoundError, IsADirectoryError):
+    except OSError:
         known = ", ".join(presets())
         raise InvalidInput(f"no preset or scenario file {name_or_path!r}; presets are {known}") from None
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidInput(f"{path.name}: {error}") from None
 
 

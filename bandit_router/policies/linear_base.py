@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.policies.base import F64, Estimate, Policy
-from bandit_router.policies.linear import RidgeStatistics
+from bandit_router.policies.compiled import ridge_statistics
 
 
 class LinearPolicy(Policy):
@@ -18,14 +18,24 @@ class LinearPolicy(Policy):
         n_arms, dim, channels: sizes, see `Policy`.
         ridge: prior precision of every coefficient.
         forgetting: see `RidgeStatistics`; 1 never forgets.
+        precision: bits of the stored inverses, 64 or 32; see `RidgeStatistics`.
     """
 
     def __init__(
-        self, *, n_arms: int, dim: int, channels: int = 1, ridge: float = 1.0, forgetting: float = 1.0
+        self,
+        *,
+        n_arms: int,
+        dim: int,
+        channels: int = 1,
+        ridge: float = 1.0,
+        forgetting: float = 1.0,
+        precision: int = 64,
     ) -> None:
         super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.ridge, self.forgetting = ridge, forgetting
-        self.statistics = RidgeStatistics(n_arms, dim, channels, ridge=ridge, forgetting=forgetting)
+        self.ridge, self.forgetting, self.precision = ridge, forgetting, precision
+        self.statistics = ridge_statistics(
+            n_arms, dim, channels, ridge=ridge, forgetting=forgetting, precision=precision
+        )
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         self.statistics.learn(arm, x, y, weight)

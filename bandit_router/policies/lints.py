@@ -14,7 +14,7 @@ class LinTS(LinearPolicy):
         p_a = P(score_a is the largest), by quadrature
 
     Args:
-        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        n_arms, dim, channels, ridge, forgetting, precision: see `LinearPolicy`.
         noise: standard deviation of the utility around its mean, in utility units; it scales all posteriors.
 
     Source: Agrawal & Goyal 2013 (arXiv 1209.3352), Algorithm 1, with disjoint arms and without its inflation of the
@@ -34,10 +34,18 @@ class LinTS(LinearPolicy):
         channels: int = 1,
         ridge: float = 1.0,
         forgetting: float = 1.0,
+        precision: int = 64,
         noise: float = 0.2,
     ) -> None:
         check_positive("noise", noise)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        super().__init__(
+            n_arms=n_arms,
+            dim=dim,
+            channels=channels,
+            ridge=ridge,
+            forgetting=forgetting,
+            precision=precision,
+        )
         self.noise = noise
 
     def _bonus(self, width: F64) -> F64:

@@ -11,7 +11,7 @@ class Softmax(LinearPolicy):
     """Play arms in proportion to exp(utility / temperature).
 
     Args:
-        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        n_arms, dim, channels, ridge, forgetting, precision: see `LinearPolicy`.
         temperature: in utility units; small is greedy, large is uniform.
 
     Source: Boltzmann exploration, Sutton & Barto, Reinforcement Learning, section 2.8. A constant temperature explores
@@ -30,12 +30,20 @@ class Softmax(LinearPolicy):
         channels: int = 1,
         ridge: float = 1.0,
         forgetting: float = 1.0,
+        precision: int = 64,
         temperature: float = 0.02,
     ) -> None:
         check_positive("temperature", temperature)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        super().__init__(
+            n_arms=n_arms,
+            dim=dim,
+            channels=channels,
+            ridge=ridge,
+            forgetting=forgetting,
+            precision=precision,
+        )
         self.temperature = temperature
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        utility = self.statistics.theta @ x @ prices
+        utility = self.statistics.index(x, prices, 0.0)
         return softmax(utility[arms] - penalty, self.temperature)

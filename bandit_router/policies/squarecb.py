@@ -13,7 +13,7 @@ class SquareCB(LinearPolicy):
         p_a = 1 / (K + gamma_t * (best - utility_a)) for all but the best, gamma_t = rate * sqrt(1 + t)
 
     Args:
-        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        n_arms, dim, channels, ridge, forgetting, precision: see `LinearPolicy`.
         rate: scale of the learning rate, per unit of utility; larger explores less.
 
     Source: Foster & Rakhlin 2020 (arXiv 2002.04926), Algorithm 1; the schedule sqrt(t) is the one their Theorem 1
@@ -34,12 +34,20 @@ class SquareCB(LinearPolicy):
         channels: int = 1,
         ridge: float = 1.0,
         forgetting: float = 1.0,
+        precision: int = 64,
         rate: float = 20.0,
     ) -> None:
         check_positive("rate", rate)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        super().__init__(
+            n_arms=n_arms,
+            dim=dim,
+            channels=channels,
+            ridge=ridge,
+            forgetting=forgetting,
+            precision=precision,
+        )
         self.rate = rate
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        utility = self.statistics.theta @ x @ prices
+        utility = self.statistics.index(x, prices, 0.0)
         return inverse_gap(utility[arms] - penalty, self.rate * (1.0 + self.steps) ** 0.5)

@@ -8,7 +8,13 @@ setup(
             "bandit_router.policies._kernels",
             sources=["bandit_router/policies/_kernels.c"],
             depends=["bandit_router/policies/_ridge.h"],
-            extra_compile_args=["-O3", "-fassociative-math", "-fno-signed-zeros", "-fno-trapping-math", "-fno-math-errno"],
+            extra_compile_args=[
+                "-O3",
+                "-fassociative-math",
+                "-fno-signed-zeros",
+                "-fno-trapping-math",
+                "-fno-math-errno",
+            ],
             optional=True,
         )
     ]

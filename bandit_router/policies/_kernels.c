@@ -82,23 +82,29 @@ struct kernels {
 #endif
 #endif
 
-/* The kernels in use, float64 then float32, and what they are called; chosen once at import. */
+/* The kernels that new Ridge objects use, float64 then float32. */
 static const struct kernels *chosen[2] = {&table_f64_16, &table_f32_16};
-static const char *target = "16-byte vectors";
 
-static void choose(const char *limit)
+/* Choose the widest vectors of at most `bytes` that this processor has; returns what they are called. */
+static const char *choose(long bytes)
 {
+    chosen[0] = &table_f64_16, chosen[1] = &table_f32_16;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    target = "sse2";
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && !(limit && !strcmp(limit, "sse2"))) {
-        chosen[0] = &table_f64_32, chosen[1] = &table_f32_32, target = "avx2";
-        if (__builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-            !(limit && !strcmp(limit, "avx2")))
-            chosen[0] = &table_f64_64, chosen[1] = &table_f32_64, target = "avx512";
+    const int fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (bytes >= 64 && fma && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+        chosen[0] = &table_f64_64, chosen[1] = &table_f32_64;
+        return "avx512";
     }
+    if (bytes >= 32 && fma) {
+        chosen[0] = &table_f64_32, chosen[1] = &table_f32_32;
+        return "avx2";
+    }
+    return "sse2";
 #elif defined(__aarch64__)
-    target = "neon";
+    return "neon";
+#else
+    return "16-byte vectors";
 #endif
 }
 
@@ -261,10 +267,31 @@ static void index_of_arms(Ridge *self, const double *x, const double *prices, do
     }
 }
 
-PyDoc_STRVAR(index_doc, "index(contexts, prices, alpha, out)\n\nFill out (rows, n_arms) with prices . mean + alpha * "
-                        "width for contexts (rows, dim); one row may be flat.");
+PyDoc_STRVAR(index_doc, "index(x, prices, alpha, out)\n\nFill out (n_arms,) with prices . mean + alpha * width.");
 
 static PyObject *Ridge_index(Ridge *self, PyObject *const *args, Py_ssize_t n)
+{
+    double x[MAX_DIM], prices[MAX_CHANNELS];
+    Py_buffer out;
+    if (!enough(n, 4, "x, prices, alpha, out"))
+        return NULL;
+    const double alpha = PyFloat_AsDouble(args[2]);
+    if ((alpha == -1.0 && PyErr_Occurred()) || vector(args[0], "x", self->dim, self->width, x) < 0 ||
+        vector(args[1], "prices", self->channels, 0, prices) < 0 ||
+        acquire(args[3], &out, "out", self->n_arms, PyBUF_WRITABLE) < 0)
+        return NULL;
+    PyThreadState *thread = self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
+    index_of_arms(self, x, prices, alpha, out.buf);
+    if (thread)
+        PyEval_RestoreThread(thread);
+    PyBuffer_Release(&out);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(index_many_doc, "index_many(contexts, prices, alpha, out)\n\nThe index of every row of contexts (rows, dim) "
+                             "into out (rows, n_arms).");
+
+static PyObject *Ridge_index_many(Ridge *self, PyObject *const *args, Py_ssize_t n)
 {
     double x[MAX_DIM] = {0}, prices[MAX_CHANNELS];
     Py_buffer contexts, out;
@@ -272,18 +299,15 @@ static PyObject *Ridge_index(Ridge *self, PyObject *const *args, Py_ssize_t n)
         return NULL;
     const double alpha = PyFloat_AsDouble(args[2]);
     if ((alpha == -1.0 && PyErr_Occurred()) || vector(args[1], "prices", self->channels, 0, prices) < 0 ||
-        acquire(args[3], &out, "out", -1, PyBUF_WRITABLE) < 0)
+        acquire(args[0], &contexts, "contexts", -1, PyBUF_SIMPLE) < 0)
         return NULL;
-    const long rows = (long)(out.len / ((Py_ssize_t)sizeof(double) * self->n_arms));
-    if (out.len != rows * self->n_arms * (Py_ssize_t)sizeof(double) ||
-        acquire(args[0], &contexts, "contexts", rows * self->dim, PyBUF_SIMPLE) < 0) {
-        if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_ValueError, "out must hold n_arms numbers for every row");
-        PyBuffer_Release(&out);
+    const Py_ssize_t rows = contexts.len / ((Py_ssize_t)sizeof(double) * self->dim);
+    if (acquire(args[3], &out, "out", rows * self->n_arms, PyBUF_WRITABLE) < 0) {
+        PyBuffer_Release(&contexts);
         return NULL;
     }
     PyThreadState *thread = rows * self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
-    for (long row = 0; row < rows; row++) {
+    for (Py_ssize_t row = 0; row < rows; row++) {
         memcpy(x, (const double *)contexts.buf + row * self->dim, (size_t)self->dim * sizeof *x);
         index_of_arms(self, x, prices, alpha, (double *)out.buf + row * self->n_arms);
     }
@@ -324,6 +348,7 @@ static PyObject *Ridge_learn(Ridge *self, PyObject *const *args, Py_ssize_t n)
 static PyMethodDef Ridge_methods[] = {
     {"predict", (PyCFunction)(void (*)(void))Ridge_predict, METH_FASTCALL, predict_doc},
     {"index", (PyCFunction)(void (*)(void))Ridge_index, METH_FASTCALL, index_doc},
+    {"index_many", (PyCFunction)(void (*)(void))Ridge_index_many, METH_FASTCALL, index_many_doc},
     {"learn", (PyCFunction)(void (*)(void))Ridge_learn, METH_FASTCALL, learn_doc},
     {NULL, NULL, 0, NULL},
 };
@@ -341,18 +366,32 @@ static PyTypeObject RidgeType = {
 
 /* -- module ------------------------------------------------------------------------------------------------------ */
 
+PyDoc_STRVAR(choose_doc, "choose(bytes)\n\nLet new Ridge objects use vectors of at most that many bytes; returns their "
+                         "name. At import: the widest there are.");
+
+static PyObject *module_choose(PyObject *Py_UNUSED(self), PyObject *limit)
+{
+    const long bytes = PyLong_AsLong(limit);
+    return PyErr_Occurred() ? NULL : PyUnicode_FromString(choose(bytes));
+}
+
+static PyMethodDef functions[] = {
+    {"choose", module_choose, METH_O, choose_doc},
+    {NULL, NULL, 0, NULL},
+};
+
 static struct PyModuleDef module = {
     PyModuleDef_HEAD_INIT,
     .m_name = "_kernels",
     .m_doc = "Compiled kernels of the linear policies; see compiled.py.",
     .m_size = -1,
+    .m_methods = functions,
 };
 
 PyMODINIT_FUNC PyInit__kernels(void)
 {
-    choose(getenv("BANDIT_ROUTER_KERNELS"));
     PyObject *self = PyModule_Create(&module);
-    if (!self || PyType_Ready(&RidgeType) < 0 || PyModule_AddStringConstant(self, "TARGET", target) < 0 ||
+    if (!self || PyType_Ready(&RidgeType) < 0 || PyModule_AddStringConstant(self, "TARGET", choose(64)) < 0 ||
         PyModule_AddIntConstant(self, "MAX_DIM", MAX_DIM) < 0 ||
         PyModule_AddIntConstant(self, "MAX_CHANNELS", MAX_CHANNELS) < 0 ||
         PyModule_AddObjectRef(self, "Ridge", (PyObject *)&RidgeType) < 0)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.policies.base import F64
 from bandit_router.policies.linear import RidgeStatistics, invert, pack, sums_of, unpack
 
 _kernels: ModuleType | None
@@ -81,7 +81,7 @@ class CompiledRidge(RidgeStatistics):
 
     def index_many(self, contexts: F64, prices: F64, alpha: float) -> F64:  # noqa: D102
         out = np.empty((len(contexts), len(self.counts)))
-        self._ridge.index(np.ascontiguousarray(contexts, dtype=np.float64), prices, alpha, out)
+        self._ridge.index_many(np.ascontiguousarray(contexts, dtype=np.float64), prices, alpha, out)
         return out
 
     # -- learning -----------------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class CompiledRidge(RidgeStatistics):
         return {"gram": gram, "moment": moment, "counts": self.counts.copy()}
 
     def _merge(self, delta: Mapping[str, NDArray[Any]]) -> None:
-        for arm in np.flatnonzero(delta["counts"]):
+        for arm in map(int, np.flatnonzero(delta["counts"])):
             gram = invert(self._matrix(arm))
             moment = self.theta[arm] @ gram + delta["moment"][arm]
             inverse = invert(gram + delta["gram"][arm])

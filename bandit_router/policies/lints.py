@@ -18,7 +18,8 @@ class LinTS(LinearPolicy):
         noise: standard deviation of the utility around its mean, in utility units; it scales all posteriors.
 
     Source: Agrawal & Goyal 2013 (arXiv 1209.3352), Algorithm 1, with disjoint arms and without its inflation of the
-    variance by d log t, which their regret bound needs and practice does not. For disjoint arms the scores of one context are independent normals, so drawing from p is drawing from the posterior.
+    variance by d log t, which their regret bound needs and practice does not. For disjoint arms the scores of one
+    context are independent normals, so drawing from p is drawing from the posterior.
 
     Example:
         >>> policy = LinTS(n_arms=2, dim=1, noise=0.5)

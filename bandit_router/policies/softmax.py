@@ -15,7 +15,8 @@ class Softmax(LinearPolicy):
         temperature: in utility units; small is greedy, large is uniform.
 
     Source: Boltzmann exploration, Sutton & Barto, Reinforcement Learning, section 2.8. A constant temperature explores
-    by gap alone and never by uncertainty, so no sublinear regret bound holds (Cesa-Bianchi et al. 2017, arXiv 1705.10257).
+    by gap alone and never by uncertainty, so no sublinear regret bound holds (Cesa-Bianchi et al. 2017, arXiv
+    1705.10257).
 
     Example:
         >>> Softmax(n_arms=4, dim=1).probabilities([1.0]).tolist()

@@ -108,7 +108,8 @@ class RidgeStatistics:
         v = self.inverse[arm] @ x
         gain = weight / (1.0 + weight * x.dot(v))
         self.theta[arm] += np.multiply.outer(gain * (y - self.theta[arm] @ x), v)
-        self.inverse[arm] -= np.multiply.outer(gain * v, v)  # Sherman-Morrison
+        root = math.sqrt(gain) * v
+        self.inverse[arm] -= np.multiply.outer(root, root)  # Sherman-Morrison, symmetric to the bit
         self.gram[arm] += np.multiply.outer(weight * x, x)
         self.moment[arm] += np.multiply.outer(weight * y, x)
 

@@ -7,14 +7,8 @@ setup(
         Extension(
             "bandit_router.policies._kernels",
             sources=["bandit_router/policies/_kernels.c"],
-            depends=["bandit_router/policies/_ridge.h"],
-            extra_compile_args=[
-                "-O3",
-                "-fassociative-math",
-                "-fno-signed-zeros",
-                "-fno-trapping-math",
-                "-fno-math-errno",
-            ],
+            depends=[f"bandit_router/policies/_{name}.h" for name in ("ridge", "dispatch", "distributions", "loops")],
+            extra_compile_args=["-O3", "-fno-math-errno", "-fno-trapping-math"],
             optional=True,
         )
     ]

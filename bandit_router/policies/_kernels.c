@@ -11,102 +11,11 @@
 #include <stdint.h>
 #include <string.h>
 
-#define CHUNK 2304          /* elements of z on the stack: all of it up to dim 67, in 18 KiB of the first-level cache */
-#define MAX_DIM 2048        /* vectors of this length live on the stack */
-#define MAX_CHANNELS 64
+#include "_dispatch.h"
+#include "_distributions.h"
+
+#define STACK 4096          /* doubles of scratch on the stack; only a call over hundreds of arms takes more */
 #define LONG_CALL (1 << 16) /* elements of the inverses read: from about 5 us on a call releases the GIL */
-
-struct kernels {
-    void (*variances)(const void *packed, long stride, long n_arms, long dim, const double *x, double *out);
-    void (*products)(const double *rows, long count, long width, const double *x, double *out);
-    int (*learn)(void *packed, double *theta, long stride, long dim, long width, long channels, const double *x,
-                 const double *y, double weight, double keep, double ridge, long turn);
-};
-
-#define FN(name) name##_f64_16
-#define REAL double
-#define BYTES 16
-#include "_ridge.h"
-#undef FN
-#undef REAL
-#define FN(name) name##_f32_16
-#define REAL float
-#include "_ridge.h"
-#undef FN
-#undef REAL
-#undef BYTES
-
-#if defined(__x86_64__)
-#if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#endif
-#define BYTES 32
-#define FN(name) name##_f64_32
-#define REAL double
-#include "_ridge.h"
-#undef FN
-#undef REAL
-#define FN(name) name##_f32_32
-#define REAL float
-#include "_ridge.h"
-#undef FN
-#undef REAL
-#undef BYTES
-#if defined(__clang__)
-#pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,fma"))), apply_to = function)
-#else
-#pragma GCC pop_options
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,avx512dq,fma")
-#endif
-#define BYTES 64
-#define FN(name) name##_f64_64
-#define REAL double
-#include "_ridge.h"
-#undef FN
-#undef REAL
-#define FN(name) name##_f32_64
-#define REAL float
-#include "_ridge.h"
-#undef FN
-#undef REAL
-#undef BYTES
-#if defined(__clang__)
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
-
-/* The kernels that new Ridge objects use, float64 then float32. */
-static const struct kernels *chosen[2] = {&table_f64_16, &table_f32_16};
-
-/* Choose the widest vectors of at most `bytes` that this processor has; returns what they are called. */
-static const char *choose(long bytes)
-{
-    chosen[0] = &table_f64_16, chosen[1] = &table_f32_16;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-    const int fma = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    if (bytes >= 64 && fma && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
-        chosen[0] = &table_f64_64, chosen[1] = &table_f32_64;
-        return "avx512";
-    }
-    if (bytes >= 32 && fma) {
-        chosen[0] = &table_f64_32, chosen[1] = &table_f32_32;
-        return "avx2";
-    }
-    return "sse2";
-#elif defined(__aarch64__)
-    return "neon";
-#else
-    return "16-byte vectors";
-#endif
-}
 
 typedef struct {
     PyObject_HEAD
@@ -117,17 +26,36 @@ typedef struct {
 
 /* -- arguments --------------------------------------------------------------------------------------------------- */
 
-/* A C-contiguous float64 buffer of that size (any size if items < 0); -1 and a Python error otherwise. */
-static int acquire(PyObject *object, Py_buffer *view, const char *name, Py_ssize_t items, int flags)
+/* Arrays of one call, released together. */
+struct views {
+    Py_buffer buffer[12];
+    int held;
+};
+
+static void release(struct views *views)
 {
-    if (PyObject_GetBuffer(object, view, flags | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0)
-        return -1;
-    if (view->format && !strcmp(view->format, "d") && (items < 0 || view->len == items * view->itemsize))
-        return 0;
-    PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous float64 array of %zd numbers, got %zd bytes", name, items,
-                 view->len);
-    PyBuffer_Release(view);
-    return -1;
+    while (views->held)
+        PyBuffer_Release(&views->buffer[--views->held]);
+}
+
+/* The memory of a C-contiguous array of `items` (any number if negative) of type 'd', 'q' or '?', held in `views`;
+ * NULL and a Python error, with everything released, otherwise. */
+static void *array(struct views *views, PyObject *object, const char *name, char type, Py_ssize_t items, int flags)
+{
+    Py_buffer *view = &views->buffer[views->held];
+    if (PyObject_GetBuffer(object, view, flags | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) {
+        release(views);
+        return NULL;
+    }
+    views->held++;
+    const char found = view->format && strlen(view->format) == 1 ? view->format[0] : 0;
+    const int match = found == type || (type == 'q' && found == 'l' && view->itemsize == 8);
+    if (match && (items < 0 || view->len == items * view->itemsize))
+        return view->buf;
+    PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous array of %zd items of type %c, got %zd bytes of type %s",
+                 name, items, type, view->len, view->format ? view->format : "B");
+    release(views);
+    return NULL;
 }
 
 /* Copy a float64 vector argument, strided or not, to the stack, zero-padded to `padded`. */
@@ -231,18 +159,14 @@ PyDoc_STRVAR(predict_doc, "predict(x, mean, width)\n\nFill mean (n_arms, channel
 
 static PyObject *Ridge_predict(Ridge *self, PyObject *const *args, Py_ssize_t n)
 {
-    double x[MAX_DIM];
-    Py_buffer mean, width;
+    double x[MAX_DIM], *mean, *width;
+    struct views views = {.held = 0};
     if (!enough(n, 3, "x, mean, width") || vector(args[0], "x", self->dim, self->width, x) < 0 ||
-        acquire(args[1], &mean, "mean", self->n_arms * self->channels, PyBUF_WRITABLE) < 0)
+        !(mean = array(&views, args[1], "mean", 'd', self->n_arms * self->channels, PyBUF_WRITABLE)) ||
+        !(width = array(&views, args[2], "width", 'd', self->n_arms, PyBUF_WRITABLE)))
         return NULL;
-    if (acquire(args[2], &width, "width", self->n_arms, PyBUF_WRITABLE) < 0) {
-        PyBuffer_Release(&mean);
-        return NULL;
-    }
-    predict(self, x, mean.buf, width.buf);
-    PyBuffer_Release(&mean);
-    PyBuffer_Release(&width);
+    predict(self, x, mean, width);
+    release(&views);
     Py_RETURN_NONE;
 }
 
@@ -267,24 +191,80 @@ static void index_of_arms(Ridge *self, const double *x, const double *prices, do
     }
 }
 
+/* A rule that turns scores into a distribution: which one, and the factor of the width. */
+struct decision {
+    enum rule rule;
+    double alpha;
+};
+
+/* Fill p over `arms` (NULL: all of them); `scratch` holds (WINS_SCRATCH + 2) * n_arms doubles. */
+static void decide(Ridge *self, struct decision how, const double *x, const double *prices, const double *penalty,
+                   const int64_t *arms, long count, double parameter, double *p, double *scratch)
+{
+    double *score = scratch, *sd = score + self->n_arms;
+    if (how.rule == WINS) {
+        variances(self, x, sd);
+        for (long a = 0; a < self->n_arms; a++)
+            sd[a] = sd[a] > 0 ? how.alpha * sqrt(sd[a]) : 0;
+    }
+    index_of_arms(self, x, prices, how.rule == WINS ? 0 : how.alpha, score);
+    for (long i = 0; arms && i < count; i++) /* arms ascend, so nothing is overwritten before it is read */
+        score[i] = score[arms[i]];
+    for (long i = 0; arms && how.rule == WINS && i < count; i++)
+        sd[i] = sd[arms[i]];
+    for (long i = 0; penalty && i < count; i++)
+        score[i] -= penalty[i];
+    distribute(how.rule, score, sd, count, parameter, p, sd + self->n_arms);
+}
+
+static double *take_scratch(Ridge *self, double *local)
+{
+    const size_t needed = (size_t)(WINS_SCRATCH + 3) * (size_t)self->n_arms;
+    if (needed <= STACK)
+        return local;
+    double *scratch = PyMem_RawMalloc(needed * sizeof *scratch);
+    if (!scratch)
+        PyErr_NoMemory();
+    return scratch;
+}
+
+static void give_scratch(double *scratch, const double *local)
+{
+    if (scratch != local)
+        PyMem_RawFree(scratch);
+}
+
+static int read_decision(PyObject *rule, PyObject *alpha, struct decision *how)
+{
+    const long code = PyLong_AsLong(rule);
+    how->rule = (enum rule)code;
+    how->alpha = PyFloat_AsDouble(alpha);
+    if (PyErr_Occurred())
+        return -1;
+    if (code >= 0 && code < RULES)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "rule must be in 0..%d, got %ld", RULES - 1, code);
+    return -1;
+}
+
 PyDoc_STRVAR(index_doc, "index(x, prices, alpha, out)\n\nFill out (n_arms,) with prices . mean + alpha * width.");
 
 static PyObject *Ridge_index(Ridge *self, PyObject *const *args, Py_ssize_t n)
 {
-    double x[MAX_DIM], prices[MAX_CHANNELS];
-    Py_buffer out;
+    double x[MAX_DIM], prices[MAX_CHANNELS], *out;
+    struct views views = {.held = 0};
     if (!enough(n, 4, "x, prices, alpha, out"))
         return NULL;
     const double alpha = PyFloat_AsDouble(args[2]);
     if ((alpha == -1.0 && PyErr_Occurred()) || vector(args[0], "x", self->dim, self->width, x) < 0 ||
         vector(args[1], "prices", self->channels, 0, prices) < 0 ||
-        acquire(args[3], &out, "out", self->n_arms, PyBUF_WRITABLE) < 0)
+        !(out = array(&views, args[3], "out", 'd', self->n_arms, PyBUF_WRITABLE)))
         return NULL;
     PyThreadState *thread = self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
-    index_of_arms(self, x, prices, alpha, out.buf);
+    index_of_arms(self, x, prices, alpha, out);
     if (thread)
         PyEval_RestoreThread(thread);
-    PyBuffer_Release(&out);
+    release(&views);
     Py_RETURN_NONE;
 }
 
@@ -293,33 +273,83 @@ PyDoc_STRVAR(index_many_doc, "index_many(contexts, prices, alpha, out)\n\nThe in
 
 static PyObject *Ridge_index_many(Ridge *self, PyObject *const *args, Py_ssize_t n)
 {
-    double x[MAX_DIM] = {0}, prices[MAX_CHANNELS];
-    Py_buffer contexts, out;
+    double x[MAX_DIM] = {0}, prices[MAX_CHANNELS], *contexts, *out;
+    struct views views = {.held = 0};
     if (!enough(n, 4, "contexts, prices, alpha, out"))
         return NULL;
     const double alpha = PyFloat_AsDouble(args[2]);
     if ((alpha == -1.0 && PyErr_Occurred()) || vector(args[1], "prices", self->channels, 0, prices) < 0 ||
-        acquire(args[0], &contexts, "contexts", -1, PyBUF_SIMPLE) < 0)
+        !(contexts = array(&views, args[0], "contexts", 'd', -1, PyBUF_SIMPLE)))
         return NULL;
-    const Py_ssize_t rows = contexts.len / ((Py_ssize_t)sizeof(double) * self->dim);
-    if (acquire(args[3], &out, "out", rows * self->n_arms, PyBUF_WRITABLE) < 0) {
-        PyBuffer_Release(&contexts);
+    const Py_ssize_t rows = views.buffer[0].len / ((Py_ssize_t)sizeof(double) * self->dim);
+    if (!(out = array(&views, args[3], "out", 'd', rows * self->n_arms, PyBUF_WRITABLE)))
         return NULL;
-    }
     PyThreadState *thread = rows * self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
     for (Py_ssize_t row = 0; row < rows; row++) {
-        memcpy(x, (const double *)contexts.buf + row * self->dim, (size_t)self->dim * sizeof *x);
-        index_of_arms(self, x, prices, alpha, (double *)out.buf + row * self->n_arms);
+        memcpy(x, contexts + row * self->dim, (size_t)self->dim * sizeof *x);
+        index_of_arms(self, x, prices, alpha, out + row * self->n_arms);
     }
     if (thread)
         PyEval_RestoreThread(thread);
-    PyBuffer_Release(&contexts);
-    PyBuffer_Release(&out);
+    release(&views);
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(learn_doc, "learn(arm, x, y, weight, keep, ridge)\n\nFold one observation in, after forgetting 1 - keep. Returns how "
-                        "often positive definiteness, lost to rounding, had to be restored.");
+PyDoc_STRVAR(probabilities_doc,
+             "probabilities(x, arms, prices, penalty, rule, alpha, parameter, out)\n\nFill out (len(arms),) with the "
+             "distribution over `arms` (ascending int64, None for all) after subtracting `penalty` (len(arms),).");
+
+static PyObject *Ridge_probabilities(Ridge *self, PyObject *const *args, Py_ssize_t n)
+{
+    double x[MAX_DIM], prices[MAX_CHANNELS], local[STACK], *penalty, *out;
+    int64_t *arms = NULL;
+    long count = self->n_arms;
+    struct decision how;
+    struct views views = {.held = 0};
+    if (!enough(n, 8, "x, arms, prices, penalty, rule, alpha, parameter, out") ||
+        read_decision(args[4], args[5], &how) < 0 || vector(args[0], "x", self->dim, self->width, x) < 0 ||
+        vector(args[2], "prices", self->channels, 0, prices) < 0)
+        return NULL;
+    const double parameter = PyFloat_AsDouble(args[6]);
+    if (parameter == -1.0 && PyErr_Occurred())
+        return NULL;
+    if (args[1] != Py_None) {
+        if (!(arms = array(&views, args[1], "arms", 'q', -1, PyBUF_SIMPLE)))
+            return NULL;
+        count = (long)(views.buffer[0].len / 8);
+        for (long i = 0; i < count; i++)
+            if (arms[i] < (i ? arms[i - 1] + 1 : 0) || arms[i] >= self->n_arms) {
+                release(&views);
+                PyErr_SetString(PyExc_IndexError, "arms must ascend within 0..n_arms-1");
+                return NULL;
+            }
+    }
+    if (!(penalty = array(&views, args[3], "penalty", 'd', count, PyBUF_SIMPLE)) ||
+        !(out = array(&views, args[7], "out", 'd', count, PyBUF_WRITABLE)))
+        return NULL;
+    double *scratch = take_scratch(self, local);
+    if (scratch) {
+        PyThreadState *thread = self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
+        decide(self, how, x, prices, penalty, arms, count, parameter, out, scratch);
+        if (thread)
+            PyEval_RestoreThread(thread);
+        give_scratch(scratch, local);
+    }
+    release(&views);
+    return scratch ? Py_NewRef(Py_None) : NULL;
+}
+
+static int fold(Ridge *self, long arm, const double *x, const double *y, double weight, double keep, double ridge)
+{
+    char *packed = (char *)self->packed.buf + arm * self->stride * self->packed.itemsize;
+    double *theta = (double *)self->theta.buf + arm * self->channels * self->width;
+    int64_t *count = (int64_t *)self->counts.buf + arm;
+    return self->kernels->learn(packed, theta, self->stride, self->dim, self->width, self->channels, x, y, weight, keep,
+                                ridge, (long)(*count)++);
+}
+
+PyDoc_STRVAR(learn_doc, "learn(arm, x, y, weight, keep, ridge)\n\nFold one observation in, after forgetting 1 - keep. "
+                        "Returns how often positive definiteness, lost to rounding, had to be restored.");
 
 static PyObject *Ridge_learn(Ridge *self, PyObject *const *args, Py_ssize_t n)
 {
@@ -336,20 +366,19 @@ static PyObject *Ridge_learn(Ridge *self, PyObject *const *args, Py_ssize_t n)
         PyErr_Format(PyExc_IndexError, "arm must be in 0..%ld, got %ld", self->n_arms - 1, arm);
         return NULL;
     }
-    char *packed = (char *)self->packed.buf + arm * self->stride * self->packed.itemsize;
-    double *theta = (double *)self->theta.buf + arm * self->channels * self->width;
-    int64_t *count = (int64_t *)self->counts.buf + arm;
-    const int repairs = self->kernels->learn(packed, theta, self->stride, self->dim, self->width, self->channels, x,
-                                             y, weight, keep, ridge, (long)*count);
-    *count += 1;
-    return PyLong_FromLong(repairs);
+    return PyLong_FromLong(fold(self, arm, x, y, weight, keep, ridge));
 }
+
+#include "_loops.h"
 
 static PyMethodDef Ridge_methods[] = {
     {"predict", (PyCFunction)(void (*)(void))Ridge_predict, METH_FASTCALL, predict_doc},
     {"index", (PyCFunction)(void (*)(void))Ridge_index, METH_FASTCALL, index_doc},
     {"index_many", (PyCFunction)(void (*)(void))Ridge_index_many, METH_FASTCALL, index_many_doc},
+    {"probabilities", (PyCFunction)(void (*)(void))Ridge_probabilities, METH_FASTCALL, probabilities_doc},
     {"learn", (PyCFunction)(void (*)(void))Ridge_learn, METH_FASTCALL, learn_doc},
+    {"play", (PyCFunction)(void (*)(void))Ridge_play, METH_FASTCALL, play_doc},
+    {"follow", (PyCFunction)(void (*)(void))Ridge_follow, METH_FASTCALL, follow_doc},
     {NULL, NULL, 0, NULL},
 };
 
@@ -390,6 +419,7 @@ static struct PyModuleDef module = {
 
 PyMODINIT_FUNC PyInit__kernels(void)
 {
+    tabulate();
     PyObject *self = PyModule_Create(&module);
     if (!self || PyType_Ready(&RidgeType) < 0 || PyModule_AddStringConstant(self, "TARGET", choose(64)) < 0 ||
         PyModule_AddIntConstant(self, "MAX_DIM", MAX_DIM) < 0 ||

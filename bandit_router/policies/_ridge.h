@@ -133,26 +133,36 @@ static void FN(multiply)(const REAL *restrict packed, long dim, const REAL *rest
     }
 }
 
+static double FN(dot)(const REAL *a, const REAL *b, long length)
+{
+    FN(vector) sums = {0};
+    double total = 0;
+    long k = 0;
+    for (; k + LANES <= length; k += LANES)
+        sums += VECTOR(a + k) * VECTOR(b + k);
+    for (; k < length; k++)
+        total += a[k] * b[k];
+    for (long lane = 0; lane < LANES; lane++)
+        total += sums[lane];
+    return total;
+}
+
 /* Fold one observation into an arm by Sherman-Morrison; NaN channels stay as they are. Returns 1 after a repair. */
 static int FN(fold)(REAL *restrict packed, double *theta, long dim, long width, long channels, const double *x,
                     const double *y, double weight)
 {
     REAL xs[MAX_DIM], v[MAX_DIM];
-    double variance = 0, norm = 0;
     int repaired = 0;
     for (long i = 0; i < dim; i++)
         xs[i] = (REAL)x[i];
     FN(multiply)(packed, dim, xs, v);
-    for (long i = 0; i < dim; i++) {
-        variance += (double)v[i] * x[i];
-        norm += x[i] * x[i];
-    }
+    double variance = FN(dot)(xs, v, dim);
     if (variance < 0) { /* rounding has lost positive definiteness along x: lift the diagonal until it is back */
-        const double lift = -2 * variance / norm;
+        const double lift = -2 * variance / FN(dot)(xs, xs, dim);
         REAL *p = packed;
         for (long i = 0; i < dim; p += ++i) {
             p[i] += (REAL)lift;
-            v[i] += (REAL)(lift * x[i]);
+            v[i] += (REAL)lift * xs[i];
         }
         variance = -variance;
         repaired = 1;

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64
-from bandit_router.policies.linear import RidgeStatistics, invert, pack, sums_of, unpack
+from bandit_router.policies.base import F64, Index
+from bandit_router.policies.linear import RidgeStatistics, Rule, invert, pack, sums_of, unpack
 
 _kernels: ModuleType | None
 try:
@@ -24,6 +24,7 @@ try:
 except ImportError:  # built without a compiler
     _kernels = None
 
+RULES = {"greedy": 0, "softmax": 1, "inverse_gap": 2, "wins": 3}  # as in _distributions.h
 LINE = 64  # bytes; arms start on a cache line
 
 
@@ -84,10 +85,30 @@ class CompiledRidge(RidgeStatistics):
         self._ridge.index_many(np.ascontiguousarray(contexts, dtype=np.float64), prices, alpha, out)
         return out
 
+    def distribution(self, rule: Rule, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:  # noqa: D102
+        out = np.empty(len(arms))
+        some = arms if len(arms) < len(self.counts) else None
+        self._ridge.probabilities(x, some, prices, penalty, RULES[rule.name], rule.alpha, rule.parameter, out)
+        return out
+
     # -- learning -----------------------------------------------------------------------------------------------
 
     def learn(self, arm: int, x: F64, y: F64, weight: float) -> None:  # noqa: D102
         self.refreshes += self._ridge.learn(arm, x, y, weight, self.forgetting, self.ridge)
+
+    def play(self, rule: Rule, parameters: F64, inputs: tuple[NDArray[Any], ...], outputs: tuple[Any, Any]) -> int:
+        """`play.play` in one call, as far as it goes; `parameters[t]` is the rule's after t steps. Returns the steps."""
+        how = (RULES[rule.name], rule.alpha, parameters, self.forgetting, self.ridge)
+        steps, repairs = self._ridge.play(*inputs, *how, *outputs)
+        self.refreshes += repairs
+        return int(steps)
+
+    def follow(self, rule: Rule, parameters: F64, inputs: tuple[Any, ...], outputs: tuple[Any, Any]) -> tuple[int, int]:
+        """`play.follow` in one call, as far as it goes. Returns the rows done and how many of them were learned."""
+        how = (RULES[rule.name], rule.alpha, parameters, self.forgetting, self.ridge)
+        rows, learned, repairs = self._ridge.follow(*inputs, *how, *outputs)
+        self.refreshes += repairs
+        return int(rows), int(learned)
 
     def refresh(self, arm: int) -> None:
         """Invert one arm's statistics there and back; fails when they are not positive definite."""

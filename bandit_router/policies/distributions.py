@@ -64,7 +64,7 @@ def gaussian_wins(mean: F64, sd: F64) -> F64:
         p[contenders] = 1.0
         return p
     m, s = mean[contenders, None], sd[contenders, None]
-    breaks = np.unique(m + s * (_NORMAL_BREAKS if len(contenders) <= 16 else _NORMAL_BREAKS[::2]))
+    breaks = np.unique(m + s * _NORMAL_BREAKS)
     points, weights = _panels(breaks[breaks >= lowest], nodes=min(12, max(3, 48 // len(contenders))))
     z = (points - m) / s
     density = np.exp(-0.5 * z * z) / s

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_share, greedy
+from bandit_router.policies.distributions import check_share
 from bandit_router.policies.epsilon_greedy import EpsilonSchedule
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -51,8 +51,7 @@ class LinEpsilonGreedy(LinearPolicy):
             precision=precision,
         )
         self.epsilon, self.decay, self.minimum = epsilon, decay, minimum
+        self._schedule = EpsilonSchedule(epsilon, decay, minimum)
 
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        utility = self.statistics.index(x, prices, 0.0)
-        share = EpsilonSchedule(self.epsilon, self.decay, self.minimum)(self.steps)
-        return greedy(utility[arms] - penalty, share)
+    def _rule(self, steps: int) -> Rule:
+        return Rule("greedy", parameter=self._schedule(steps))

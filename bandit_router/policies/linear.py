@@ -14,16 +14,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.policies.base import F64, Index, InvalidInput
+from bandit_router.policies.distributions import gaussian_wins, greedy, inverse_gap, softmax
 
 CHECK_EVERY = 64
 DRIFT = {64: 1e-10, 32: 1e-4}
+_OF_SCORES = {"greedy": greedy, "softmax": softmax, "inverse_gap": inverse_gap}
+
+
+class Rule(NamedTuple):
+    """How a policy turns estimates and widths into a distribution, by the function of distributions.py it uses.
+
+    Attributes:
+        name: "wins" for `gaussian_wins`, which takes alpha * width as standard deviation; the others take the index.
+        alpha: factor of the width. parameter: floor, temperature or learning rate; "wins" reads none.
+    """
+
+    name: Literal["greedy", "softmax", "inverse_gap", "wins"]
+    alpha: float = 0.0
+    parameter: float = 0.0
 
 
 class RidgeStatistics:
@@ -92,6 +107,13 @@ class RidgeStatistics:
     def index_many(self, contexts: F64, prices: F64, alpha: float) -> F64:
         """`index` of every row of `contexts` (rows, dim) under the present statistics, shape (rows, n_arms)."""
         return np.stack([self.index(x, prices, alpha) for x in contexts])
+
+    def distribution(self, rule: Rule, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
+        """The rule's distribution over `arms`, shape (len(arms),); `penalty` is theirs alone."""
+        if rule.name == "wins":
+            mean, width = self.predict(x)
+            return gaussian_wins((mean @ prices)[arms] - penalty, rule.alpha * width[arms])
+        return _OF_SCORES[rule.name](self.index(x, prices, rule.alpha)[arms] - penalty, rule.parameter)
 
     # -- learning -----------------------------------------------------------------------------------------------
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Estimate, Policy
+from bandit_router.policies.base import F64, Estimate, Index, Policy
 from bandit_router.policies.compiled import ridge_statistics
+from bandit_router.policies.linear import Rule
 
 
 class LinearPolicy(Policy):
@@ -40,13 +41,16 @@ class LinearPolicy(Policy):
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         self.statistics.learn(arm, x, y, weight)
 
-    def _bonus(self, width: F64) -> F64:
-        """What exploration adds to each arm's utility, given sqrt(x' A^-1 x)."""
-        return np.zeros_like(width)
+    @abstractmethod
+    def _rule(self, steps: int) -> Rule:
+        """The rule after `steps` outcomes; its parameter may move with the steps, but only one way."""
+
+    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
+        return self.statistics.distribution(self._rule(self.steps), x, arms, prices, penalty)
 
     def _estimate(self, x: F64) -> Estimate:
         mean, width = self.statistics.predict(x)
-        return Estimate(mean, self._bonus(width))
+        return Estimate(mean, self._rule(self.steps).alpha * width)
 
     def estimates(self, contexts: F64) -> tuple[F64, F64]:
         """See `Policy.estimates`."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_positive, gaussian_wins
+from bandit_router.policies.distributions import check_positive
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -49,9 +49,5 @@ class LinTS(LinearPolicy):
         )
         self.noise = noise
 
-    def _bonus(self, width: F64) -> F64:
-        return self.noise * width
-
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        mean, width = self.statistics.predict(x)
-        return gaussian_wins((mean @ prices)[arms] - penalty, self.noise * width[arms])
+    def _rule(self, steps: int) -> Rule:
+        return Rule("wins", self.noise)

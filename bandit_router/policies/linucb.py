@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_share, greedy
+from bandit_router.policies.distributions import check_share
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -52,8 +52,5 @@ class LinUCB(LinearPolicy):
         )
         self.alpha, self.floor = alpha, floor
 
-    def _bonus(self, width: F64) -> F64:
-        return self.alpha * width
-
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        return greedy(self.statistics.index(x, prices, self.alpha)[arms] - penalty, self.floor)
+    def _rule(self, steps: int) -> Rule:
+        return Rule("greedy", self.alpha, self.floor)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_positive, softmax
+from bandit_router.policies.distributions import check_positive
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -45,6 +45,5 @@ class Softmax(LinearPolicy):
         )
         self.temperature = temperature
 
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        utility = self.statistics.index(x, prices, 0.0)
-        return softmax(utility[arms] - penalty, self.temperature)
+    def _rule(self, steps: int) -> Rule:
+        return Rule("softmax", parameter=self.temperature)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_positive, inverse_gap
+from bandit_router.policies.distributions import check_positive
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -48,6 +48,5 @@ class SquareCB(LinearPolicy):
         )
         self.rate = rate
 
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        utility = self.statistics.index(x, prices, 0.0)
-        return inverse_gap(utility[arms] - penalty, self.rate * (1.0 + self.steps) ** 0.5)
+    def _rule(self, steps: int) -> Rule:
+        return Rule("inverse_gap", parameter=self.rate * (1.0 + steps) ** 0.5)

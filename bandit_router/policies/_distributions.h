@@ -61,7 +61,7 @@ static int ascending(const void *a, const void *b)
 /* distributions.gaussian_wins */
 static void wins(const double *mean, double *sd, long n, double *p, double *scratch)
 {
-    double largest = 1, lowest = -INFINITY, total = 0;
+    double largest = 1, lowest = -INFINITY, narrowest = INFINITY, total = 0;
     double *m = scratch, *s = m + n, *cdf = s + n, *density = cdf + n, *breaks = density + 2 * n;
     long *arm = (long *)(density + n), k = 0, count = 0;
     for (long a = 0; a < n; a++) {
@@ -75,7 +75,7 @@ static void wins(const double *mean, double *sd, long n, double *p, double *scra
     for (long a = 0; a < n; a++) {
         p[a] = 0;
         if (mean[a] + REACH * sd[a] >= lowest)
-            m[k] = mean[a], s[k] = sd[a], arm[k++] = a;
+            narrowest = sd[a] < narrowest ? sd[a] : narrowest, m[k] = mean[a], s[k] = sd[a], arm[k++] = a;
     }
     if (k == 1) {
         p[arm[0]] = 1;
@@ -86,12 +86,19 @@ static void wins(const double *mean, double *sd, long n, double *p, double *scra
             if (m[a] + s[a] * NORMAL_BREAKS[b] >= lowest)
                 breaks[count++] = m[a] + s[a] * NORMAL_BREAKS[b];
     qsort(breaks, (size_t)count, sizeof *breaks, ascending);
+    const double cell = 0.5 * narrowest; /* finer than half of the smallest sd helps nobody */
+    const double end = breaks[count - 1];
+    long kept = 0;
+    for (long b = 0; b < count; b++)
+        if (!b || floor(breaks[b] / cell) != floor(breaks[b - 1] / cell))
+            breaks[kept++] = breaks[b];
+    breaks[kept - 1] = end;
     for (long a = 0; a < k; a++)
         s[a] = 1 / s[a];
-    const int nodes = 48 / k > NODES ? NODES : 48 / k < 3 ? 3 : (int)(48 / k);
-    for (long b = 0; b + 1 < count; b++) {
+    const int nodes = 48 / k > NODES ? NODES : 48 / k < 4 ? 4 : (int)(48 / k);
+    for (long b = 0; b + 1 < kept; b++) {
         const double half = (breaks[b + 1] - breaks[b]) / 2, middle = (breaks[b] + breaks[b + 1]) / 2;
-        for (int node = 0; half > 0 && node < nodes; node++) {
+        for (int node = 0; node < nodes; node++) {
             const double point = middle + half * legendre_node[nodes][node];
             double before = half * legendre_weight[nodes][node], after = 1;
             for (long a = 0; a < k; a++) {

@@ -97,7 +97,7 @@ class CompiledRidge(RidgeStatistics):
         self.refreshes += self._ridge.learn(arm, x, y, weight, self.forgetting, self.ridge)
 
     def play(self, rule: Rule, parameters: F64, inputs: tuple[NDArray[Any], ...], outputs: tuple[Any, Any]) -> int:
-        """`play.play` in one call, as far as it goes; `parameters[t]` is the rule's after t steps. Returns the steps."""
+        """`play.play` in one call, as far as it goes; `parameters[t]` is the rule's after t steps. Returns the count."""
         how = (RULES[rule.name], rule.alpha, parameters, self.forgetting, self.ridge)
         steps, repairs = self._ridge.play(*inputs, *how, *outputs)
         self.refreshes += repairs

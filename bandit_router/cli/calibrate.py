@@ -12,7 +12,6 @@ from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, prin
 if TYPE_CHECKING:
     from bandit_router.simulators.adapter_files import AdapterFile
     from bandit_router.simulators.adapter_library import BaseShape
-    from bandit_router.simulators.page_in import Tier
     from bandit_router.simulators.paging import PagingProfile, PagingRow
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)

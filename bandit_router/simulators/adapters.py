@@ -134,7 +134,8 @@ class TableAdapters(TableEnvironment):
         library = iter(adapter_library(n_adapters=max(len(ids) - 1, 1)))
         sizes = [0 if arm == (base or worst) else next(library).size_bytes for arm in ids]
         self.arms = tuple(
-            Arm(id=arm, kind="adapter" if size else "model", size_bytes=size) for arm, size in zip(ids, sizes, strict=True)
+            Arm(id=arm, kind="adapter" if size else "model", size_bytes=size)
+            for arm, size in zip(ids, sizes, strict=True)
         )
 
     def describe(self) -> dict[str, Any]:

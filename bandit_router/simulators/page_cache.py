@@ -1,4 +1,4 @@
-"""Evict one file from the operating system's page cache, and check that it went: needs no rights beyond owning the file."""
+"""Evict one file from the operating system's page cache, and check that it went; owning the file is right enough."""
 
 from __future__ import annotations
 

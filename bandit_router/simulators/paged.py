@@ -1,4 +1,4 @@
-"""The two-timescale loop: a router over the whole library, a controller over what is resident; and where regret comes from.
+"""The two-timescale loop: a router over the whole library, a controller over what is resident, and their regret.
 
 With mean utilities u, paging costs c and a resident set S, the best that a request x allows is
 
@@ -125,7 +125,9 @@ def simulate_paged(
         for i, (x, uniform) in enumerate(zip(block.contexts, uniforms, strict=True)):
             penalty = residency.penalty()
             forced = controller.forced(step)
-            p = policy.probabilities(x, None if forced is None else eye[forced], weights, penalty if cache_aware else None)
+            p = policy.probabilities(
+                x, None if forced is None else eye[forced], weights, penalty if cache_aware else None
+            )
             arm = draw(p, uniform)
             policy.learn(x, arm, block.outcomes[i, arm], propensity=min(float(p[arm]), 1.0))
             miss = residency.serve(arm, float(load_ms[i, arm]))

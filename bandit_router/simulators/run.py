@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bandit_router.policies.base import F64, InvalidInput, Policy
-from bandit_router.policies.distributions import draw
+from bandit_router.policies.play import play
 from bandit_router.simulators.environment import Environment, draws
 
 CHECKPOINTS = 200
@@ -69,13 +69,8 @@ def simulate(environment: Environment, policy: Policy, weights: F64, *, seed: in
     seconds, step = 0.0, 0
     for index, block in enumerate(environment.blocks(seed, horizon)):
         uniforms = draws(environment.name, seed, index, len(block.contexts))
-        chosen = np.empty(len(block.contexts), dtype=np.intp)
         started = time.perf_counter()
-        for i, (x, uniform) in enumerate(zip(block.contexts, uniforms, strict=True)):
-            p = policy.probabilities(x, None, weights)
-            arm = draw(p, uniform)
-            policy.learn(x, arm, block.outcomes[i, arm], propensity=min(float(p[arm]), 1.0))
-            chosen[i] = arm
+        chosen, _ = play(policy, block.contexts, block.outcomes, uniforms, weights)
         seconds += time.perf_counter() - started
         rows = np.arange(len(chosen))
         utilities[step : step + len(chosen)] = utility(block.means[rows, chosen], weights)

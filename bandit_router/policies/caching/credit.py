@@ -11,22 +11,22 @@ from bandit_router.policies.caching.base import CacheController, Capacity, Serve
 class ExchangeCredit(CacheController):
     """Keeps, for every resident adapter i and outsider j, what exchanging them would have gained so far.
 
-    With u(x) the optimistic utilities (mean plus the router's own bonus), g_S(x) the best that the resident set S allows
-    (see `solve_cache`), and one credit per pair:
+    With u(x) the optimistic utilities (mean plus the router's own bonus), g_S(x) the best that the resident set S
+    allows (see `solve_cache`), and one credit per pair:
 
         credit_ij <- max(credit_ij + g_{S - i + j}(x) - g_S(x), -memory * c_j)
         exchange the pair of highest credit_ij - patience * c_j once that is positive, and start its credits anew
 
-    A free slot is a resident adapter that is worth nothing. Under "insert" the adapter that a miss has just paged in needs
-    no patience: keeping it is free.
+    A free slot is a resident adapter that is worth nothing. Under "insert" the adapter that a miss has just paged in
+    needs no patience: keeping it is free.
 
     - Exploration needs no calendar and no forcing: an adapter that could be better looks better (its bonus), earns
-      credit, is loaded once, and is then explored at no paging cost. Its bonus shrinks, and it stays only if it is good.
-      Arms that could not enter the best set by any plausible estimate are never loaded.
-    - A load is paid only after the lack of it has cost `patience` times as much (ski rental: a wrong exchange and the wait for
-      a right one cost the same order).
-    - Credits are bounded below, so that after a drift an exchange needs at most memory + patience loads' worth of evidence,
-      however long the past.
+      credit, is loaded once, and is then explored at no paging cost. Its bonus shrinks, and it stays only if it is
+      good. Arms that could not enter the best set by any plausible estimate are never loaded.
+    - A load is paid only after the lack of it has cost `patience` times as much (ski rental: a wrong exchange and the
+      wait for a right one cost the same order).
+    - Credits are bounded below, so that after a drift an exchange needs at most memory + patience loads' worth of
+      evidence, however long the past.
 
     Args:
         capacity, costs: see `CacheController`.
@@ -35,8 +35,9 @@ class ExchangeCredit(CacheController):
         free_insert: whether keeping a missed adapter is free, as under on_miss = "insert".
 
     Step: one estimate of all arms and O(K N) additions. Source: ours. Single exchanges reach a local optimum of the
-    facility-location value, which is at least half of the best (Nemhauser, Wolsey & Fisher 1978); no regret bound is proved:
-    the credits of a pair are not independent of what is resident, and the router's data depend on both.
+    facility-location value, which is at least half of the best (Nemhauser, Wolsey & Fisher 1978); no regret bound is
+    proved: the credits of a pair are not independent of what is resident, and the router's data depend on both. An
+    adapter that only fits in place of two others is never loaded.
     """
 
     def __init__(

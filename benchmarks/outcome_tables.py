@@ -18,8 +18,9 @@ import time
 from pathlib import Path
 
 from bandit_router.policies import POLICIES
+from bandit_router.simulators.configs import PolicyConfig, TableConfig
 from bandit_router.simulators.experiment import run_scenario
-from bandit_router.simulators.scenario import PolicyConfig, Scenario, TableConfig
+from bandit_router.simulators.scenario import Scenario
 from bandit_router.simulators.table import load_table
 
 SEEDS = {"models_llm": 10, "paretobandit_val_k4": 10, "routerbench_zs": 5, "adapters7": 2, "mmlu_pro": 2}

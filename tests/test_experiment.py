@@ -4,8 +4,9 @@ import pytest
 
 from bandit_router.policies import DEFAULT_POLICY
 from bandit_router.policies.base import InvalidInput
+from bandit_router.simulators.configs import PolicyConfig, TableConfig
 from bandit_router.simulators.experiment import run_scenario
-from bandit_router.simulators.scenario import PolicyConfig, Scenario, TableConfig, with_overrides
+from bandit_router.simulators.scenario import Scenario, with_overrides
 
 
 @pytest.fixture

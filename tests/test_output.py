@@ -5,9 +5,10 @@ import sys
 import polars as pl
 import pytest
 
+from bandit_router.simulators.configs import PolicyConfig, TableConfig
 from bandit_router.simulators.experiment import run_scenario
 from bandit_router.simulators.output import write_results
-from bandit_router.simulators.scenario import PolicyConfig, Scenario, TableConfig
+from bandit_router.simulators.scenario import Scenario
 
 
 @pytest.fixture

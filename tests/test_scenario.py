@@ -2,13 +2,8 @@ import pytest
 
 from bandit_router.policies import DEFAULT_POLICY, POLICIES
 from bandit_router.policies.base import InvalidInput
-from bandit_router.simulators.scenario import (
-    DEFAULT_PRESET,
-    PolicyConfig,
-    load_scenario,
-    presets,
-    with_overrides,
-)
+from bandit_router.simulators.configs import PolicyConfig
+from bandit_router.simulators.scenario import DEFAULT_PRESET, load_scenario, presets, with_overrides
 
 MINIMAL = """
 name = "mine"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import copy
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -59,7 +60,7 @@ class LinearAdapters:
         self.name, self.dim, self.horizon = name, dim, horizon
         self.zipf, self.noise, self.smoothing, self.drift = zipf, noise, smoothing, drift
         self.arms = (Arm(id=BASE), *adapter_library(n_adapters=n_adapters))
-        self.channels = ("quality",)
+        self.channels: tuple[str, ...] = ("quality",)
         self.scales: dict[str, float] = {}
 
     def theta(self, seed: int, phase: int) -> F64:
@@ -163,6 +164,8 @@ class Paging:
         limit_bytes: float | None = None,
         pinned: tuple[str, ...] = (),
     ) -> None:
+        if not weight >= 0:
+            raise InvalidInput(f"the paging weight must be at least 0, got {weight}")
         self.model, self.weight = model, weight
         sizes = np.array([float(arm.size_bytes) for arm in arms])
         stays: Bool = np.array([arm.id in pinned for arm in arms])
@@ -170,6 +173,12 @@ class Paging:
         expected = model.expected_ms(sizes)
         slowest = float(expected.max())
         self.costs: F64 = weight * expected / slowest if slowest > 0 else np.zeros(len(arms))
+
+    def unlimited(self) -> Paging:
+        """The same costs with room for everything."""
+        other = copy(self)
+        other.capacity = Capacity(self.capacity.sizes)
+        return other
 
     def load_ms(self, luck: F64) -> F64:
         """Load times with the given luck (uniform in [0, 1), shape (steps,)) of all arms, shape (steps, arms)."""

@@ -26,6 +26,7 @@ from bandit_router.policies.caching.solve import gains, solve_cache
 from bandit_router.policies.distributions import draw
 from bandit_router.residency import OnMiss, PagingCounters, Residency
 from bandit_router.simulators.adapters import Paging
+from bandit_router.simulators.controllers import Hindsight
 from bandit_router.simulators.environment import Environment, draws, generator
 from bandit_router.simulators.run import Trajectory, checkpoints, utility
 
@@ -68,19 +69,24 @@ def split(trajectory: PagedTrajectory, best_static: float) -> RegretSplit:
     return RegretSplit(best_static - trajectory.net + trajectory.reload, routing, cache, trajectory.reload)
 
 
-def best_static_cache(
-    environment: Environment, paging: Paging, weights: F64, *, seed: int, horizon: int
-) -> tuple[Bool, float]:
-    """The best static set in hindsight and the sum of its g over the stream.
+def hindsight(environment: Environment, paging: Paging, weights: F64, *, seed: int, horizon: int) -> Hindsight:
+    """The best static set of a stream, the sum of its g, and which arm each request would want.
 
-    The set is exact while the stream has at most `SAMPLE` requests per solution and the sets can be enumerated;
-    otherwise it is solved on an even sample of the stream. The value is always summed over the whole stream.
+    The set is exact while the sets can be enumerated and the stream is at most `4 * SAMPLE` long; beyond, it is solved
+    on an even sample of the stream. The value is always summed over the whole stream.
     """
-    means = [utility(block.means, weights) for block in environment.blocks(seed, horizon)]
-    stream = np.concatenate(means)
-    sample = stream if len(stream) <= 4 * SAMPLE else stream[:: -(-len(stream) // SAMPLE)]
-    resident = solve_cache(gains(sample, paging.costs), paging.capacity)
-    return resident, float(best_with(stream, resident, paging.costs).sum())
+    sample, wanted = [], []
+    every = 1 if horizon <= 4 * SAMPLE else -(-horizon // SAMPLE)
+    step = 0
+    for block in environment.blocks(seed, horizon):
+        u = utility(block.means, weights)
+        wanted.append(u.argmax(axis=1))
+        sample.append(u[-step % every :: every])
+        step += len(u)
+    resident = solve_cache(gains(np.concatenate(sample), paging.costs), paging.capacity)
+    blocks = (utility(block.means, weights) for block in environment.blocks(seed, horizon))
+    value = sum(float(best_with(u, resident, paging.costs).sum()) for u in blocks)
+    return Hindsight(resident, value, np.concatenate(wanted), seed)
 
 
 def simulate_paged(

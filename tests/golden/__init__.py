@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from bandit_router.policies import POLICIES
+from bandit_router.simulators.configs import PolicyConfig
 from bandit_router.simulators.run import simulate
-from bandit_router.simulators.scenario import DEFAULT_PRESET, PolicyConfig, load_scenario
+from bandit_router.simulators.scenario import DEFAULT_PRESET, load_scenario
 
 PINNED = Path(__file__).parent / "policies.json"
 SEEDS, HORIZON = 2, 400

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from bandit_router import __version__
-from bandit_router.cli import data, simulate
+from bandit_router.cli import calibrate, capacity, data, simulate
 
 app = typer.Typer(
     name="bandit-router",
@@ -19,12 +19,16 @@ app = typer.Typer(
 app.command("simulate")(simulate.simulate)
 app.command("policies")(simulate.policies)
 app.command("presets")(simulate.presets)
+app.command("capacity")(capacity.capacity)
 app.add_typer(data.app, name="data")
+app.add_typer(calibrate.app, name="calibrate")
 
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"bandit-router {__version__}")
+        from bandit_router.policies.compiled import kernel_name
+
+        typer.echo(f"bandit-router {__version__} (kernels: {kernel_name()})")
         raise typer.Exit
 
 

@@ -152,7 +152,7 @@ def _print_table(document: dict[str, Any]) -> None:
     references = document["references"]
     best = references["best_fixed"]
     table.add_section()
-    table.add_row("best fixed choice", f"{best['utility_mean']:.4f}")
+    table.add_row("best fixed arm" if not paged else "best fixed choice", f"{best['utility_mean']:.4f}")
     table.add_row("oracle per request", f"{references['oracle']['utility_mean']:.4f}")
     table.add_row("uniform random", f"{references['random']['utility_mean']:.4f}")
     paging = ", paging aside" if paged else ""

@@ -33,11 +33,13 @@ class Experiment:
         document: the results, as written by `simulate --json`.
         steps: steps at which curves are kept. curves: regret against the best fixed arm by policy label,
             shape (seeds, checkpoints).
+        utilities: mean utility of every seed by policy label, shape (seeds,).
     """
 
     document: dict[str, Any]
     steps: np.ndarray[Any, Any]
     curves: dict[str, F64]
+    utilities: dict[str, F64]
 
     def bands(self) -> dict[str, tuple[F64, F64, F64]]:
         """Mean, lower and upper end of the 95 % interval of every curve."""
@@ -81,7 +83,7 @@ def run_scenario(
         runs = execute(tasks, progress)
     references: list[Reference] = [reference for reference, _ in known]
     environment, arms = arena.environment, [arm.id for arm in arena.environment.arms]
-    results, curves = [], {}
+    results, curves, utilities = [], {}, {}
     for i, policy in enumerate(scenario.policies):
         trajectories: list[Trajectory] = runs[i * len(seeds) : (i + 1) * len(seeds)]
         results.append(
@@ -97,6 +99,7 @@ def run_scenario(
             | paging_result(trajectories, [hindsight for _, hindsight in known], arena.horizon)
         )
         pairs = zip(references, trajectories, strict=True)
+        utilities[policy.title] = np.array([t.curve[-1] for t in trajectories]) / arena.horizon
         curves[policy.title] = np.array([r.fixed[:, r.best_fixed] - t.curve for r, t in pairs])
     document = {
         "scenario": scenario.name,
@@ -107,7 +110,7 @@ def run_scenario(
         "policies": results,
         "references": reference_result(references, arena.fixed_choices, arena.horizon),
     }
-    return Experiment(document, checkpoints(arena.horizon), curves)
+    return Experiment(document, checkpoints(arena.horizon), curves, utilities)
 
 
 def _paging(scenario: Scenario) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _scenario(
 
     scenario, folder = load_scenario(name or DEFAULT_PRESET)
     if table is not None and name is not None and scenario.paging is None:
-        fail("give a scenario or --table; only a scenario with paging takes both", USAGE)
+        fail("give a scenario or --table, not both, unless the scenario has paging", USAGE)
     changes: dict[str, Any] = {"seeds": seeds, "horizon_requests": horizon}
     if table is not None:
         kind = TableConfig if scenario.paging is None else AdapterTableConfig

@@ -70,9 +70,9 @@ def write_capacity(document: dict[str, Any], folder: Path) -> list[Path]:
     ends = [row["utility_mean"]["ci95"] or [row["utility_mean"]["mean"]] * 2 for row in rows]
     left.plot(slots, [row["utility_mean"]["mean"] for row in rows], marker="o")
     left.fill_between(slots, *zip(*ends, strict=True), alpha=0.2)
-    left.set(xlabel="adapter slots", ylabel="utility per request, net of paging")
+    left.set(xlabel="adapter slots", xticks=slots, ylabel="utility per request, net of paging")
     right.plot(slots, [row["page_ms_per_request"] for row in rows], marker="o", color="tab:orange")
-    right.set(xlabel="adapter slots", ylabel="paging per request (ms)", ylim=(0, None))
+    right.set(xlabel="adapter slots", xticks=slots, ylabel="paging per request (ms)", ylim=(0, None))
     figure.suptitle(f"{document['scenario']}: {document['policy']}, {document['seeds']} seeds, 95 % interval")
     pictures = [folder / f"capacity{suffix}" for suffix in (".png", ".svg")]
     for picture in pictures:

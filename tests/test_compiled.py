@@ -92,11 +92,15 @@ def test_every_form_and_vector_width_agrees(sizes, precision, forgetting, vector
     assert other.refreshes == 0
     prices = np.linspace(1.0, -1.0, sizes[2])
     contexts = np.random.default_rng(5).normal(size=(6, sizes[1]))
-    for alpha in (0.0, 0.3):
-        rows = other.index_many(contexts, prices, alpha)
-        expected = reference.index_many(contexts, prices, alpha)
-        np.testing.assert_allclose(rows, expected, rtol=TOLERANCE[precision], atol=TOLERANCE[precision])
-        assert rows.tolist() == [other.index(x, prices, alpha).tolist() for x in contexts]
+    means, widths = other.predict_many(contexts)
+    for x, mean, width in zip(contexts, means, widths, strict=True):
+        for one, many in zip(other.predict(x), (mean, width), strict=True):
+            np.testing.assert_allclose(one, many, rtol=1e-12, atol=1e-14)
+        for alpha in (0.0, 0.3):
+            expected = reference.index(x, prices, alpha)
+            np.testing.assert_allclose(
+                other.index(x, prices, alpha), expected, rtol=TOLERANCE[precision], atol=TOLERANCE[precision]
+            )
 
 
 @pytest.mark.parametrize("n_arms", range(1, 11))
@@ -284,7 +288,7 @@ def test_packing_keeps_the_lower_half_by_rows():
         lambda r: r.index(np.ones(3), np.ones(2), 1.0, np.empty(2)),
         lambda r: r.index(np.ones(3), np.ones(1), 1.0, np.empty(3)),
         lambda r: r.index(np.ones((2, 3)), np.ones(1), 1.0, np.empty(2)),
-        lambda r: r.index_many(np.ones((2, 3)), np.ones(1), 1.0, np.empty(2)),
+        lambda r: r.predict_many(np.ones((2, 3)), np.empty((2, 2, 1)), np.empty(2)),
         lambda r: r.predict(np.ones(3), np.empty((2, 1)), np.empty(1)),
         lambda r: r.predict(np.ones(3), np.empty((2, 1))),
     ],

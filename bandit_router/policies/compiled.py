@@ -75,14 +75,15 @@ class CompiledRidge(RidgeStatistics):
         self._ridge.predict(x, mean, width)
         return mean, width
 
+    def predict_many(self, contexts: F64) -> tuple[F64, F64]:  # noqa: D102
+        mean = np.empty((len(contexts), len(self.counts), self.channels))
+        width = np.empty((len(contexts), len(self.counts)))
+        self._ridge.predict_many(np.ascontiguousarray(contexts, dtype=np.float64), mean, width)
+        return mean, width
+
     def index(self, x: F64, prices: F64, alpha: float) -> F64:  # noqa: D102
         out = np.empty(len(self.counts))
         self._ridge.index(x, prices, alpha, out)
-        return out
-
-    def index_many(self, contexts: F64, prices: F64, alpha: float) -> F64:  # noqa: D102
-        out = np.empty((len(contexts), len(self.counts)))
-        self._ridge.index_many(np.ascontiguousarray(contexts, dtype=np.float64), prices, alpha, out)
         return out
 
     def distribution(self, rule: Rule, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:  # noqa: D102

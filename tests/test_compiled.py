@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from bandit_router.policies import POLICIES, InvalidInput
-from bandit_router.policies.compiled import CompiledRidge, kernel_name, kernels, ridge_statistics
+from bandit_router.policies.compiled import CompiledRidge, ridge_statistics
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.linear import RidgeStatistics, pack, unpack
 from bandit_router.policies.linear_base import LinearPolicy
+from bandit_router.policies.native import kernel_name, kernels
 
 BUILT = kernels() is not None
 FORMS = (RidgeStatistics, CompiledRidge) if BUILT else (RidgeStatistics,)
@@ -300,3 +301,16 @@ def test_kernels_refuse_arrays_that_do_not_fit(form, call):
     with pytest.raises((ValueError, IndexError, TypeError)):
         call(statistics._ridge)
     assert statistics.arrays()["inverse"].tolist() == before.tolist()
+
+
+@pytest.mark.skipif(not BUILT, reason="there is one form only")
+def test_both_forms_draw_the_same_arm(monkeypatch):
+    rng = np.random.default_rng(0)
+    cases = [(rng.dirichlet(np.full(n, 0.3)) * (rng.random(n) < 0.7), rng.random()) for n in rng.integers(1, 20, 500)]
+    cases = [(p, uniform) for p, uniform in cases if p.any()]
+    cases += [(p, 0.0) for p, _ in cases] + [(p, 1.0 - 2.0**-53) for p, _ in cases]
+    compiled = [draw(p, uniform) for p, uniform in cases]
+    assert [draw(np.repeat(p, 2)[::2], uniform) for p, uniform in cases] == compiled
+    monkeypatch.setattr("bandit_router.policies.distributions._kernels", None)
+    assert [draw(p, uniform) for p, uniform in cases] == compiled
+    assert all(p[arm] > 0 for (p, _), arm in zip(cases, compiled, strict=True))

@@ -395,7 +395,25 @@ static PyObject *module_choose(PyObject *Py_UNUSED(self), PyObject *limit)
     return PyErr_Occurred() ? NULL : PyUnicode_FromString(choose(bytes));
 }
 
+PyDoc_STRVAR(draw_doc, "draw(p, uniform)\n\nThe arm at `uniform` on the inverse CDF of p; see distributions.draw.");
+
+static PyObject *module_draw(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t n)
+{
+    Py_buffer p;
+    if (!enough(n, 2, "p, uniform") || PyObject_GetBuffer(args[0], &p, PyBUF_STRIDES | PyBUF_FORMAT) < 0)
+        return NULL;
+    const double uniform = PyFloat_AsDouble(args[1]);
+    long arm = -1;
+    if (p.ndim == 1 && p.shape[0] && p.format && !strcmp(p.format, "d") && p.strides[0] % 8 == 0)
+        arm = draw(p.buf, (long)p.shape[0], p.strides[0] / 8, uniform);
+    else
+        PyErr_SetString(PyExc_ValueError, "p must be a vector of float64 numbers");
+    PyBuffer_Release(&p);
+    return PyErr_Occurred() ? NULL : PyLong_FromLong(arm);
+}
+
 static PyMethodDef functions[] = {
+    {"draw", (PyCFunction)(void (*)(void))module_draw, METH_FASTCALL, draw_doc},
     {"choose", module_choose, METH_O, choose_doc},
     {NULL, NULL, 0, NULL},
 };

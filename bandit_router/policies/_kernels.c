@@ -412,7 +412,28 @@ static PyObject *module_draw(PyObject *Py_UNUSED(self), PyObject *const *args, P
     return PyErr_Occurred() ? NULL : PyLong_FromLong(arm);
 }
 
+PyDoc_STRVAR(finite_doc, "finite(vector)\n\nWhether the sum of squares is finite.");
+
+static PyObject *module_finite(PyObject *Py_UNUSED(self), PyObject *object)
+{
+    Py_buffer view;
+    double squares = 0;
+    if (PyObject_GetBuffer(object, &view, PyBUF_STRIDES | PyBUF_FORMAT) < 0)
+        return NULL;
+    const int match = view.ndim == 1 && view.format && !strcmp(view.format, "d");
+    for (Py_ssize_t i = 0; match && i < view.shape[0]; i++) {
+        const double value = *(const double *)((const char *)view.buf + i * view.strides[0]);
+        squares += value * value;
+    }
+    PyBuffer_Release(&view);
+    if (match)
+        return PyBool_FromLong(isfinite(squares));
+    PyErr_SetString(PyExc_ValueError, "expected a vector of float64 numbers");
+    return NULL;
+}
+
 static PyMethodDef functions[] = {
+    {"finite", module_finite, METH_O, finite_doc},
     {"draw", (PyCFunction)(void (*)(void))module_draw, METH_FASTCALL, draw_doc},
     {"choose", module_choose, METH_O, choose_doc},
     {NULL, NULL, 0, NULL},

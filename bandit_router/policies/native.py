@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
 
 _kernels: ModuleType | None
 try:
@@ -21,3 +25,10 @@ def kernel_name() -> str:
     """Which form new linear policies use: "numpy", or "compiled" with the vector instructions chosen at import."""
     module = kernels()
     return "numpy" if module is None else f"compiled {module.TARGET}"
+
+
+def finite(vector: NDArray[np.float64]) -> bool:
+    """Whether the sum of squares of a vector is finite, so no element is NaN, infinite or too large to square."""
+    if _kernels is not None:
+        return bool(_kernels.finite(vector))
+    return math.isfinite(vector.dot(vector))

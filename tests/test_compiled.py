@@ -99,6 +99,7 @@ def test_every_form_and_vector_width_agrees(sizes, precision, forgetting, vector
             np.testing.assert_allclose(one, many, rtol=1e-12, atol=1e-14)
         for alpha in (0.0, 0.3):
             expected = reference.index(x, prices, alpha)
+            assert other.select(x, prices, alpha) == expected.argmax()
             np.testing.assert_allclose(
                 other.index(x, prices, alpha), expected, rtol=TOLERANCE[precision], atol=TOLERANCE[precision]
             )

@@ -286,6 +286,28 @@ static PyObject *Ridge_index(Ridge *self, PyObject *const *args, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(select_doc, "select(x, prices, alpha)\n\nThe arm with the highest index, the first of several.");
+
+static PyObject *Ridge_select(Ridge *self, PyObject *const *args, Py_ssize_t n)
+{
+    double x[MAX_DIM], prices[MAX_CHANNELS], local[STACK], *score;
+    if (!enough(n, 3, "x, prices, alpha"))
+        return NULL;
+    const double alpha = PyFloat_AsDouble(args[2]);
+    if ((alpha == -1.0 && PyErr_Occurred()) || vector(args[0], "x", self->dim, self->width, x) < 0 ||
+        vector(args[1], "prices", self->channels, 0, prices) < 0 || !(score = take_scratch(self, local)))
+        return NULL;
+    PyThreadState *thread = self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
+    index_of_arms(self, x, prices, alpha, score);
+    if (thread)
+        PyEval_RestoreThread(thread);
+    long best = 0;
+    for (long a = 1; a < self->n_arms; a++)
+        best = score[a] > score[best] ? a : best;
+    give_scratch(score, local);
+    return PyLong_FromLong(best);
+}
+
 PyDoc_STRVAR(probabilities_doc,
              "probabilities(x, arms, prices, penalty, rule, alpha, parameter, out)\n\nFill out (len(arms),) with the "
              "distribution over `arms` (ascending int64, None for all) after subtracting `penalty` (len(arms),).");
@@ -366,6 +388,7 @@ static PyMethodDef Ridge_methods[] = {
     {"predict", (PyCFunction)(void (*)(void))Ridge_predict, METH_FASTCALL, predict_doc},
     {"index", (PyCFunction)(void (*)(void))Ridge_index, METH_FASTCALL, index_doc},
     {"predict_many", (PyCFunction)(void (*)(void))Ridge_predict_many, METH_FASTCALL, predict_many_doc},
+    {"select", (PyCFunction)(void (*)(void))Ridge_select, METH_FASTCALL, select_doc},
     {"probabilities", (PyCFunction)(void (*)(void))Ridge_probabilities, METH_FASTCALL, probabilities_doc},
     {"learn", (PyCFunction)(void (*)(void))Ridge_learn, METH_FASTCALL, learn_doc},
     {"play", (PyCFunction)(void (*)(void))Ridge_play, METH_FASTCALL, play_doc},

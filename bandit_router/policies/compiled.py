@@ -70,6 +70,9 @@ class CompiledRidge(RidgeStatistics):
         self._ridge.index(x, prices, alpha, out)
         return out
 
+    def select(self, x: F64, prices: F64, alpha: float) -> int:  # noqa: D102
+        return int(self._ridge.select(x, prices, alpha))
+
     def distribution(self, rule: Rule, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:  # noqa: D102
         out = np.empty(len(arms))
         some = arms if len(arms) < len(self.counts) else None

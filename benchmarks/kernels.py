@@ -74,6 +74,7 @@ class Race:
         return len(self.arms) < len(contexts) and (sum(self.selects) + sum(self.updates)) < PEER_SECONDS * 1e9
 
     def result(self) -> dict[str, float]:
+        """Medians, and the mean reward of the last quarter as a share of the best possible."""
         means = self.data[2]
         tail = slice(3 * len(self.arms) // 4, len(self.arms))
         got = means[np.arange(len(means))[tail], self.arms[tail]].mean()
@@ -114,7 +115,7 @@ def race(n_arms: int, dim: int, steps: int, peers: bool) -> dict[str, Any]:
 
 
 def loops(n_arms: int, dim: int, steps: int) -> dict[str, float]:
-    """Whole simulation loop, steps a second in runs of `TURN` steps (median), forms in turns; and seeds over threads."""
+    """Whole simulation loop in steps a second: runs of `TURN` steps (median), forms in turns; seeds over threads."""
     contexts, rewards, _ = stream(n_arms, dim, steps)
     outcomes, uniforms, quality = (
         np.ascontiguousarray(rewards[..., None]),
@@ -145,7 +146,7 @@ def loops(n_arms: int, dim: int, steps: int) -> dict[str, float]:
 
 def decide() -> dict[str, float]:
     """Router.decide at (16, 32) beside a stacked NumPy select, in turns; medians of all calls, microseconds."""
-    contexts, rewards, _ = stream(16, 32, 20_000)
+    contexts = stream(16, 32, 20_000)[0]
     reference = RidgeStatistics(16, 32, 1, ridge=1.0)
     routers = {
         "decide, all channels": Router(arms=[Arm(id=f"arm{a}") for a in range(16)], dim=32),
@@ -226,6 +227,7 @@ def environment() -> dict[str, str]:
 
 
 def main() -> None:
+    """Run what was asked for and print one JSON document."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--agreement", type=int, metavar="STEPS")
     parser.add_argument("--drift", type=int, metavar="UPDATES")

@@ -63,6 +63,7 @@ class Catalogue:
         self._arms: list[Arm] = []
         self._index: dict[str, int] = {}
         self._active: Bool = np.zeros(0, dtype=np.bool_)
+        self._all_active = True
         self._retired: set[str] = set()
         for arm in arms:
             self.add(arm)
@@ -123,6 +124,7 @@ class Catalogue:
         if arm_id in self._retired:
             raise InvalidInput(f"arm {arm_id!r} is retired; add it again under another id")
         self._active[index] = active
+        self._all_active = bool(self._active.all())
 
     def active(self) -> Bool:
         """Which arms may be drawn, shape (len,); a copy."""
@@ -131,7 +133,7 @@ class Catalogue:
     def mask(self, allowed: Iterable[str] | None) -> Bool | None:
         """Active arms among `allowed` ids (all if None); None when that is every arm, the common case."""
         if allowed is None:
-            return None if self._active.all() else self._active.copy()
+            return None if self._all_active else self._active.copy()
         chosen = np.zeros(len(self._arms), dtype=np.bool_)
         chosen[[self.index(arm_id) for arm_id in allowed]] = True
         return chosen & self._active

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from bandit_router.policies import POLICIES, InvalidInput
-from bandit_router.policies.compiled import CompiledRidge, kernel_name, kernels, ridge_statistics
+from bandit_router.policies.compiled import CompiledRidge, ridge_statistics
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.linear import RidgeStatistics, pack, unpack
 from bandit_router.policies.linear_base import LinearPolicy
+from bandit_router.policies.native import kernel_name, kernels
 
 BUILT = kernels() is not None
 FORMS = (RidgeStatistics, CompiledRidge) if BUILT else (RidgeStatistics,)
@@ -92,11 +93,16 @@ def test_every_form_and_vector_width_agrees(sizes, precision, forgetting, vector
     assert other.refreshes == 0
     prices = np.linspace(1.0, -1.0, sizes[2])
     contexts = np.random.default_rng(5).normal(size=(6, sizes[1]))
-    for alpha in (0.0, 0.3):
-        rows = other.index_many(contexts, prices, alpha)
-        expected = reference.index_many(contexts, prices, alpha)
-        np.testing.assert_allclose(rows, expected, rtol=TOLERANCE[precision], atol=TOLERANCE[precision])
-        assert rows.tolist() == [other.index(x, prices, alpha).tolist() for x in contexts]
+    means, widths = other.predict_many(contexts)
+    for x, mean, width in zip(contexts, means, widths, strict=True):
+        for one, many in zip(other.predict(x), (mean, width), strict=True):
+            np.testing.assert_allclose(one, many, rtol=1e-12, atol=1e-14)
+        for alpha in (0.0, 0.3):
+            expected = reference.index(x, prices, alpha)
+            assert other.select(x, prices, alpha) == expected.argmax()
+            np.testing.assert_allclose(
+                other.index(x, prices, alpha), expected, rtol=TOLERANCE[precision], atol=TOLERANCE[precision]
+            )
 
 
 @pytest.mark.parametrize("n_arms", range(1, 11))
@@ -284,7 +290,7 @@ def test_packing_keeps_the_lower_half_by_rows():
         lambda r: r.index(np.ones(3), np.ones(2), 1.0, np.empty(2)),
         lambda r: r.index(np.ones(3), np.ones(1), 1.0, np.empty(3)),
         lambda r: r.index(np.ones((2, 3)), np.ones(1), 1.0, np.empty(2)),
-        lambda r: r.index_many(np.ones((2, 3)), np.ones(1), 1.0, np.empty(2)),
+        lambda r: r.predict_many(np.ones((2, 3)), np.empty((2, 2, 1)), np.empty(2)),
         lambda r: r.predict(np.ones(3), np.empty((2, 1)), np.empty(1)),
         lambda r: r.predict(np.ones(3), np.empty((2, 1))),
     ],
@@ -296,3 +302,16 @@ def test_kernels_refuse_arrays_that_do_not_fit(form, call):
     with pytest.raises((ValueError, IndexError, TypeError)):
         call(statistics._ridge)
     assert statistics.arrays()["inverse"].tolist() == before.tolist()
+
+
+@pytest.mark.skipif(not BUILT, reason="there is one form only")
+def test_both_forms_draw_the_same_arm(monkeypatch):
+    rng = np.random.default_rng(0)
+    cases = [(rng.dirichlet(np.full(n, 0.3)) * (rng.random(n) < 0.7), rng.random()) for n in rng.integers(1, 20, 500)]
+    cases = [(p, uniform) for p, uniform in cases if p.any()]
+    cases += [(p, 0.0) for p, _ in cases] + [(p, 1.0 - 2.0**-53) for p, _ in cases]
+    compiled = [draw(p, uniform) for p, uniform in cases]
+    assert [draw(np.repeat(p, 2)[::2], uniform) for p, uniform in cases] == compiled
+    monkeypatch.setattr("bandit_router.policies.distributions._kernels", None)
+    assert [draw(p, uniform) for p, uniform in cases] == compiled
+    assert all(p[arm] > 0 for (p, _), arm in zip(cases, compiled, strict=True))

@@ -157,17 +157,17 @@ static void distribute(enum rule rule, const double *score, double *sd, long n, 
         p[a] /= total;
 }
 
-/* distributions.draw */
-static long draw(const double *p, long n, double uniform)
+/* distributions.draw; `step` is the distance between two numbers. */
+static long draw(const double *p, long n, long step, double uniform)
 {
     double total = 0, cumulative = 0;
     long last = 0;
     for (long a = 0; a < n; a++) {
-        total += p[a];
-        last = p[a] != 0 ? a : last;
+        total += p[a * step];
+        last = p[a * step] != 0 ? a : last;
     }
     for (long a = 0; a < n; a++) {
-        cumulative += p[a];
+        cumulative += p[a * step];
         if (cumulative > uniform * total)
             return a;
     }

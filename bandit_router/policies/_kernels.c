@@ -139,20 +139,12 @@ static void variances(Ridge *self, const double *x, double *out)
     self->kernels->variances(self->packed.buf, self->stride, self->n_arms, self->dim, x, out);
 }
 
-/* means[a, c] and, unless NULL, widths[a]; the GIL is released when the call is long. */
-static void predict(Ridge *self, const double *x, double *means, double *widths)
+static void predict(Ridge *self, const double *x, double *mean, double *width)
 {
-    PyThreadState *thread = NULL;
-    if (widths && self->n_arms * self->stride >= LONG_CALL)
-        thread = PyEval_SaveThread();
-    self->kernels->products(self->theta.buf, self->n_arms * self->channels, self->width, x, means);
-    if (widths) {
-        variances(self, x, widths);
-        for (long a = 0; a < self->n_arms; a++)
-            widths[a] = widths[a] > 0 ? sqrt(widths[a]) : 0;
-    }
-    if (thread)
-        PyEval_RestoreThread(thread);
+    self->kernels->products(self->theta.buf, self->n_arms * self->channels, self->width, x, mean);
+    variances(self, x, width);
+    for (long a = 0; a < self->n_arms; a++)
+        width[a] = width[a] > 0 ? sqrt(width[a]) : 0;
 }
 
 PyDoc_STRVAR(predict_doc, "predict(x, mean, width)\n\nFill mean (n_arms, channels) and width (n_arms,).");
@@ -166,6 +158,32 @@ static PyObject *Ridge_predict(Ridge *self, PyObject *const *args, Py_ssize_t n)
         !(width = array(&views, args[2], "width", 'd', self->n_arms, PyBUF_WRITABLE)))
         return NULL;
     predict(self, x, mean, width);
+    release(&views);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(predict_many_doc, "predict_many(contexts, mean, width)\n\nThe same for every row of contexts (rows, dim): "
+                               "mean (rows, n_arms, channels), width (rows, n_arms).");
+
+static PyObject *Ridge_predict_many(Ridge *self, PyObject *const *args, Py_ssize_t n)
+{
+    double x[MAX_DIM] = {0}, *contexts, *mean, *width;
+    struct views views = {.held = 0};
+    if (!enough(n, 3, "contexts, mean, width") ||
+        !(contexts = array(&views, args[0], "contexts", 'd', -1, PyBUF_SIMPLE)))
+        return NULL;
+    const Py_ssize_t rows = views.buffer[0].len / ((Py_ssize_t)sizeof(double) * self->dim);
+    const long arms = self->n_arms, means = arms * self->channels;
+    if (!(mean = array(&views, args[1], "mean", 'd', rows * means, PyBUF_WRITABLE)) ||
+        !(width = array(&views, args[2], "width", 'd', rows * arms, PyBUF_WRITABLE)))
+        return NULL;
+    PyThreadState *thread = rows * arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
+    for (Py_ssize_t row = 0; row < rows; row++) {
+        memcpy(x, contexts + row * self->dim, (size_t)self->dim * sizeof *x);
+        predict(self, x, mean + row * means, width + row * arms);
+    }
+    if (thread)
+        PyEval_RestoreThread(thread);
     release(&views);
     Py_RETURN_NONE;
 }
@@ -268,31 +286,26 @@ static PyObject *Ridge_index(Ridge *self, PyObject *const *args, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(index_many_doc, "index_many(contexts, prices, alpha, out)\n\nThe index of every row of contexts (rows, dim) "
-                             "into out (rows, n_arms).");
+PyDoc_STRVAR(select_doc, "select(x, prices, alpha)\n\nThe arm with the highest index, the first of several.");
 
-static PyObject *Ridge_index_many(Ridge *self, PyObject *const *args, Py_ssize_t n)
+static PyObject *Ridge_select(Ridge *self, PyObject *const *args, Py_ssize_t n)
 {
-    double x[MAX_DIM] = {0}, prices[MAX_CHANNELS], *contexts, *out;
-    struct views views = {.held = 0};
-    if (!enough(n, 4, "contexts, prices, alpha, out"))
+    double x[MAX_DIM], prices[MAX_CHANNELS], local[STACK], *score;
+    if (!enough(n, 3, "x, prices, alpha"))
         return NULL;
     const double alpha = PyFloat_AsDouble(args[2]);
-    if ((alpha == -1.0 && PyErr_Occurred()) || vector(args[1], "prices", self->channels, 0, prices) < 0 ||
-        !(contexts = array(&views, args[0], "contexts", 'd', -1, PyBUF_SIMPLE)))
+    if ((alpha == -1.0 && PyErr_Occurred()) || vector(args[0], "x", self->dim, self->width, x) < 0 ||
+        vector(args[1], "prices", self->channels, 0, prices) < 0 || !(score = take_scratch(self, local)))
         return NULL;
-    const Py_ssize_t rows = views.buffer[0].len / ((Py_ssize_t)sizeof(double) * self->dim);
-    if (!(out = array(&views, args[3], "out", 'd', rows * self->n_arms, PyBUF_WRITABLE)))
-        return NULL;
-    PyThreadState *thread = rows * self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
-    for (Py_ssize_t row = 0; row < rows; row++) {
-        memcpy(x, contexts + row * self->dim, (size_t)self->dim * sizeof *x);
-        index_of_arms(self, x, prices, alpha, out + row * self->n_arms);
-    }
+    PyThreadState *thread = self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
+    index_of_arms(self, x, prices, alpha, score);
     if (thread)
         PyEval_RestoreThread(thread);
-    release(&views);
-    Py_RETURN_NONE;
+    long best = 0;
+    for (long a = 1; a < self->n_arms; a++)
+        best = score[a] > score[best] ? a : best;
+    give_scratch(score, local);
+    return PyLong_FromLong(best);
 }
 
 PyDoc_STRVAR(probabilities_doc,
@@ -374,7 +387,8 @@ static PyObject *Ridge_learn(Ridge *self, PyObject *const *args, Py_ssize_t n)
 static PyMethodDef Ridge_methods[] = {
     {"predict", (PyCFunction)(void (*)(void))Ridge_predict, METH_FASTCALL, predict_doc},
     {"index", (PyCFunction)(void (*)(void))Ridge_index, METH_FASTCALL, index_doc},
-    {"index_many", (PyCFunction)(void (*)(void))Ridge_index_many, METH_FASTCALL, index_many_doc},
+    {"predict_many", (PyCFunction)(void (*)(void))Ridge_predict_many, METH_FASTCALL, predict_many_doc},
+    {"select", (PyCFunction)(void (*)(void))Ridge_select, METH_FASTCALL, select_doc},
     {"probabilities", (PyCFunction)(void (*)(void))Ridge_probabilities, METH_FASTCALL, probabilities_doc},
     {"learn", (PyCFunction)(void (*)(void))Ridge_learn, METH_FASTCALL, learn_doc},
     {"play", (PyCFunction)(void (*)(void))Ridge_play, METH_FASTCALL, play_doc},
@@ -404,7 +418,46 @@ static PyObject *module_choose(PyObject *Py_UNUSED(self), PyObject *limit)
     return PyErr_Occurred() ? NULL : PyUnicode_FromString(choose(bytes));
 }
 
+PyDoc_STRVAR(draw_doc, "draw(p, uniform)\n\nThe arm at `uniform` on the inverse CDF of p; see distributions.draw.");
+
+static PyObject *module_draw(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t n)
+{
+    Py_buffer p;
+    if (!enough(n, 2, "p, uniform") || PyObject_GetBuffer(args[0], &p, PyBUF_STRIDES | PyBUF_FORMAT) < 0)
+        return NULL;
+    const double uniform = PyFloat_AsDouble(args[1]);
+    long arm = -1;
+    if (p.ndim == 1 && p.shape[0] && p.format && !strcmp(p.format, "d") && p.strides[0] % 8 == 0)
+        arm = draw(p.buf, (long)p.shape[0], p.strides[0] / 8, uniform);
+    else
+        PyErr_SetString(PyExc_ValueError, "p must be a vector of float64 numbers");
+    PyBuffer_Release(&p);
+    return PyErr_Occurred() ? NULL : PyLong_FromLong(arm);
+}
+
+PyDoc_STRVAR(finite_doc, "finite(vector)\n\nWhether the sum of squares is finite.");
+
+static PyObject *module_finite(PyObject *Py_UNUSED(self), PyObject *object)
+{
+    Py_buffer view;
+    double squares = 0;
+    if (PyObject_GetBuffer(object, &view, PyBUF_STRIDES | PyBUF_FORMAT) < 0)
+        return NULL;
+    const int match = view.ndim == 1 && view.format && !strcmp(view.format, "d");
+    for (Py_ssize_t i = 0; match && i < view.shape[0]; i++) {
+        const double value = *(const double *)((const char *)view.buf + i * view.strides[0]);
+        squares += value * value;
+    }
+    PyBuffer_Release(&view);
+    if (match)
+        return PyBool_FromLong(isfinite(squares));
+    PyErr_SetString(PyExc_ValueError, "expected a vector of float64 numbers");
+    return NULL;
+}
+
 static PyMethodDef functions[] = {
+    {"finite", module_finite, METH_O, finite_doc},
+    {"draw", (PyCFunction)(void (*)(void))module_draw, METH_FASTCALL, draw_doc},
     {"choose", module_choose, METH_O, choose_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -60,7 +60,7 @@ static PyObject *Ridge_play(Ridge *self, PyObject *const *args, Py_ssize_t n)
         if (!has_finite_norm(x, self->dim))
             break;
         decide(self, how, x, prices, penalty, NULL, self->n_arms, parameters[row], p, scratch);
-        const long arm = draw(p, self->n_arms, uniforms[row]);
+        const long arm = draw(p, self->n_arms, 1, uniforms[row]);
         const double *y = outcomes + row * table + arm * self->channels;
         if (!usable(y, self->channels) || !(p[arm] > 0))
             break;

@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bandit_router.policies.native import finite
+
 F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Index = NDArray[np.intp]
@@ -125,7 +127,7 @@ class Policy(ABC):
         y = np.asarray(outcome, dtype=np.float64)
         if y.shape != (self.channels,):
             raise InvalidInput(f"outcome must have shape ({self.channels},), got {y.shape}")
-        if not math.isfinite(y[0]) or np.isinf(y).any():
+        if not finite(y) and (not math.isfinite(y[0]) or np.isinf(y).any()):
             raise InvalidInput(f"outcome channel 0 must be finite and no channel infinite, got {y.tolist()}")
         if not (weight > 0 and math.isfinite(weight)):
             raise InvalidInput(f"weight must be finite and greater than 0, got {weight}")
@@ -218,7 +220,7 @@ class Policy(ABC):
         x = np.asarray(context, dtype=np.float64)
         if x.shape != (self.dim,):
             raise InvalidInput(f"context must have shape ({self.dim},), got {x.shape}")
-        if not math.isfinite(x.dot(x)):
+        if not finite(x):
             raise InvalidInput("context must be finite; clean NaN and infinity before deciding")
         return x
 
@@ -236,6 +238,6 @@ class Policy(ABC):
     @staticmethod
     def _vector(name: str, values: ArrayLike, length: int) -> F64:
         vector = np.asarray(values, dtype=np.float64)
-        if vector.shape != (length,) or not math.isfinite(vector.dot(vector)):
+        if vector.shape != (length,) or not finite(vector):
             raise InvalidInput(f"{name} must be finite with shape ({length},), got {vector.tolist()}")
         return vector

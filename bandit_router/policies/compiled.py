@@ -7,9 +7,7 @@ rounding has made negative is repaired on the spot by lifting the diagonal (coun
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,26 +15,10 @@ from numpy.typing import NDArray
 
 from bandit_router.policies.base import F64, Index
 from bandit_router.policies.linear import RidgeStatistics, Rule, invert, pack, sums_of, unpack
-
-_kernels: ModuleType | None
-try:
-    from bandit_router.policies import _kernels
-except ImportError:  # built without a compiler
-    _kernels = None
+from bandit_router.policies.native import kernels
 
 RULES = {"greedy": 0, "softmax": 1, "inverse_gap": 2, "wins": 3}  # as in _distributions.h
 LINE = 64  # bytes; arms start on a cache line
-
-
-def kernels() -> ModuleType | None:
-    """The compiled module, or None where it was not built or BANDIT_ROUTER_KERNELS=numpy asks for the NumPy form."""
-    return None if os.environ.get("BANDIT_ROUTER_KERNELS") == "numpy" else _kernels
-
-
-def kernel_name() -> str:
-    """Which form new linear policies use: "numpy", or "compiled" with the vector instructions chosen at import."""
-    module = kernels()
-    return "numpy" if module is None else f"compiled {module.TARGET}"
 
 
 def ridge_statistics(n_arms: int, dim: int, channels: int, **settings: Any) -> RidgeStatistics:
@@ -66,7 +48,9 @@ class CompiledRidge(RidgeStatistics):
         return _aligned((n_arms, _round_up(half, line)), item), _aligned((n_arms, self.channels, width), 8)
 
     def _bind(self) -> None:
-        self._ridge = _kernels.Ridge(self._packed, self._theta, self.counts, self.dim)  # type: ignore[union-attr]
+        from bandit_router.policies import _kernels  # absent where it was not built
+
+        self._ridge = _kernels.Ridge(self._packed, self._theta, self.counts, self.dim)
 
     # -- what a policy reads ------------------------------------------------------------------------------------
 
@@ -75,15 +59,19 @@ class CompiledRidge(RidgeStatistics):
         self._ridge.predict(x, mean, width)
         return mean, width
 
+    def predict_many(self, contexts: F64) -> tuple[F64, F64]:  # noqa: D102
+        mean = np.empty((len(contexts), len(self.counts), self.channels))
+        width = np.empty((len(contexts), len(self.counts)))
+        self._ridge.predict_many(np.ascontiguousarray(contexts, dtype=np.float64), mean, width)
+        return mean, width
+
     def index(self, x: F64, prices: F64, alpha: float) -> F64:  # noqa: D102
         out = np.empty(len(self.counts))
         self._ridge.index(x, prices, alpha, out)
         return out
 
-    def index_many(self, contexts: F64, prices: F64, alpha: float) -> F64:  # noqa: D102
-        out = np.empty((len(contexts), len(self.counts)))
-        self._ridge.index_many(np.ascontiguousarray(contexts, dtype=np.float64), prices, alpha, out)
-        return out
+    def select(self, x: F64, prices: F64, alpha: float) -> int:  # noqa: D102
+        return int(self._ridge.select(x, prices, alpha))
 
     def distribution(self, rule: Rule, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:  # noqa: D102
         out = np.empty(len(arms))

@@ -6,7 +6,9 @@ import numpy as np
 from scipy.special import betainc, betaincinv, ndtr
 
 from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.policies.native import kernels
 
+_kernels = kernels()
 _LEGENDRE = {nodes: np.polynomial.legendre.leggauss(nodes) for nodes in range(3, 13)}
 _NORMAL_BREAKS = np.array([-8.5, -5.0, -3.5, -2.4, -1.5, -0.7, 0.0, 0.7, 1.5, 2.4, 3.5, 5.0, 8.5])
 _BETA_LEVELS = np.array([0.0, 1e-9, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.999, 1 - 1e-5, 1 - 1e-9, 1.0])
@@ -14,6 +16,8 @@ _BETA_LEVELS = np.array([0.0, 1e-9, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0
 
 def draw(p: F64, uniform: float) -> int:
     """The arm at `uniform` (in [0, 1)) on the inverse CDF of `p`; never an arm of probability 0."""
+    if _kernels is not None:
+        return int(_kernels.draw(p, uniform))
     cumulative = p.cumsum()
     arm = int(cumulative.searchsorted(uniform * cumulative[-1], side="right"))
     return arm if arm < len(p) else int(p.nonzero()[0][-1])

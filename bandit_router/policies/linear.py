@@ -104,9 +104,9 @@ class RidgeStatistics:
         utility: F64 = self.theta @ x @ prices
         return utility + alpha * self.predict(x)[1] if alpha else utility
 
-    def index_many(self, contexts: F64, prices: F64, alpha: float) -> F64:
-        """`index` of every row of `contexts` (rows, dim) under the present statistics, shape (rows, n_arms)."""
-        return np.stack([self.index(x, prices, alpha) for x in contexts])
+    def select(self, x: F64, prices: F64, alpha: float) -> int:
+        """The arm with the highest index, the first of several."""
+        return int(self.index(x, prices, alpha).argmax())
 
     def distribution(self, rule: Rule, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         """The rule's distribution over `arms`, shape (len(arms),); `penalty` is theirs alone."""

@@ -1,0 +1,1 @@
+"""Production logs: the canonical log in memory, and one file per format."""

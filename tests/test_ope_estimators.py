@@ -156,7 +156,7 @@ def test_ridge_coefficients_solve_the_normal_equations() -> None:
     theta = ridge_per_arm(x, np.zeros(3, dtype=np.intp), y, 2)
     design = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 4.0]])
     centred = np.linalg.solve(design.T @ design + np.eye(2), design.T @ (y - 1.0))
-    assert np.allclose(theta[0], centred + [1.0, 0.0])
+    assert np.allclose(theta[0], centred + np.array([1.0, 0.0]))
     assert theta[1].tolist() == [1.0, 0.0]
 
 

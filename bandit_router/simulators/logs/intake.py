@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -144,7 +145,7 @@ class Assembler:
         self.arms = None if arms is None else dict.fromkeys(arms)
         self.rows: list[Row] = []
         self._seen: set[str] = set()
-        self._shape: int | None | str = None
+        self._shape: int | str | None = None
 
     def add(self, file: str, line: int, row: Row) -> bool:
         """Take one row or report it; whether it was taken."""
@@ -264,13 +265,20 @@ def _distributions(rows: Sequence[Row], place: dict[str, int]) -> F64 | None:
     return p
 
 
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that puts f2 before f10."""
+    parts = re.split(r"(\d{1,9})", name)
+    return [(1, int(part), "") if part.isdecimal() and part.isascii() else (0, 0, part) for part in parts]
+
+
 def _contexts(rows: Sequence[Row]) -> tuple[tuple[str, ...], F64]:
     if isinstance(rows[0].context, dict):
-        names = sorted({name for row in rows for name in row.context})
+        named = [row.context for row in rows if isinstance(row.context, dict)]
+        names = sorted({name for context in named for name in context}, key=_natural)
         column = {name: j for j, name in enumerate(names)}
         x = np.zeros((len(rows), len(names)))
-        for i, row in enumerate(rows):
-            for name, value in dict(row.context).items():
+        for i, context in enumerate(named):
+            for name, value in context.items():
                 x[i, column[name]] = value
         return tuple(names), x
     table = np.array([row.context or [1.0] for row in rows], dtype=np.float64)

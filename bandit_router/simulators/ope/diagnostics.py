@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from scipy.special import chdtrc, ndtr
 
-from bandit_router.policies.base import F64
+from bandit_router.policies.base import F64, Bool
 from bandit_router.simulators.logs.logged import LoggedEvents
 
 BLOCKS = 10
@@ -72,11 +72,7 @@ def diagnose(log: LoggedEvents, target: F64, reward: F64) -> Diagnostics:
     kept = ~log.degraded
     rows, table, y = log.take(kept), target[kept], reward[kept]
     n, joined = len(rows), ~np.isnan(y)
-    propensity = rows.propensity
-    if not n or np.isnan(propensity).any():
-        weight = np.full(n, math.nan)
-    else:
-        weight = table[np.arange(n), rows.arm] / propensity
+    weight = table[np.arange(n), rows.arm] / rows.propensity
     mean, z = _mean_test(weight, 1.0)
     missing = _never_served(rows)
     unsupported = float(table[:, missing].sum() / n) if n else 0.0
@@ -93,7 +89,7 @@ def diagnose(log: LoggedEvents, target: F64, reward: F64) -> Diagnostics:
         "weight_p": 2 * float(ndtr(-abs(z))),
         "weight_max": float(weight.max(initial=0.0)),
         "unsupported": unsupported,
-        "unsupported_arms": [arm for arm, gone, use in zip(rows.arms, missing, table.sum(axis=0)) if gone and use > 0],
+        "unsupported_arms": [rows.arms[a] for a in np.flatnonzero(missing & (table.sum(axis=0) > 0))],
         "ratio_p": _ratio_test(rows),
         "drift_p": _drift_test(y[joined]),
     }
@@ -152,7 +148,7 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
     return [text for holds, text in rules if holds]
 
 
-def _never_served(log: LoggedEvents) -> F64:
+def _never_served(log: LoggedEvents) -> Bool:
     """Mask of the arms that were eligible somewhere and served nowhere."""
     return np.asarray((np.bincount(log.arm, minlength=len(log.arms)) == 0) & log.allowed().any(axis=0))
 

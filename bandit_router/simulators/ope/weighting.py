@@ -17,8 +17,8 @@ def ips(sample: Sample) -> F64:
     Source: Horvitz & Thompson 1952; for bandits Li et al. 2015 (arXiv 1003.5956's follow-up).
 
     Example:
-        >>> half = np.array([0.5, 0.5])
-        >>> s = Sample(arm=np.array([0, 1]), propensity=half, reward=np.array([1.0, 0.0]), target=np.array([[1, 0]] * 2))
+        >>> half, always_first = np.array([0.5, 0.5]), np.array([[1.0, 0.0], [1.0, 0.0]])
+        >>> s = Sample(arm=np.array([0, 1]), propensity=half, reward=np.array([1.0, 0.0]), target=always_first)
         >>> float(ips(s).mean())
         1.0
     """

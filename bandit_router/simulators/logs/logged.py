@@ -79,7 +79,7 @@ class LoggedEvents:
             got, expected = getattr(self, name).shape, shapes.get(name, (n,))
             if got != expected:
                 raise InvalidInput(f"{name} must have shape {expected}, got {got}")
-        if n and not (0 <= self.arm.min() and self.arm.max() < k):
+        if n and (self.arm.min() < 0 or self.arm.max() >= k):
             raise InvalidInput(f"arm must be in 0..{k - 1}, got {self.arm.min()}..{self.arm.max()}")
         if not np.isfinite(self.contexts).all():
             raise InvalidInput("contexts must be finite; drop or impute such rows first")

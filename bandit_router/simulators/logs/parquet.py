@@ -17,8 +17,8 @@ from bandit_router.simulators.logs.logged import LoggedEvents
 if TYPE_CHECKING:
     import polars as pl
 
-_ARMS = "bandit_router.arms"
-_FEATURES = "bandit_router.features"
+ARMS_KEY = "bandit_router.arms"
+FEATURES_KEY = "bandit_router.features"
 _NUMBERS = (*CHANNELS, "reward", "timestamp_s", "propensity")
 
 
@@ -36,12 +36,12 @@ def read_parquet(path: Path, intake: Intake, *, arms: Sequence[str] | None = Non
         raise InvalidLog(f"{path}: expected a Parquet file, got {error}") from None
     intake.lines += frame.height
     frame = _typed(frame, str(path))
-    order = _order(frame, tuple(arms) if arms is not None else tuple(json.loads(stored.get(_ARMS, "[]"))))
+    order = _order(frame, tuple(arms) if arms is not None else tuple(json.loads(stored.get(ARMS_KEY, "[]"))))
     frame = _checked(frame, str(path), intake, order)
     intake.taken += frame.height
     if not frame.height:
         raise InvalidLog(f"no usable row among {intake.lines}: {dict(intake.reasons)}")
-    return _log(frame, order, json.loads(stored.get(_FEATURES, "null")))
+    return _log(frame, order, json.loads(stored.get(FEATURES_KEY, "null")))
 
 
 def write_parquet(log: LoggedEvents, path: Path) -> None:
@@ -75,7 +75,7 @@ def write_parquet(log: LoggedEvents, path: Path) -> None:
             for name, values in columns.items()
         ]
     ).with_columns(pl.col(*_NUMBERS).fill_nan(None))
-    metadata = {_ARMS: json.dumps(log.arms), _FEATURES: json.dumps(log.features)}
+    metadata = {ARMS_KEY: json.dumps(log.arms), FEATURES_KEY: json.dumps(log.features)}
     frame.write_parquet(path, metadata=metadata)
 
 

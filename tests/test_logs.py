@@ -255,7 +255,8 @@ def test_dsjson_keys_are_written_in_the_order_of_vw(tmp_path: Path) -> None:
 
 
 def test_vw_itself_reads_what_is_written(tmp_path: Path) -> None:
-    vw = pytest.importorskip("vowpal_wabbit_next")
+    import vowpal_wabbit_next as vw
+
     log = full_log(unknowns=False)
     path = tmp_path / "log.dsjson"
     write_log(log.take(~log.degraded), path)

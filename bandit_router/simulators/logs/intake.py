@@ -81,9 +81,9 @@ class Row(msgspec.Struct, kw_only=True):
     """One decision as the event log spells it; the JSON Lines format is this record, one per line.
 
     `eligible` and `resident` are arm ids, None for all eligible and for residency not logged. `context` is a vector,
-    or named features (then the log's features are the sorted names, absent ones 0); an empty one is one constant feature. `probabilities` is the whole
-    logged distribution by arm id, where it is known. `weight` is how many decisions the row stands for, above 1 where
-    the collector dropped some at random.
+    or named features: then the log's features are the sorted names, and absent ones are 0. An empty context is one
+    constant feature. `probabilities` is the whole logged distribution by arm id, where it is known. `weight` is how
+    many decisions the row stands for, above 1 where the collector dropped some at random.
     """
 
     event_id: str

@@ -37,6 +37,7 @@ from bandit_router.simulators.ope.sequences import (
 
 DEFAULT_ESTIMATORS = ("ips", "snips", "dm", "dr")
 BETTING_ROWS = 200_000
+FLOOR_ROWS = 100
 
 
 class Valued(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +137,11 @@ def evaluate(
         return Evaluation(alpha=alpha, diagnostics=diagnostics, metrics={})
     ranges = _ranges(prices, bounds or {})
     answer = partial(_metric, log, target, estimators=estimators, alpha=alpha, groups=groups, kept=kept, seed=seed)
-    metrics = {name: answer(y=y, bounds=_checked(name, y, ranges.get(name))) for name, y in columns.items()}
+    metrics: dict[str, Metric] = {}
+    for name, y in columns.items():
+        limits = _checked(name, y, ranges.get(name))
+        same = name == "quality" and limits == ranges.get("utility") and not any(prices.prices.values())
+        metrics[name] = metrics["utility"] if same else answer(y=y, bounds=limits)
     return Evaluation(alpha=alpha, diagnostics=diagnostics, metrics=metrics)
 
 
@@ -272,8 +277,9 @@ def _sequences(
 ) -> tuple[dict[str, Interval], str | None, Interval | None]:
     """Anytime-valid intervals by method, the scores they rest on, and the one of the difference.
 
-    Doubly robust scores take the smallest logged propensity for the logger's floor. They are used when that floor is
-    high enough for sequences of useful width, which is known before any reward is seen; IPS scores need no floor.
+    Doubly robust scores take the smallest logged propensity for the logger's floor, and the width of their sequence
+    has a term of about 4 / (floor n). They are used where that is small, which is known before any reward is seen;
+    IPS scores need no floor.
     """
     if bounds is None or _repeats(log) is not None:
         return {}, None, None
@@ -281,7 +287,7 @@ def _sequences(
     w, reward = sample.weight, np.clip((sample.reward - low) / span, 0.0, 1.0)
     largest = 1.0 / float(sample.propensity.min())
     methods = METHODS if len(w) <= BETTING_ROWS else METHODS[:1]
-    if largest <= math.sqrt(len(w)) / 2:
+    if largest * FLOOR_ROWS <= len(w):
         scores = _past_scores(log, sample, reward)
         sides = {m: robust_interval(scores, largest, method=m, alpha=alpha) for m in methods}
         kind, change = "doubly robust", robust_difference(scores, reward, largest, alpha=alpha)

@@ -131,23 +131,56 @@ def sequence(blocks: Sequence[Moments], bounds: Interval, alpha: float = 0.05) -
     Raises:
         InvalidInput: bounds are no range.
     """
-    check_alpha(alpha)
-    low, high = bounds
-    if not low < high:
+    low, high = _range(bounds)
+    below, above = (
+        _lower([_scores(b, origin, span) for b in blocks], alpha / 2)
+        for origin, span in ((low, high - low), (high, low - high))
+    )
+    return _ordered(low + (high - low) * below, high - (high - low) * above)
+
+
+def difference(blocks: Sequence[Moments], bounds: Interval, alpha: float = 0.05) -> Interval:
+    """Anytime-valid interval of the IPS value minus the logging policy's own; see `sequence`."""
+    low, high = _range(bounds)
+    gain, loss = (
+        2 * _lower([_gains(b, origin, span) for b in blocks], alpha / 2) - 1
+        for origin, span in ((low, high - low), (high, low - high))
+    )
+    return _ordered((high - low) * gain, -(high - low) * loss)
+
+
+def _range(bounds: Interval) -> Interval:
+    if not bounds[0] < bounds[1]:
         raise InvalidInput(f"bounds must be low < high, got {bounds}")
-    below = _lower(blocks, low, high - low, alpha / 2)
-    above = _lower(blocks, high, low - high, alpha / 2)
-    ends = (low + (high - low) * below, high - (high - low) * above)
-    return min(ends), max(ends)
+    return bounds
 
 
-def _lower(blocks: Sequence[Moments], origin: float, span: float, alpha: float) -> float:
-    """Lower bound for the mean of w (r - origin) / span, which is not negative."""
+def _ordered(low: float, high: float) -> Interval:
+    return min(low, high), max(low, high)
+
+
+def _scores(block: Moments, origin: float, span: float) -> tuple[int, float, float]:
+    """Number, sum and sum of squares of w (r - origin) / span, which is not negative."""
+    y = (block.wr - origin * block.w) / span
+    return block.n, y, (block.wwrr - 2 * origin * block.wwr + origin * origin * block.ww) / (span * span)
+
+
+def _gains(block: Moments, origin: float, span: float) -> tuple[int, float, float]:
+    """The same of ((w - 1) (r - origin) / span + 1) / 2, which is not negative either."""
+    n, y, yy = _scores(block, origin, span)
+    y -= (block.r - origin * n) / span
+    cross = block.wrr - 2 * origin * block.wr + origin * origin * block.w
+    plain = block.rr - 2 * origin * block.r + origin * origin * n
+    yy += (plain - 2 * cross) / (span * span)
+    return n, (y + n) / 2, (yy + 2 * y + n) / 4
+
+
+def _lower(blocks: Sequence[tuple[int, float, float]], alpha: float) -> float:
+    """Gamma-mixture lower bound for a mean in [0, 1] from number, sum and sum of squares of each block."""
+    check_alpha(alpha)
     total = count = spread = 0.0
-    for block in blocks:
+    for n, y, yy in blocks:
         guess = min((total + 0.5) / (count + 1.0), 1.0)
-        y = (block.wr - origin * block.w) / span
-        yy = (block.wwrr - 2 * origin * block.wwr + origin * origin * block.ww) / (span * span)
-        spread += max(0.0, yy - 2 * guess * y + block.n * guess * guess)
-        total, count = total + y, count + block.n
+        spread += max(0.0, yy - 2 * guess * y + n * guess * guess)
+        total, count = total + y, count + n
     return gamma_mixture(total, count, spread, alpha=alpha) if count else 0.0

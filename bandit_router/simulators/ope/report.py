@@ -19,7 +19,7 @@ _WIDTH, _LEFT, _ROW = 760, 190, 24
 
 
 def html_report(document: Mapping[str, Any]) -> str:
-    """The page for a document of `replay`; well under 500 KB for any log."""
+    """The page for a document of `compare`; well under 500 KB for any log."""
     body = [f"<h1>Replay of {_text(document['policy'])} against {_text(document['baseline'])}</h1>", _log(document)]
     if document["gate"]:
         body.append(_gate(document["gate"]))
@@ -149,8 +149,9 @@ def _arms(arms: Sequence[Mapping[str, Any]]) -> str:
 def _slice(name: str, rows: Sequence[Mapping[str, Any]]) -> str:
     head = (name, "rows", "ESS", "logged", "doubly robust", "normal", "anytime")
     lines = [
-        [_text(row["value"]), _number(row["rows"]), _number(row["ess"]), _number(row.get("logged"))]
-        + [_number(row.get("dr")), _range(row.get("normal")), _range(row.get("anytime"))]
+        [_text(row["value"])]
+        + [_number(row.get(key)) for key in ("rows", "ess", "logged", "dr")]
+        + [_range(row.get(key)) for key in ("normal", "anytime")]
         for row in rows
     ]
     return f"<h2>By {_text(name)}</h2>{_table(head, lines)}"

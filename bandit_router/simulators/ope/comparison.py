@@ -1,4 +1,4 @@
-"""A replay: target and baseline by name, values, slices, a gate, in one document."""
+"""Target against baseline on a log: both by name, values, slices, a gate, in one document."""
 
 from __future__ import annotations
 
@@ -30,14 +30,6 @@ class Target(NamedTuple):
     table: F64
     kept: Bool | None
     learning: str
-
-
-class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """A condition on an anytime-valid interval, and whether it holds. `bound` is the end of the interval it looks at."""
-
-    condition: str
-    bound: float | None
-    passed: bool
 
 
 def make_target(
@@ -74,7 +66,8 @@ def make_target(
     except TypeError as error:
         raise InvalidInput(f"{text} does not take these settings: {error}") from None
     table, kept = follow(policy, log, utility=utility, learning=learning, seed=seed)
-    return Target(text, table, kept, f"learned from {learning} rows")
+    own = kept if learning == "accepted" else None
+    return Target(text, table, own, f"learned from {learning} rows")
 
 
 def load_policy(path: Path) -> Policy:
@@ -93,10 +86,11 @@ def save_policy(policy: Policy, path: Path) -> None:
     if type(policy).__name__ not in POLICIES:
         raise InvalidInput(f"{type(policy).__name__} is not a registered policy; there are {', '.join(POLICIES)}")
     with path.open("wb") as file:
-        np.savez(file, policy=np.asarray(type(policy).__name__), **policy.state())
+        arrays: dict[str, Any] = {"policy": np.asarray(type(policy).__name__), **policy.state()}
+        np.savez(file, **arrays)
 
 
-def replay(
+def compare(
     log: LoggedEvents,
     target: Target,
     *,
@@ -150,7 +144,7 @@ def replay(
         "gate": None,
     }
     if condition is not None:
-        document["gate"] = msgspec.to_builtins(_judge(gate or "", condition, document))
+        document["gate"] = judge(gate or "", condition, document)
     return document
 
 
@@ -218,14 +212,16 @@ def _slices(
 # -- the gate ------------------------------------------------------------------------------------------------------
 
 
-class _Condition(NamedTuple):
+class Condition(NamedTuple):
+    """What a gate asks of one metric's interval; level None means the baseline's value."""
+
     metric: str
     above: bool
-    level: float | None  # None: relative to the baseline
+    level: float | None
     margin: float
 
 
-def parse_gate(text: str) -> _Condition:
+def parse_gate(text: str) -> Condition:
     """A condition from "METRIC > baseline", "METRIC < baseline + 0.1" or "METRIC > 0.7".
 
     Example:
@@ -240,19 +236,17 @@ def parse_gate(text: str) -> _Condition:
         margin = 0.0 if match[5] is None else float(match[4] + match[5])
     except ValueError:
         raise InvalidInput(f"expected a number in the gate {text!r}") from None
-    return _Condition(match[1], match[2] == ">", level, margin)
+    return Condition(match[1], match[2] == ">", level, margin)
 
 
-def _judge(text: str, condition: _Condition, document: Mapping[str, Any]) -> Gate:
-    """A gate passes when the whole interval is on the right side; without an interval it does not."""
+def judge(text: str, condition: Condition, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The gate passes when the whole interval is on the right side; without an interval it does not."""
     metric = document["metrics"].get(condition.metric)
-    if metric is None or not document["answered"]:
-        return Gate(condition=text, bound=None, passed=False)
-    if condition.level is None:
-        interval, goal = document["differences"][condition.metric], condition.margin
-    else:
-        interval, goal = next(iter(metric["anytime"].values()), None), condition.level + condition.margin
+    interval, goal = None, condition.margin + (condition.level or 0.0)
+    if metric is not None and document["answered"]:
+        anytime = next(iter(metric["anytime"].values()), None)
+        interval = document["differences"][condition.metric] if condition.level is None else anytime
     if interval is None:
-        return Gate(condition=text, bound=None, passed=False)
+        return {"condition": text, "bound": None, "passed": False}
     bound = interval[0] if condition.above else interval[1]
-    return Gate(condition=text, bound=bound, passed=bool(bound > goal if condition.above else bound < goal))
+    return {"condition": text, "bound": bound, "passed": bool(bound > goal if condition.above else bound < goal)}

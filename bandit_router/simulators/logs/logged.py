@@ -92,7 +92,9 @@ class LoggedEvents:
         return len(self.arm)
 
     def take(self, rows: slice | NDArray[Any]) -> LoggedEvents:
-        """The log of some rows, by slice, mask or index."""
+        """The log of some rows, by slice, mask or index; itself for a mask of all."""
+        if isinstance(rows, np.ndarray) and rows.dtype == np.bool_ and rows.all():
+            return self
         columns = (*_PER_ROW, *(name for name in _PER_ARM if getattr(self, name) is not None))
         return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 

@@ -70,7 +70,7 @@ def diagnose(log: LoggedEvents, target: F64, reward: F64) -> Diagnostics:
         log: all rows. target: shape (n, K). reward: shape (n,), NaN where none was joined.
     """
     kept = ~log.degraded
-    rows, table, y = log.take(kept), target[kept], reward[kept]
+    rows, table, y = log.take(kept), target if kept.all() else target[kept], reward[kept]
     n, joined = len(rows), ~np.isnan(y)
     weight = table[np.arange(n), rows.arm] / rows.propensity
     mean, z = _mean_test(weight, 1.0)
@@ -150,7 +150,8 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
 
 def _never_served(log: LoggedEvents) -> Bool:
     """Mask of the arms that were eligible somewhere and served nowhere."""
-    return np.asarray((np.bincount(log.arm, minlength=len(log.arms)) == 0) & log.allowed().any(axis=0))
+    offered = True if log.eligible is None else log.eligible.any(axis=0)
+    return np.asarray((np.bincount(log.arm, minlength=len(log.arms)) == 0) & offered)
 
 
 def _mean_test(values: F64, expected: float) -> tuple[float, float]:
@@ -174,13 +175,16 @@ def _blocks(values: F64) -> list[F64]:
 
 def _ratio_test(log: LoggedEvents) -> float | None:
     """Chi-square p value of the arms' counts against the logged distribution; uniform logs imply it."""
-    table = log.probabilities
-    if table is None:
-        allowed = log.allowed()
-        if not len(log) or not np.allclose(log.propensity * allowed.sum(axis=1), 1.0, equal_nan=False):
-            return None
-        table = allowed / allowed.sum(axis=1, keepdims=True)
-    expected = table.sum(axis=0)
+    k = len(log.arms)
+    offered = np.full(len(log), k) if log.eligible is None else log.eligible.sum(axis=1)
+    if log.probabilities is not None:
+        expected = log.probabilities.sum(axis=0)
+    elif not len(log) or not np.allclose(log.propensity * offered, 1.0):
+        return None
+    elif log.eligible is None:
+        expected = np.full(k, len(log) / k)
+    else:
+        expected = (log.eligible / offered[:, None]).sum(axis=0)
     counts = np.bincount(log.arm, minlength=len(expected))
     used = expected > 0
     statistic = float(((counts - expected)[used] ** 2 / expected[used]).sum())
@@ -199,7 +203,7 @@ def _drift_test(y: F64) -> float | None:
 
 def _arm_check(log: LoggedEvents, target: F64, reward: F64, arm: int) -> ArmCheck:
     served = log.arm == arm
-    eligible = log.allowed()[:, arm]
+    eligible = slice(None) if log.eligible is None else log.eligible[:, arm]
     plays, joined = int(served.sum()), served & ~np.isnan(reward)
     inverse = np.where(served, 1.0 / log.propensity, 0.0)[eligible]
     calibration, z = _mean_test(inverse, 1.0)

@@ -197,7 +197,7 @@ def _metric(
         arm=part.arm,
         propensity=part.propensity,
         reward=reward,
-        target=target[rows],
+        target=target if rows.all() else target[rows],
         predictions=_predictions(part, reward, estimators),
         logging=part.probabilities,
         contexts=part.contexts,
@@ -302,7 +302,7 @@ def _sequences(
 def _past_scores(log: LoggedEvents, sample: Sample, reward: F64) -> F64:
     """Doubly robust scores whose predictions know only earlier rows; rewards in [0, 1]."""
     q = progressive(log.contexts, log.arm, reward, len(log.arms), start=0.5)
-    return dr(replace(sample, reward=reward, predictions=np.clip(q, 0.0, 1.0)))
+    return dr(replace(sample, reward=reward, predictions=np.clip(q, 0.0, 1.0, out=q)))
 
 
 __all__ = ["DEFAULT_ESTIMATORS", "Evaluation", "Metric", "Unanswerable", "Valued", "evaluate"]

@@ -79,7 +79,7 @@ class Sample:
     @cached_property
     def direct(self) -> F64:
         """The model's value of the target policy at each row, shape (n,)."""
-        return np.asarray((self.target * self.model).sum(axis=1))
+        return np.asarray(np.einsum("ij,ij->i", self.target, self.model))
 
     @cached_property
     def residual(self) -> F64:

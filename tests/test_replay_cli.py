@@ -139,6 +139,20 @@ def test_the_streamed_answer_is_the_one_in_memory(log_file: Path) -> None:
         assert streamed["standard_error"] == pytest.approx(whole["standard_error"], rel=1e-9)
 
 
+def test_machines_that_each_stream_a_part_agree_with_one_that_streams_all(tmp_path: Path) -> None:
+    log, parts = uniform_log(), []
+    for name, rows in (("a", slice(0, 1500)), ("b", slice(1500, None))):
+        write_log(log.take(rows), tmp_path / f"{name}.parquet")
+        parts.append(tmp_path / f"{name}.json")
+        run("replay", tmp_path / f"{name}.parquet", "--policy", "arm=d", "--stream", "--moments", parts[-1])
+    common = ("--policy", "arm=d", "--stream", "--json")
+    merged = run("replay", *parts, *common)
+    whole = run("replay", tmp_path / "a.parquet", tmp_path / "b.parquet", *common)
+    assert json.loads(merged.stdout)["metrics"] == json.loads(whole.stdout)["metrics"]
+    write_log(log, tmp_path / "c.parquet")
+    assert run("replay", parts[0], tmp_path / "c.parquet", "--policy", "arm=a", "--stream").exit_code == 4
+
+
 def test_a_saved_policy_is_replayed_frozen(log_file: Path, tmp_path: Path) -> None:
     log = uniform_log()
     policy = LinUCB(n_arms=4, dim=2, channels=len(CHANNELS))

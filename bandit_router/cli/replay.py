@@ -36,6 +36,7 @@ def replay(
     paging: Annotated[str, typer.Option(help="Paging profile for --cache.")] = "peft-local",
     size: Annotated[list[str] | None, typer.Option(help="ARM=BYTES for --cache; others are always resident.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="One pass over Parquet of any size; fixed arms.")] = False,
+    moments: Annotated[Path | None, typer.Option(help="With --stream: save the sums; pass such files as LOGS.")] = None,
     format: options.Format = None,
     columns: options.Columns = None,
     arms: options.Arms = None,
@@ -51,7 +52,7 @@ def replay(
     if learn not in ("accepted", "every"):
         fail(f"--learn must be accepted or every, got {learn!r}", USAGE)
     if stream:
-        document = _streamed(logs, policy, utility, bounds, alpha, gate)
+        document = _streamed(logs, policy, utility, bounds, alpha, gate, moments)
     else:
         log, intake = options.read(logs, format, columns, arms, strict=strict)
         from bandit_router.simulators.ope import comparison as ope
@@ -120,15 +121,21 @@ def _streamed(
     bounds: Mapping[str, tuple[float, float]],
     alpha: float,
     gate: str | None,
+    moments: Path | None,
 ) -> dict[str, Any]:
-    from bandit_router.simulators.ope.stream import stream
+    from functools import reduce
+
+    from bandit_router.simulators.ope.stream import Streamed, read_part, stream, write_part
     from bandit_router.simulators.ope.stream_replay import streamed_document
 
     if not policy.startswith("arm=") and policy != "uniform":
         fail(f"--stream takes arm=ID or uniform, got {policy!r}; leave --stream out for policies that learn", USAGE)
     arm = policy.removeprefix("arm=") if policy.startswith("arm=") else None
     with invalid_as(INVALID_DATA):
-        found = stream(logs, arm, utility=utility)
+        parts = [read_part(path) if path.suffix == ".json" else stream([path], arm, utility=utility) for path in logs]
+        found = reduce(Streamed.merge, parts)
+        if moments is not None:
+            write_part(found, moments)
         return streamed_document(found, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate)
 
 
@@ -196,7 +203,9 @@ def _print(document: dict[str, Any]) -> None:
         for key, value in metric["estimates"].items():
             typer.echo(f"  {key:<18}{value['value']:>10.4g}   normal   {_range(value['intervals']['normal'])}")
         for method, interval in list(metric["anytime"].items())[:1]:
-            typer.echo(f"  {'value':<28}   anytime  {_range(interval)}   ({method.replace('_', ' ')}, {metric['scores']})")
+            typer.echo(
+                f"  {'value':<28}   anytime  {_range(interval)}   ({method.replace('_', ' ')}, {metric['scores']})"
+            )
         typer.echo(f"  {'difference':<28}   anytime  {_range(document['differences'][name])}")
     facts = document["diagnostics"]
     typer.echo(f"\n{facts['rows']} rows, effective {facts['ess']:.0f}, weights' mean {facts['weight_mean']:.4f}")

@@ -15,10 +15,11 @@ import msgspec
 import numpy as np
 
 from bandit_router.policies.base import InvalidInput
-from bandit_router.simulators.logs.intake import Assembler, Intake, Row, rows_of
+from bandit_router.simulators.logs.intake import Assembler, Intake
 from bandit_router.simulators.logs.joined import FIELDS, decoded, mapping, number, seconds
 from bandit_router.simulators.logs.jsonl import numbered
 from bandit_router.simulators.logs.logged import LoggedEvents
+from bandit_router.simulators.logs.record import Row, rows_of
 
 _PRIVATE = "_bandit_router"
 

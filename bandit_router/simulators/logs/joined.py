@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from bandit_router.outcomes import CHANNELS
-from bandit_router.simulators.logs.intake import Assembler, Intake, Row
+from bandit_router.simulators.logs.intake import Assembler, Intake
+from bandit_router.simulators.logs.record import Row
 
 DECISION = (
     "arm",

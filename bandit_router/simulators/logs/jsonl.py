@@ -7,8 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from bandit_router.simulators.logs.intake import Assembler, Intake, Row, rows_of
+from bandit_router.simulators.logs.intake import Assembler, Intake
 from bandit_router.simulators.logs.logged import LoggedEvents
+from bandit_router.simulators.logs.record import Row, rows_of
 
 
 def numbered(path: Path, intake: Intake) -> Iterator[tuple[int, bytes]]:

@@ -17,10 +17,11 @@ import numpy as np
 
 from bandit_router.outcomes import CHANNELS
 from bandit_router.policies.base import InvalidInput
-from bandit_router.simulators.logs.intake import Assembler, Intake, rows_of
+from bandit_router.simulators.logs.intake import Assembler, Intake
 from bandit_router.simulators.logs.joined import FIELDS, Joiner, decoded, first, mapping, number, seconds
 from bandit_router.simulators.logs.jsonl import numbered
 from bandit_router.simulators.logs.logged import LoggedEvents
+from bandit_router.simulators.logs.record import rows_of
 
 _INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
 _OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
@@ -42,7 +43,7 @@ def read_otel(path: Path, intake: Intake, *, arms: Sequence[str] | None = None) 
             continue
         try:
             spans, events = list(_spans(document)), list(_records(document))
-        except (TypeError, AttributeError, ValueError) as error:
+        except (TypeError, AttributeError, ValueError, OverflowError) as error:
             intake.reject(str(path), line, "no OTLP export and no span", str(error))
             continue
         if not spans and not events:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from bandit_router.outcomes import CHANNELS
 from bandit_router.policies.base import InvalidInput
-from bandit_router.simulators.logs.intake import Assembler, Intake, InvalidLog, Row, rows_of
+from bandit_router.simulators.logs.intake import Assembler, Intake, InvalidLog
 from bandit_router.simulators.logs.joined import seconds
 from bandit_router.simulators.logs.logged import LoggedEvents
+from bandit_router.simulators.logs.record import Row, rows_of
 
 _TEXT = ("event_id", "arm", "policy", "mode")
 _LISTS = ("eligible", "resident")

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 
 from bandit_router.outcomes import CHANNELS, Utility
-from bandit_router.policies.base import F64, Index
+from bandit_router.policies.base import F64, Index, InvalidInput
 from bandit_router.simulators.logs.intake import InvalidLog
 from bandit_router.simulators.logs.parquet import ARMS_KEY
 from bandit_router.simulators.ope.moments import Moments
@@ -26,12 +26,14 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     """What one pass found.
 
     Attributes:
+        target: what was evaluated, and at which prices; parts of different ones cannot be merged.
         blocks: moments of consecutive runs of at most 65,536 rows, in order, by metric.
         rows: all rows. left_out: rows without a usable propensity or arm, or degraded.
         unjoined: usable rows in which the metric was not logged.
         smallest: smallest propensity.
     """
 
+    target: str
     blocks: dict[str, list[Moments]]
     rows: int
     left_out: int
@@ -39,9 +41,12 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     smallest: float
 
     def merge(self, later: Streamed) -> Streamed:
-        """This part followed by a later one, from another file or machine."""
+        """This part followed by a later one, from another file or machine. Raises InvalidInput for other targets."""
+        if self.target != later.target:
+            raise InvalidInput(f"parts of one replay must have one target, got {self.target} and {later.target}")
         names = [*self.blocks, *(name for name in later.blocks if name not in self.blocks)]
         return Streamed(
+            target=self.target,
             blocks={name: self.blocks.get(name, []) + later.blocks.get(name, []) for name in names},
             rows=self.rows + later.rows,
             left_out=self.left_out + later.left_out,
@@ -64,10 +69,12 @@ def stream(paths: Sequence[Path], arm: str | None, *, utility: Utility | None = 
     Raises:
         InvalidLog: no such file, a column is missing, or no row is usable.
     """
-    total = Streamed(blocks={}, rows=0, left_out=0, unjoined={}, smallest=1.0)
+    prices = utility or Utility()
+    target = f"{'uniform' if arm is None else f'arm={arm}'} {msgspec.json.encode(prices, order='sorted').decode()}"
+    total = Streamed(target=target, blocks={}, rows=0, left_out=0, unjoined={}, smallest=1.0)
     for path in paths:
-        for part in _parts(path, arm, utility or Utility()):
-            total = total.merge(part)
+        for part in _parts(path, arm, prices):
+            total = total.merge(msgspec.structs.replace(part, target=target))
     if total.rows == total.left_out:
         raise InvalidLog(f"none of the {total.rows} rows has an arm, a propensity in (0, 1] and is not degraded")
     metered = {name: blocks for name, blocks in total.blocks.items() if any(block.n for block in blocks)}
@@ -140,6 +147,7 @@ def _moments(frame: pl.DataFrame, metrics: list[str]) -> Streamed:
     weight = frame["target"].to_numpy() / p
     blocks = {name: _blocks(weight, frame[name].to_numpy()) for name in metrics}
     return Streamed(
+        target="",
         blocks=blocks,
         rows=rows,
         left_out=rows - n,
@@ -176,3 +184,16 @@ def _sums(weight: F64, reward: F64, played: Index, start: int, end: int) -> Mome
         wwrr=float(wr @ wr),
         largest=float(w.max(initial=0.0)),
     )
+
+
+def write_part(part: Streamed, path: Path) -> None:
+    """Save moments, for another machine to merge."""
+    path.write_bytes(msgspec.json.encode(part))
+
+
+def read_part(path: Path) -> Streamed:
+    """What `write_part` saved. Raises InvalidLog for anything else."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Streamed)
+    except (OSError, msgspec.DecodeError) as error:
+        raise InvalidLog(f"{path}: expected moments of a streamed replay, got {error}") from None

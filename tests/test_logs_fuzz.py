@@ -86,7 +86,7 @@ def feed(name: str, content: bytes) -> Intake:
 
 @pytest.mark.parametrize("name", ["jsonl", "dsjson"])
 def test_each_odd_line_is_taken_or_reported(name: str) -> None:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(st.lists(mutated(SEEDS[name]), min_size=1, max_size=5))
     def check(lines: list[bytes]) -> None:
         intake = feed(name, b"\n".join(lines))
@@ -98,7 +98,7 @@ def test_each_odd_line_is_taken_or_reported(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["litellm", "otel"])
 def test_odd_records_that_are_joined_do_not_crash_and_whole_lines_are_counted(name: str) -> None:
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=60, deadline=None)
     @given(st.lists(mutated(SEEDS[name]), min_size=1, max_size=5))
     def check(lines: list[bytes]) -> None:
         intake = feed(name, b"\n".join(lines))
@@ -111,7 +111,7 @@ def test_odd_records_that_are_joined_do_not_crash_and_whole_lines_are_counted(na
 cell = st.text(max_size=4) | st.sampled_from(["0.5", "1", "", "nan", "-1", '"', "a|b", "1e999"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(cell, min_size=1, max_size=5), max_size=5), st.binary(max_size=10))
 def test_an_odd_csv_is_taken_or_reported_line_by_line(rows: list[list[str]], tail: bytes) -> None:
     body = "\n".join(",".join(row) for row in rows).encode("utf-8", "surrogatepass")
@@ -121,7 +121,7 @@ def test_an_odd_csv_is_taken_or_reported_line_by_line(rows: list[list[str]], tai
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(content=st.binary(max_size=200))
 def test_bytes_that_are_no_log_at_all_are_refused_and_do_not_crash(name: str, content: bytes) -> None:
     intake = feed(name, content)

@@ -37,6 +37,10 @@ def adaptive_scores(rng: np.random.Generator, n: int, value: float) -> np.ndarra
     return scores
 
 
+_RNG = np.random.default_rng(0)
+ADAPTIVE = [adaptive_scores(_RNG, 400, 0.4) for _ in range(150)]
+
+
 def ever_wrong(y: np.ndarray, value: float, method: str, alpha: float) -> bool:
     """Whether the lower bound passes the true value at any step."""
     if method == "empirical_bernstein":
@@ -51,20 +55,18 @@ def ever_wrong(y: np.ndarray, value: float, method: str, alpha: float) -> bool:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_sequences_hold_at_every_stopping_time_under_an_adaptive_logger(method: str) -> None:
-    rng = np.random.default_rng(0)
-    wrong = sum(ever_wrong(adaptive_scores(rng, 400, 0.4), 0.4, method, alpha=0.1) for _ in range(150))
-    assert wrong / 150 <= 0.1
+    wrong = sum(ever_wrong(y, 0.4, method, alpha=0.1) for y in ADAPTIVE)
+    assert wrong / len(ADAPTIVE) <= 0.1
 
 
 def test_a_normal_interval_that_is_watched_misses_far_too_often() -> None:
-    rng, misses = np.random.default_rng(0), 0
-    for _ in range(100):
-        y = adaptive_scores(rng, 400, 0.4)
+    misses = 0
+    for y in ADAPTIVE:
         t = np.arange(1, 401)
         mean = y.cumsum() / t
         sd = np.sqrt(np.maximum((y**2).cumsum() / t - mean**2, 0))
         misses += bool((np.abs(mean - 0.4) > 1.96 * sd / np.sqrt(t))[30:].any())
-    assert misses / 100 > 0.2
+    assert misses / len(ADAPTIVE) > 0.2
 
 
 def test_the_gamma_mixture_has_the_value_that_vw_estimators_computes() -> None:

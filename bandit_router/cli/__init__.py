@@ -7,7 +7,7 @@ import sys
 import typer
 
 from bandit_router import __version__
-from bandit_router.cli import calibrate, capacity, data, simulate
+from bandit_router.cli import calibrate, capacity, data, logs, replay, simulate, tune
 
 app = typer.Typer(
     name="bandit-router",
@@ -20,8 +20,11 @@ app.command("simulate")(simulate.simulate)
 app.command("policies")(simulate.policies)
 app.command("presets")(simulate.presets)
 app.command("capacity")(capacity.capacity)
+app.command("replay")(replay.replay)
+app.command("tune")(tune.tune)
 app.add_typer(data.app, name="data")
 app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(logs.app, name="logs")
 
 
 def _version(show: bool) -> None:

@@ -54,6 +54,7 @@ class Policy(ABC):
     """
 
     contextual: ClassVar[bool] = True
+    order_free: ClassVar[bool] = True  # False where one outcome moves what others share, so that order matters
     variable: ClassVar[tuple[str, ...]] = ()  # arrays of `state` whose length is not known before they are read
 
     def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:

@@ -20,6 +20,7 @@ Bytes = NDArray[np.uint8]
 
 LARGEST = 1e15  # float32 holds its square
 UNIT = 2.0**-20
+BLOCK = 4096
 _SHIFT = 1  # a namespace that no parser can have seen, so that no wildcard interaction includes it
 
 
@@ -64,8 +65,9 @@ class Workspace:
         self._shared, *self._arms = [self._parse(line) for line in layout]
         self._group, self._index = self._coordinates(dim)
         self._unlabelled = vw.CBLabel()
+        self._asked, self._counted = vw.CBLabel(shared=True, weight=0.0), vw.CBLabel(shared=True)
+        self._shared.set_label(self._asked)  # so that VW's clock counts outcomes, not decisions
         self._skip = 1
-        self._saved: Bytes | None = None
 
     def _parse(self, line: str) -> Any:
         try:
@@ -136,13 +138,14 @@ class Workspace:
     def learn(self, x: F64, arm: int, cost: float, propensity: float, weight: float) -> None:
         """Fold in the cost of the arm that was played."""
         self._fill(x)
-        self._saved = None
         played = self._arms[arm]
         played.set_label(self._vw.CBLabel(label=(0, cost, propensity), weight=weight))
+        self._shared.set_label(self._counted)
         try:
             self.inner.learn_one([self._shared, *self._arms])
         finally:
             played.set_label(self._unlabelled)
+            self._shared.set_label(self._asked)
 
     def _fill(self, x: F64) -> None:
         """Write the context into the shared example, without its zeros: VW's parsers drop them and its scales mind."""
@@ -158,7 +161,6 @@ class Workspace:
     def learn_dsjson(self, line: str) -> None:
         """Fold in one labelled line of a dsjson log, with whatever namespaces it has."""
         parser = self._vw.DSJsonFormatParser(self.inner)
-        self._saved = None
         try:
             self.inner.learn_one(parser.parse_json(line))
         except RuntimeError as error:
@@ -169,14 +171,8 @@ class Workspace:
     # -- models as values ---------------------------------------------------------------------------------------
 
     def serialize(self) -> Bytes:
-        """The VW model, behind its checksum: VW itself loads a truncated model without a word.
-
-        VW counts the examples that it has seen in the model, decisions too; nothing it predicts or learns depends on
-        those counts, and here they are the ones of the first save after the last outcome.
-        """
-        if self._saved is None:
-            self._saved = seal(self.inner.serialize())
-        return self._saved
+        """The VW model as saved by a workspace that has only loaded it, without the totals of VW's progress report."""
+        return seal(self._vw.Workspace([], model_data=self.inner.serialize()).serialize())
 
     def delta(self, since: Bytes) -> Bytes:
         """What was learned since the saved model `since`."""
@@ -185,20 +181,26 @@ class Workspace:
 
     def merge(self, deltas: Sequence[Bytes]) -> None:
         """Apply the deltas of replicas that all began at this workspace's model, weighted as VW weighs them."""
-        self._saved = None
         parts = [self._vw.ModelDelta(unseal(delta)) for delta in deltas]
         merged = self._vw.merge_deltas(parts) if len(parts) > 1 else parts[0]
         self.inner = self._vw.apply_delta(self.inner, merged)
 
 
 def seal(data: bytes) -> Bytes:
-    """Bytes as an array that begins with their CRC-32."""
-    return np.frombuffer(zlib.crc32(data).to_bytes(4, "little") + data, dtype=np.uint8)
+    """Bytes as an array: CRC-32, length, bytes, zeros up to a whole block, so that sizes stay while weights fill in.
+
+    The checksum is there because VW loads a truncated model without a word.
+    """
+    head = zlib.crc32(data).to_bytes(4, "little") + len(data).to_bytes(4, "little")
+    whole = -(-(8 + len(data)) // BLOCK) * BLOCK
+    return np.frombuffer((head + data).ljust(whole, b"\0"), dtype=np.uint8)
 
 
 def unseal(array: Bytes) -> bytes:
     """The bytes inside `seal`; raises InvalidInput when one of them has changed."""
-    data = np.asarray(array).astype(np.uint8).tobytes()
-    if len(data) < 4 or zlib.crc32(data[4:]) != int.from_bytes(data[:4], "little"):
+    raw = np.asarray(array).astype(np.uint8).tobytes()
+    checksum, length = (int.from_bytes(raw[i : i + 4], "little") for i in (0, 4))
+    data = raw[8 : 8 + length]
+    if len(data) < length or len(raw) < 8 or zlib.crc32(data) != checksum:
         raise InvalidInput("the saved Vowpal Wabbit model is damaged: its checksum differs; load another snapshot")
-    return data[4:]
+    return data

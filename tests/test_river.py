@@ -39,6 +39,11 @@ class Forest(RiverSquareCB):
         return forest.ARFRegressor(n_models=3, seed=channel)
 
 
+class Scaled(RiverSquareCB):
+    def model(self, channel: int) -> Any:
+        return preprocessing.StandardScaler() | linear_model.LinearRegression()
+
+
 class Logistic(RiverEpsilonGreedy):
     def model(self, channel: int) -> Any:
         scaler = preprocessing.StandardScaler()
@@ -50,7 +55,7 @@ class Tree(RiverSoftmax):
         return tree.HoeffdingTreeRegressor(grace_period=20)
 
 
-@pytest.mark.parametrize("cls", [RiverSquareCB, Forest, Tree])
+@pytest.mark.parametrize("cls", [RiverSquareCB, Scaled, Forest, Tree])
 def test_every_prediction_equals_that_of_raw_river(cls: type[RiverPolicy]) -> None:
     policy = cls(n_arms=K, dim=D, channels=2)
     raw = [[policy.model(channel) for channel in range(2)] for _ in range(K)]
@@ -87,15 +92,16 @@ def test_the_exploration_is_ours_on_rivers_priced_predictions() -> None:
         assert policy.probabilities(x, prices=prices, penalty=penalty) == pytest.approx(rule(utility, 40))
 
 
-def test_a_weight_reaches_the_model_or_is_refused() -> None:
-    policy, raw = RiverSquareCB(n_arms=1, dim=D), RiverSquareCB(n_arms=1, dim=D).model(0)
-    for x, _, outcome in stream(20):
-        policy.learn(x, 0, outcome[:1], weight=3.0)
-        raw.learn_one(features(x), outcome[0], w=3.0)
-    assert policy.estimate(x).mean[0, 0] == raw.predict_one(features(x))
-    knn = type("Neighbours", (RiverSquareCB,), {"model": lambda self, channel: neighbors.KNNRegressor()})
-    with pytest.raises(InvalidInput, match="take no weights"):
-        knn(n_arms=1, dim=D).learn(x, 0, [0.5], weight=2.0)
+def test_a_weight_reaches_the_model_or_repeats_the_outcome_or_is_refused() -> None:
+    for cls in (Scaled, RiverSquareCB):
+        policy, raw = cls(n_arms=1, dim=D), cls(n_arms=1, dim=D).model(0)
+        for x, _, outcome in stream(20):
+            policy.learn(x, 0, outcome[:1], weight=3.0)
+            for _ in range(1 if cls is Scaled else 3):
+                raw.learn_one(features(x), outcome[0], **({"w": 3.0} if cls is Scaled else {}))
+        assert policy.estimate(x).mean[0, 0] == raw.predict_one(features(x))
+    with pytest.raises(InvalidInput, match="whole number"):
+        policy.learn(x, 0, [0.5], weight=0.5)
 
 
 def test_an_unmetered_channel_is_not_learned() -> None:

@@ -31,10 +31,10 @@ class RiverPolicy(Policy):
     Args:
         n_arms, dim, channels: sizes, see `Policy`. Features are named by their position, 0 to dim - 1.
 
-    A classifier answers with its probability of True and learns whether the quality is at least one half. `weight`
-    needs models whose `learn_one` takes `w`. An added arm starts from a copy of the model of `like`; River's models
-    have no number of prior observations, so `strength` is not used. A prediction that is not finite (a diverged model)
-    counts as 0, which is what an untrained model says.
+    A classifier answers with its probability of True and learns whether the quality is at least one half. Where
+    `learn_one` takes no `w`, a weight has to be a whole number and the outcome is learned as often. An added arm
+    starts from a copy of the model of `like`; River's models have no number of prior observations, so `strength` is
+    not used. A prediction that is not finite (a diverged model) counts as 0, which is what an untrained model says.
 
     Example:
         >>> class Forest(RiverSquareCB):
@@ -60,10 +60,10 @@ class RiverPolicy(Policy):
         self._weighted = all("w" in inspect.signature(model.learn_one).parameters for model in last)
 
     def model(self, channel: int) -> Any:
-        """A fresh model of one outcome channel; here a linear regression on standardised features."""
-        from river import linear_model, preprocessing
+        """A fresh model of one outcome channel; here a Bayesian linear regression, which needs no step size."""
+        from river import linear_model
 
-        return preprocessing.StandardScaler() | linear_model.LinearRegression()
+        return linear_model.BayesianLinearRegression()
 
     def _models(self) -> list[Any]:
         return [self.model(channel) for channel in range(self.channels)]
@@ -88,13 +88,14 @@ class RiverPolicy(Policy):
         return value if math.isfinite(value) else 0.0
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
-        if weight != 1.0 and not self._weighted:
-            raise InvalidInput(f"these River models take no weights, got {weight}; learn the outcome with weight 1")
+        if not (self._weighted or weight.is_integer()):
+            raise InvalidInput(f"these River models take no weights, so weight must be a whole number, got {weight}")
         features = dict(enumerate(x.tolist()))
-        extra = {} if weight == 1.0 else {"w": weight}
+        extra, times = ({"w": weight}, 1) if self._weighted and weight != 1.0 else ({}, int(weight))
         for channel in np.flatnonzero(~np.isnan(y)).tolist():
             target = bool(y[channel] >= 0.5) if self._classifies[channel] else float(y[channel])
-            self.models[arm][channel].learn_one(features, target, **extra)
+            for _ in range(times):
+                self.models[arm][channel].learn_one(features, target, **extra)
 
     def _estimate(self, x: F64) -> Estimate:
         features = dict(enumerate(x.tolist()))
@@ -108,6 +109,7 @@ class RiverPolicy(Policy):
             self.models.append([model.clone(include_attributes=True) for model in self.models[like]])
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
+        self._estimate(np.zeros(self.dim))  # some models finish learning when first asked: let that precede the save
         flat = [model for models in self.models for model in models]
         return {"models": river_state.save(flat, self._fresh, self.allow_pickle)}
 

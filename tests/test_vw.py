@@ -143,6 +143,14 @@ def test_a_penalty_on_all_arms_changes_nothing_and_a_large_one_removes_an_arm(cl
     assert probes(policy, penalty=penalty)[:, favourite].max() <= 0.02
 
 
+def test_regcb_takes_a_penalty_for_known() -> None:
+    """A feature of no effect leaves the range of plausible costs where it is."""
+    policy = train(VWRegCB(n_arms=K, dim=D, mellowness=0.1), stream(300))
+    for x, *_ in stream(50, seed=2):
+        plain = policy.workspace.predict(x, range(K), None)
+        assert policy.workspace.predict(x, range(K), np.zeros(K)).tolist() == plain.tolist()
+
+
 @pytest.mark.parametrize("cls", SHIFTABLE, ids=names)
 def test_metered_channels_are_priced_when_deciding(cls: type[VWPolicy]) -> None:
     policy = cls(n_arms=2, dim=1, channels=2)

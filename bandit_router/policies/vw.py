@@ -80,18 +80,20 @@ class VWPolicy(Policy):
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         self._representable("context", x)
         offset = self._offset(x, arms, prices, penalty)
-        self._representable("penalty and priced channels", offset)
+        if offset is not None:
+            self._representable("penalty and priced channels", offset)
         return self.workspace.predict(x, arms.tolist(), offset)
 
-    def _offset(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        """What each arm costs beside its quality, in units of quality; the cheapest arm at 0."""
+    def _offset(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64 | None:
+        """What each arm costs beside its quality, in units of quality, the cheapest at 0; None if all cost the same."""
         if prices[0] < 0:
             raise InvalidInput(f"Vowpal Wabbit maximises the quality: prices[0] must be at least 0, got {prices[0]}")
         cost = penalty
         if self.metered is not None and prices[1:].any():
             cost = penalty - (self.metered.theta @ x @ prices[1:])[arms]
-        cost = cost - cost.min()
-        return np.asarray(cost / max(float(prices[0]), 1e-6))
+        if (cost == cost[0]).all():
+            return None
+        return np.asarray((cost - cost.min()) / max(float(prices[0]), 1e-6))
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         self._representable("context", x)

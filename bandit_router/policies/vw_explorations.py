@@ -293,8 +293,8 @@ class VWRND(VWPolicy):
         words = ["--rnd", str(self.networks), "--rnd_alpha", str(self.alpha), "--epsilon", str(self.epsilon)]
         return words + _RESUMABLE
 
-    def _offset(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
+    def _offset(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64 | None:
         offset = super()._offset(x, arms, prices, penalty)
-        if offset.any():
+        if offset is not None:
             raise InvalidInput("VWRND cannot honour penalties or metered prices; use VWBag or VWSquareCB instead")
         return offset

@@ -1,8 +1,9 @@
 """One Vowpal Wabbit workspace, fed with dense contexts and numbered arms.
 
 The examples are built once: an arm's example never changes, and of the shared example only the feature values do, so a
-decision costs one `push_many_features` and one VW call. Their layout is given in VW's own text format, so models and
-logs are interchangeable with the command line.
+decision costs one `push_many_features` and one VW call; both go to vowpal-wabbit-next's compiled module, because its
+Python layer checks the label type of every example on every call, which takes longer than VW itself. Their layout is
+given in VW's own text format, so models and logs are interchangeable with the command line.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ Bytes = NDArray[np.uint8]
 
 LARGEST = 1e15  # float32 holds its square
 UNIT = 2.0**-20
+CERTAIN = 1e30
 BLOCK = 4096
 _SHIFT = 1  # a namespace that no parser can have seen, so that no wildcard interaction includes it
 
@@ -63,21 +65,22 @@ class Workspace:
             raise InvalidInput(f"expected a model of --cb_explore_adf, got one for {self.inner.prediction_type}")
         self.layout = list(layout)
         self._shared, *self._arms = [self._parse(line) for line in layout]
+        self._every = [self._shared, *self._arms]
         self._group, self._index = self._coordinates(dim)
         self._unlabelled = vw.CBLabel()
         self._asked, self._counted = vw.CBLabel(shared=True, weight=0.0), vw.CBLabel(shared=True)
-        self._shared.set_label(self._asked)  # so that VW's clock counts outcomes, not decisions
+        self._shared._set_label(self._asked)  # so that VW's clock counts outcomes, not decisions
         self._skip = 1
 
     def _parse(self, line: str) -> Any:
         try:
-            return self._vw.TextFormatParser(self.inner).parse_line(line)
+            return self._vw.TextFormatParser(self.inner).parse_line(line)._example
         except RuntimeError as error:
             raise InvalidInput(f"Vowpal Wabbit cannot read the layout line {line!r}: {error}") from None
 
     def _coordinates(self, dim: int) -> tuple[int, NDArray[np.uint64]]:
         """Namespace and feature hashes of the shared line."""
-        groups = self._shared.feat_group_indices
+        groups = self._shared._feat_group_indices
         indices = [index for group in groups for index in self._shared[group].indices]
         if len(groups) != 1 or len(indices) != dim:
             raise InvalidInput(
@@ -90,37 +93,39 @@ class Workspace:
         """Append an arm; its features are new to the model."""
         self.layout.append(f"|A {len(self._arms)}")
         self._arms.append(self._parse(self.layout[-1]))
+        self._every.append(self._arms[-1])
 
     # -- predict and learn --------------------------------------------------------------------------------------
 
-    def predict(self, x: F64, arms: Sequence[int], offset: F64) -> F64:
+    def predict(self, x: F64, arms: Sequence[int], offset: F64 | None) -> F64:
         """VW's own distribution over `arms`, with `offset` added to their predicted costs; changes nothing."""
         actions = [self._arms[arm] for arm in arms]
         self._fill(x)
-        if offset.any():
-            return self._predict_shifted(actions, offset)
-        return self._probabilities(actions)
+        if offset is None:
+            return self._probabilities(actions)
+        return self._predict_shifted(actions, offset)
 
     def _probabilities(self, actions: list[Any]) -> F64:
-        p = np.empty(len(actions))
-        for action, probability in self.inner.predict_one([self._shared, *actions]):
+        p = [0.0] * len(actions)
+        for action, probability in self.inner._workspace.predict_multi_ex_one([self._shared, *actions]):
             p[action] = probability
-        return np.asarray(p / p.sum())  # float32 sums to 1 within 1e-7; regcbopt gives every arm of a tie 1
+        return np.array(p) / sum(p)  # float32 sums to 1 within 1e-7; regcbopt gives every arm of a tie 1
 
     def _predict_shifted(self, actions: list[Any], offset: F64) -> F64:
         """Predict with one more feature per action, of value offset / UNIT, that every sub-model weighs with UNIT.
 
         The weight exists for this call only, in a slot that no training has touched, so neither the model nor a saved
-        copy ever sees it. UNIT is small so that an arm whose features hash onto the slot is moved by 1e-6 at most.
+        copy ever sees it. UNIT is small so that an arm whose features hash onto the slot is moved by 1e-6 at most; its
+        gradient sum is large so that RegCB takes the cost for known.
         """
         slot, row = self._free_slot()
-        row[:, 0] = UNIT
+        row[:, 0], row[:, 1] = UNIT, CERTAIN
         try:
             for action, value in zip(actions, (offset / UNIT).tolist(), strict=True):
                 action[_SHIFT].push_feature(slot, value)
             return self._probabilities(actions)
         finally:
-            row[:, 0] = 0.0
+            row[:, :2] = 0.0
             for action in actions:
                 del action[_SHIFT]
 
@@ -139,13 +144,13 @@ class Workspace:
         """Fold in the cost of the arm that was played."""
         self._fill(x)
         played = self._arms[arm]
-        played.set_label(self._vw.CBLabel(label=(0, cost, propensity), weight=weight))
-        self._shared.set_label(self._counted)
+        played._set_label(self._vw.CBLabel(label=(0, cost, propensity), weight=weight))
+        self._shared._set_label(self._counted)
         try:
-            self.inner.learn_one([self._shared, *self._arms])
+            self.inner._workspace.learn_multi_ex_one(self._every)
         finally:
-            played.set_label(self._unlabelled)
-            self._shared.set_label(self._asked)
+            played._set_label(self._unlabelled)
+            self._shared._set_label(self._asked)
 
     def _fill(self, x: F64) -> None:
         """Write the context into the shared example, without its zeros: VW's parsers drop them and its scales mind."""

@@ -229,6 +229,19 @@ def test_merged_replicas_agree_with_what_vowpal_wabbit_merges() -> None:
     assert base.probabilities(x) == pytest.approx([expected[arm] for arm in range(K)], abs=1e-7)
 
 
+def test_the_metered_channels_of_replicas_are_added() -> None:
+    base = VWEpsilonGreedy(n_arms=2, dim=1, channels=2)
+    together = copy.deepcopy(base)
+    replicas = [copy.deepcopy(base) for _ in range(2)]
+    for replica, costs in zip(replicas, ([0.2, 0.4], [0.9]), strict=True):
+        for cost in costs:
+            replica.learn([1.0], 0, [0.5, cost])
+            together.learn([1.0], 0, [0.5, cost])
+    base.merge([replica.delta(base.state()) for replica in replicas])
+    assert base.estimate([1.0]).mean[:, 1] == pytest.approx(together.estimate([1.0]).mean[:, 1])
+    assert base.steps == 3
+
+
 @pytest.mark.parametrize("cls", [VWSquareCB, VWRegCB], ids=names)
 def test_explorations_whose_step_count_deltas_lose_refuse_to_merge(cls: type[VWPolicy]) -> None:
     policy = cls(n_arms=2, dim=1)

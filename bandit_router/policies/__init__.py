@@ -7,7 +7,9 @@ from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
 from bandit_router.policies.drift import DriftLinTS, DriftLinUCB
 from bandit_router.policies.epsilon_greedy import EpsilonGreedy
 from bandit_router.policies.exp3 import Exp3
+from bandit_router.policies.hybrid import HierarchicalLinTS, HybridLinUCB
 from bandit_router.policies.lin_epsilon import LinEpsilonGreedy
+from bandit_router.policies.lin_ids import LinIDS
 from bandit_router.policies.lints import LinTS
 from bandit_router.policies.linucb import LinUCB
 from bandit_router.policies.river import RiverEpsilonGreedy, RiverSoftmax, RiverSquareCB
@@ -40,6 +42,9 @@ POLICIES: dict[str, type[Policy]] = {
         Fixed,
         UniformRandom,
         RoundRobin,
+        HybridLinUCB,
+        HierarchicalLinTS,
+        LinIDS,
         DriftLinUCB,
         DriftLinTS,
         VWEpsilonGreedy,

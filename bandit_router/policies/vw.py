@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
-from bandit_router.policies.linear import RidgeStatistics
+from bandit_router.policies.compiled import ridge_statistics
+from bandit_router.policies.linear import sums_of, unpack
 from bandit_router.policies.vw_workspace import LARGEST, Workspace, dense_layout, unseal
 
 
@@ -64,7 +65,7 @@ class VWPolicy(Policy):
             raise InvalidInput(f"bits must be in 8..28, got {bits}")
         self.learning_rate, self.bits, self.seed = learning_rate, bits, seed
         self.workspace = Workspace(self._command_line(), layout=dense_layout(n_arms, dim), dim=dim)
-        self.metered = RidgeStatistics(n_arms, dim, channels - 1, ridge=1.0) if channels > 1 else None
+        self.metered = ridge_statistics(n_arms, dim, channels - 1, ridge=1.0) if channels > 1 else None
 
     def _command_line(self) -> list[str]:
         words = ["--cb_explore_adf", "--quadratic", "SA", "--bit_precision", str(self.bits)]
@@ -138,9 +139,12 @@ class VWPolicy(Policy):
     def delta(self, since: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """What was learned since `since`, an earlier `state()` of this policy."""
         self._check_mergeable()
-        sums = {} if self.metered is None else self.metered.delta(since)
         steps = np.asarray(self.steps - int(since["steps"]))
-        return {"model": self.workspace.delta(since["model"]), "steps": steps, **sums}
+        learned = {"model": self.workspace.delta(since["model"]), "steps": steps}
+        if self.metered is None:
+            return learned
+        gram, moment = sums_of(unpack(since["inverse"], self.dim), since["theta"])
+        return learned | self.metered.delta({"gram": gram, "moment": moment, "counts": since["counts"]})
 
     def merge(self, deltas: Sequence[Mapping[str, NDArray[Any]]]) -> None:
         """Apply the deltas of replicas that all started from this policy's state.

@@ -15,7 +15,7 @@ def compute(name):
     """Utility and plays per arm of one policy, by seed, over the first `HORIZON` requests of the default preset."""
     scenario, folder = load_scenario(DEFAULT_PRESET)
     environment = scenario.environment.build(scenario.name, folder)
-    weights = scenario.utility(environment).weights(environment.channels)
+    weights = scenario.utility(environment.scales).weights(environment.channels)
     runs = [
         simulate(environment, PolicyConfig(name=name).build(environment), weights, seed=seed, horizon=HORIZON)
         for seed in range(SEEDS)

@@ -56,6 +56,8 @@ class Policy(ABC):
     """
 
     contextual: ClassVar[bool] = True
+    order_free: ClassVar[bool] = True  # False where one outcome moves what others share, so that order matters
+    variable: ClassVar[tuple[str, ...]] = ()  # arrays of `state` whose length is not known before they are read
 
     def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:
         for name, value in (("n_arms", n_arms), ("dim", dim), ("channels", channels)):
@@ -196,7 +198,7 @@ class Policy(ABC):
         except KeyError as missing:
             raise InvalidInput(f"state of {cls.__name__} lacks {missing}; was it saved by another policy?") from None
         for name, array in arrays.items():
-            if array.shape != expected[name].shape:
+            if name not in cls.variable and array.shape != expected[name].shape:
                 raise InvalidInput(f"state['{name}'] must have shape {expected[name].shape}, got {array.shape}")
         policy._restore(arrays)
         return policy

@@ -39,9 +39,9 @@ UNIT = 0.005
 """Utility at which a shadow price stops growing by equal steps and starts growing by equal factors."""
 STEP = 0.1
 """Move of the dual, before its link, for an error of one typical deviation."""
-CATCH_UP = 200.0
+CATCH_UP = 100.0
 """Requests over which an accumulated error is worked off."""
-CREDIT = 100.0
+CREDIT = 50.0
 """Most that can be saved up for later, in typical deviations."""
 LARGEST = 8.0
 

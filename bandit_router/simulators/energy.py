@@ -2,9 +2,9 @@
 
     joules = fixed + prompt_tokens * per_prompt_token + output_tokens * per_output_token
 
-with each coefficient on a straight line in log(joules) over log(concurrency) between the rows of one (model, GPU, number
-of GPUs): what a token costs falls about as a power of the batch size, eightfold and more over the usual range. Outside
-the rows the nearest one counts: nothing is extrapolated.
+with each coefficient on a straight line in log(joules) over log(concurrency) between the rows of one (model, GPU,
+number of GPUs): what a token costs falls about as a power of the batch size, eightfold and more over the usual range.
+Outside the rows the nearest one counts: nothing is extrapolated.
 
 Example:
     >>> row = {"model": "m", "gpu": "H100", "basis": "measured", "source": "mine"}
@@ -127,7 +127,7 @@ def read_energy_csv(path: str | Path) -> EnergyTable:
     """A table from a CSV file whose columns are named as the fields of `EnergyRow`; lines that begin with # are notes.
 
     Raises:
-        InvalidInput: the file is missing, a column is unknown or lacking, or a value is out of range; it names the line.
+        InvalidInput: the file is missing, a column is unknown or lacking, or a value is out of range.
     """
     return EnergyTable(_rows(Path(path), EnergyRow))
 

@@ -6,7 +6,7 @@
 
 Full-information sub-pools (3, 4, 5 models; all outcomes known) are streamed; on the log of the uniform-random policy
 over 16 models (propensity 1/16) a policy is judged by rejection replay (Li et al. 2011) while it learns, and what it
-has learned after half of the log by IPS on the other half. Reward as GreenServ's at lambda 0.5. Embeddings are WordLlama's
+has learned after half of the log by IPS on the other half. Reward as GreenServ's at lambda 0.5, embeddings WordLlama's
 (GreenServ: MiniLM). A fifth of the queries is set apart for the warm start: its rows of the random log are learned
 before the stream begins, by the policies marked warm. Every policy is judged on the other four fifths.
 

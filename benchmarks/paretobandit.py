@@ -31,6 +31,7 @@ import numpy as np
 
 from bandit_router.arms import Arm
 from bandit_router.budgets import Budgets
+from bandit_router.drift import DriftMonitor
 from bandit_router.limits import Rate
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64
@@ -51,27 +52,32 @@ ALPHA, WINDOW = 0.1, 50
 
 
 class Ours:
-    """This package's router: LinUCB under a rate on the billed cost."""
+    """This package's router: LinUCB under a rate on the billed cost, with a monitor for silent changes."""
 
-    def __init__(self, arms: list[str], dim: int, budget: float, seed: int, *, forgetting: float) -> None:
+    def __init__(self, arms: list[str], dim: int, budget: float, seed: int) -> None:
         expected = {arm: Outcome(cost_usd=_list_cost(arm)) for arm in LIST_PRICES}
         self.budgets = Budgets(limits=[Rate(name="rate", channel="cost_usd", per_request=budget)], expected=expected)
         self.router = Router(
             arms=[Arm(id=arm) for arm in arms],
             dim=dim,
             policy="LinUCB",
-            settings={"alpha": ALPHA, "floor": 0.0, "forgetting": forgetting},
+            settings={"alpha": ALPHA, "ridge": 0.2, "floor": 0.0},
             channels=("quality", "cost_usd"),
             budgets=self.budgets,
             key=str(seed).encode(),
         )
+        self.monitor, self.decisions = DriftMonitor(n_arms=len(arms)), {}
 
     def decide(self, x: F64, step: int) -> str:
         """Name the arm of a request."""
-        return self.router.decide(x, event_id=str(step)).arm
+        self.decisions[step] = self.router.decide(x, event_id=str(step))
+        return str(self.decisions[step].arm)
 
     def report(self, step: int, quality: float | None, cost: float) -> None:
         """Report its bill, and its reward unless that is missing."""
+        decision = self.decisions.pop(step)
+        if quality is not None:
+            self.monitor.observe(self.router.policy, decision.context, arm=decision.arm_index, quality=quality)
         self.router.observe(str(step), Outcome(quality=quality, cost_usd=cost))
 
     def reprice(self, arm: str, factor: float) -> None:
@@ -93,7 +99,6 @@ class Theirs:
         budget: float,
         seed: int,
         *,
-        forgetting: float,
         penalty: float,
         billed: bool,
         **settings: float,
@@ -113,7 +118,6 @@ class Theirs:
             feature_service=Vectors(),
             budget_pacer=BudgetPacer(budget),
             cost_penalty=penalty,
-            forgetting_factor=forgetting,
             bandit_seed=seed,
             **settings,
         )
@@ -183,7 +187,7 @@ def play(
     rng = np.random.default_rng(seed)
     order, unrewarded = rng.permutation(len(x)), rng.random(len(x)) < missing
     arms = [arm for arm in table.arms if event != "new" or arm != MIDDLE]
-    router = make(arms, x.shape[1], budget, seed, forgetting=0.997 if event == "drop" else 1.0)
+    router = make(arms, x.shape[1], budget, seed)
     third, cut, worse = len(x) // 3, 1.0, 1.0
     log = np.zeros((len(x), 3))
     for step, query in enumerate(order):

@@ -1,10 +1,10 @@
 """Budgets, quality floors and tail limits, kept by shadow prices that follow what was billed.
 
 Each limit (see `bandit_router.limits`) has a dual variable, its shadow price. At a decision the price is charged on
-what each arm was seen to take on average; a floor's price is added to the weight of the quality. Nothing is relearned
-when a price moves, and it moves twice for each request: at the decision by what the chosen arm is expected to take,
-and when the outcome comes by the difference. So a request whose bill never comes counts at its expectation, a late
-bill corrects it, and a bill counts without a reward.
+what each arm was seen to take on average, as part of the penalty that the decision records. Nothing is relearned when a
+price moves, and it moves twice for each request: at the decision by what the chosen arm is expected to take, and when
+the outcome comes by the difference. So a request whose bill never comes counts at its expectation, a late bill
+corrects it, and a bill counts without a reward.
 
 A hard window also refuses: it holds a reservation for each request until it is billed, and an arm is eligible only
 while everything committed and its own reservation fit under the total.
@@ -12,7 +12,7 @@ while everything committed and its own reservation fit under the total.
 Example:
     >>> budgets = Budgets(limits=[Window(name="day", channel="cost_usd", total=1.0, window_s=86400.0)],
     ...                   expected={"small": Outcome(cost_usd=0.3), "large": Outcome(cost_usd=0.8)})
-    >>> request = {"weights": np.ones(1), "arms": ("small", "large"), "now_s": 0.0}
+    >>> request = {"arms": ("small", "large"), "now_s": 0.0}
     >>> budgets.reserve("r-1", "small", now_s=0.0)
     >>> budgets.terms(**request).eligible.tolist()
     [True, False]
@@ -31,7 +31,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from bandit_router.limits import Floor, Limit, Rate, Tail, Window
+from bandit_router.limits import Limit, Rate, Tail, Window
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
 
@@ -125,12 +125,10 @@ class Terms:
     """What the limits make of one decision.
 
     Attributes:
-        weights: signed channel weights, the floors' prices added to that of the quality, shape (channels,).
         eligible: mask without the arms that cannot be paid for, shape (arms,); None when every arm is eligible.
-        penalty: known costs with the other prices' charges added, in utility, shape (arms,); None for none.
+        penalty: known costs with the shadow prices' charges added, in utility, shape (arms,); None for none.
     """
 
-    weights: F64
     eligible: Bool | None
     penalty: F64 | None
 
@@ -197,7 +195,6 @@ class Budgets:
     def terms(
         self,
         *,
-        weights: F64,
         arms: Sequence[str],
         now_s: float,
         eligible: Bool | None = None,
@@ -208,7 +205,6 @@ class Budgets:
         """What the limits make of a decision now.
 
         Args:
-            weights: signed channel weights without the limits, quality first, shape (channels,).
             arms: ids of all arms. now_s: the clock, in seconds.
             eligible: mask over the arms, None for all. penalty: known costs in utility, shape (arms,), None for none.
             tenant: whose request it is.
@@ -218,20 +214,17 @@ class Budgets:
             BudgetExhausted: see `exhausted`.
         """
         self._expire(now_s)
-        weights = weights.copy()
         affordable = np.ones(len(arms), dtype=np.bool_) if eligible is None else eligible.copy()
         hard: list[tuple[Window, F64, float]] = []
         for limit, account in self._booked(tenant, now_s):
             price = account.price / self._scale(limit, account)
-            if price and isinstance(limit, Floor):
-                weights[0] += price
-            elif price:
+            if price:
                 charge = price * np.array([self._expected(limit, arm, account) for arm in arms])
                 penalty = charge if penalty is None else penalty + charge
             if isinstance(limit, Window) and limit.hard:
                 hard.append((limit, np.array([self._bound(limit, arm, bounds) for arm in arms]), _left(limit, account)))
         affordable = self._affordable(affordable, hard)
-        return Terms(weights, None if affordable.all() else affordable, penalty)
+        return Terms(None if affordable.all() else affordable, penalty)
 
     def reserve(
         self,

@@ -140,22 +140,13 @@ class Router:
                 return known.decision
             mask = self.catalogue.mask(eligible)
             cost = None if penalty is None else self._penalties(penalty)
-            weights = self._weights
+            request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
             if self.budgets is not None:
-                terms = self.budgets.terms(
-                    weights=weights,
-                    arms=self.catalogue.ids,
-                    now_s=self.clock(),
-                    eligible=mask,
-                    penalty=cost,
-                    tenant=tenant,
-                    bounds=bounds,
-                )
-                weights, mask, cost = terms.weights, terms.eligible, terms.penalty
-            decision = self._draw(_numbers(context), event_id, mask, cost, weights)
+                terms = self.budgets.terms(arms=self.catalogue.ids, eligible=mask, penalty=cost, **request)
+                mask, cost = terms.eligible, terms.penalty
+            decision = self._draw(_numbers(context), event_id, mask, cost)
             if self.budgets is not None:
-                now_s = decision.timestamp_s
-                self.budgets.reserve(event_id, decision.arm, now_s=now_s, tenant=tenant, bounds=bounds)
+                self.budgets.reserve(event_id, decision.arm, **request)
             self._remember(decision)
             return decision
 
@@ -238,12 +229,12 @@ class Router:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _draw(self, x: F64, event_id: str, mask: Any, cost: F64 | None, weights: F64) -> Decision:
+    def _draw(self, x: F64, event_id: str, mask: Any, cost: F64 | None) -> Decision:
         degraded = False
         p: F64 | None = None
         uniform = event_uniform(self.key, event_id)
         try:
-            p = self.policy.probabilities(x, mask, weights, cost)
+            p = self.policy.probabilities(x, mask, self._weights, cost)
             index = draw(p, uniform)
             propensity = float(p[index])
             if not 0 < propensity <= 1 + 1e-9:

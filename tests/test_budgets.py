@@ -23,7 +23,7 @@ EXPECTED = {"small": Outcome(cost_usd=1.0), "large": Outcome(cost_usd=4.0)}
 
 
 def terms(budgets, now_s=0.0, **request):
-    return budgets.terms(weights=np.array([1.0]), arms=ARMS, now_s=now_s, **request)
+    return budgets.terms(arms=ARMS, now_s=now_s, **request)
 
 
 def spend(budgets, event, arm, cost, now_s=0.0, **request):
@@ -354,8 +354,7 @@ def test_a_quality_floor_buys_just_enough_of_the_dearer_arm():
     rng, chosen = np.random.default_rng(1), []
     for n in range(3000):
         offered = terms(budgets, now_s=float(n))
-        value = np.array(score) + (offered.weights[0] - 1.0) * np.array([0.5, 0.9])
-        arm = int(value.argmax())
+        arm = int((np.array(score) - (0.0 if offered.penalty is None else offered.penalty)).argmax())
         budgets.reserve(str(n), ARMS[arm], now_s=float(n))
         budgets.settle(str(n), Outcome(**outcome(rng, arm)))
         chosen.append(arm)

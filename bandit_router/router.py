@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bandit_router.arms import Arm, Catalogue
+from bandit_router.budgets import Budgets
 from bandit_router.events import REFUSALS, Decision, Refusal, Settlement, event_uniform
 from bandit_router.explain import Explanation, explain
 from bandit_router.outcomes import CHANNELS, Outcome, Utility
@@ -49,6 +50,7 @@ class Router:
             the same number everywhere. Default: random for this process.
         window_s: seconds after which an outcome is refused as late.
         fallback: id of the arm served when the policy fails; default the first active arm.
+        budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused.
         max_events: decisions remembered; the oldest is forgotten beyond that, and counted if it was unsettled.
         clock: seconds, for timestamps and the window.
 
@@ -71,6 +73,7 @@ class Router:
         key: bytes | None = None,
         window_s: float = 3600.0,
         fallback: str | None = None,
+        budgets: Budgets | None = None,
         max_events: int = 100_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -88,7 +91,7 @@ class Router:
         self.key = secrets.token_bytes(32) if key is None else key
         event_uniform(self.key, "")  # refuses an unusable key here rather than in the first decision
         self.window_s, self.max_events, self.clock = window_s, max_events, clock
-        self.fallback = fallback
+        self.fallback, self.budgets = fallback, budgets
         if fallback is not None:
             self.catalogue.index(fallback)
         self.counters: dict[str, int] = dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
@@ -114,6 +117,8 @@ class Router:
         event_id: str,
         eligible: Iterable[str] | None = None,
         penalty: Mapping[str, float] | None = None,
+        tenant: str | None = None,
+        bounds: Mapping[str, Outcome] | None = None,
     ) -> Decision:
         """Draw the arm that serves this request. The same event id always gets the same decision back.
 
@@ -122,8 +127,10 @@ class Router:
             event_id: the caller's id of the request; it also fixes the random number of the draw.
             eligible: ids of the arms allowed for this request; default all active ones.
             penalty: known cost of an arm at this decision, in utility units, by arm id.
+            tenant: whose request it is, for budgets. bounds: by arm id, the most it can take, for hard budgets.
 
         Raises:
+            BudgetExhausted: no eligible arm can be paid for under a hard budget.
             InvalidInput: unusable arguments, before any state changes. A failure of the policy itself is not raised:
                 the fallback arm is served and the decision is marked degraded.
         """
@@ -133,7 +140,13 @@ class Router:
                 return known.decision
             mask = self.catalogue.mask(eligible)
             cost = None if penalty is None else self._penalties(penalty)
+            request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
+            if self.budgets is not None:
+                terms = self.budgets.terms(arms=self.catalogue.ids, eligible=mask, penalty=cost, **request)
+                mask, cost = terms.eligible, terms.penalty
             decision = self._draw(_numbers(context), event_id, mask, cost)
+            if self.budgets is not None:
+                self.budgets.reserve(event_id, decision.arm, **request)
             self._remember(decision)
             return decision
 
@@ -145,6 +158,8 @@ class Router:
         choose this arm). A refused outcome changes nothing, so a corrected one can still be reported.
         """
         with self._lock:
+            if self.budgets is not None:
+                self.budgets.settle(event_id, outcome)
             event = self._events.get(event_id)
             reason = self._refusal(event, outcome)
             if event is None or reason is not None:

@@ -7,7 +7,7 @@ import sys
 import typer
 
 from bandit_router import __version__
-from bandit_router.cli import calibrate, capacity, data, logs, replay, simulate, tune
+from bandit_router.cli import calibrate, capacity, data, logs, replay, simulate, sweep, tune
 
 app = typer.Typer(
     name="bandit-router",
@@ -17,6 +17,7 @@ app = typer.Typer(
     add_completion=True,
 )
 app.command("simulate")(simulate.simulate)
+app.command("sweep")(sweep.sweep)
 app.command("policies")(simulate.policies)
 app.command("presets")(simulate.presets)
 app.command("capacity")(capacity.capacity)

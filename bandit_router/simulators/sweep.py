@@ -14,6 +14,7 @@ from bandit_router.simulators.environment import Environment
 from bandit_router.simulators.experiment import Progress, run_scenario
 from bandit_router.simulators.run import utility
 from bandit_router.simulators.scenario import Scenario, with_overrides
+from bandit_router.simulators.trace import TraceEnvironment
 
 SWEEPABLE = ("cost_usd", "energy_j", "latency_s")
 
@@ -40,6 +41,8 @@ def run_sweep(
         from the cheapest to the dearest arm.
     """
     environment = scenario.environment.build(scenario.name, folder)
+    if isinstance(environment, TraceEnvironment):
+        raise InvalidInput("requests that name their adapter leave nothing to sweep; use a scenario with a router")
     if channel not in SWEEPABLE or channel not in environment.channels:
         known = [name for name in SWEEPABLE if name in environment.channels]
         raise InvalidInput(f"cannot sweep {channel!r}; this scenario meters {', '.join(known) or 'no cost channel'}")
@@ -131,7 +134,7 @@ def _arms_and_oracle(
     oracle = []
     for price in prices:
         priced = with_overrides(scenario, prices={**scenario.prices, channel: price})
-        best = utility(means, priced.utility(environment).weights(environment.channels)).argmax(axis=1)
+        best = utility(means, priced.utility(environment.scales).weights(environment.channels)).argmax(axis=1)
         chosen: F64 = means[np.arange(len(means)), best]
         oracle.append(
             {

@@ -22,14 +22,17 @@ MAX_ID = 512
 def event_uniform(key: bytes, event_id: str) -> float:
     """A uniform number in [0, 1) that depends on the key and the event id alone (keyed BLAKE2b, 53 bits).
 
-    Raises ValueError for a key above 64 bytes.
+    Raises InvalidInput for an id that is not a string of valid Unicode, ValueError for a key above 64 bytes.
 
     Example:
         >>> event_uniform(b"k", "r-1") == event_uniform(b"k", "r-1")
         True
     """
     keyed = _keyed(key).copy()
-    keyed.update(event_id.encode())
+    try:
+        keyed.update(event_id.encode())
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidInput(f"event_id must be a string of valid Unicode, got {event_id!r}") from None
     return (int.from_bytes(keyed.digest(), "big") >> 11) * 2.0**-53
 
 
@@ -41,8 +44,8 @@ def _keyed(key: bytes) -> hashlib.blake2b:
 
 def check_id(name: str, value: str) -> None:
     """Raise InvalidInput unless `value` can be an id everywhere: 1 to 512 characters of valid text without NUL."""
-    if not 0 < len(value) <= MAX_ID or "\0" in value:
-        raise InvalidInput(f"{name} must have 1 to {MAX_ID} characters and no NUL, got {value[:40]!r}")
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or "\0" in value:
+        raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} characters without NUL, got {value!r:.60}")
     if not value.isascii():
         try:
             value.encode()

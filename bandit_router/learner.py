@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from bandit_router.arms import Arm, Catalogue
 from bandit_router.events import Decision
 from bandit_router.outcomes import Utility
-from bandit_router.policies.base import InvalidInput, Policy
+from bandit_router.policies.base import F64, InvalidInput, Policy
 from bandit_router.rewards import Settled
 
 _log = logging.getLogger(__name__)
@@ -58,14 +58,14 @@ class Learner:
 
     Attributes:
         position: number of log entries folded in. skipped: entries the policy would not learn from (it said why).
-        watch: called with every decision just before its outcome is learned.
+        watch: called with every decision and its outcome vector, just before they are learned.
     """
 
     def __init__(self, *, catalogue: Catalogue, policy: Policy, channels: Sequence[str], utility: Utility) -> None:
         self.catalogue, self.policy, self.channels = catalogue, policy, tuple(channels)
         self.position = 0
         self.skipped = 0
-        self.watch: Callable[[Decision], None] | None = None
+        self.watch: Callable[[Decision, F64], None] | None = None
         self.metered = np.zeros(len(self.channels), dtype=np.int64)
         self.lock = threading.RLock()
         self.reprice(utility)
@@ -96,7 +96,7 @@ class Learner:
         y = entry.outcome.vector(self.channels)
         try:
             if self.watch is not None:
-                self.watch(decision)
+                self.watch(decision, y)
             self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
         except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log
             self.skipped += 1

@@ -38,16 +38,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return tuple(name for name in CHANNELS if getattr(self, name) is not None)
 
     def problem(self) -> str | None:
-        """Why this outcome cannot be accepted, or None: not finite, a negative cost, a quality out of range."""
+        """Why this outcome cannot be accepted, or None: no finite number, a negative cost, a quality out of range."""
         low, high = QUALITY_RANGE
         for name in CHANNELS:
             value = getattr(self, name)
             if value is None:
                 continue
-            try:
-                if not math.isfinite(value):
-                    return "invalid"
-            except (TypeError, OverflowError):  # not a number that a channel could hold
+            if not isinstance(value, int | float | np.floating | np.integer) or not math.isfinite(value):
                 return "invalid"
             if value < 0 or (name == "quality" and not low <= value <= high):
                 return "out_of_range"

@@ -39,14 +39,20 @@ class Residency:
         on_miss: "insert": a missed adapter is in fast memory once it was paged in, so a controller may keep it at no
             further charge, as serving engines do; "page_through": it is dropped after the request, and keeping it
             is a load of its own.
+        resident: the set before the first request, loaded at no charge; default what must always be there.
     """
 
-    def __init__(self, *, capacity: Capacity, costs: F64, on_miss: OnMiss = "insert") -> None:
+    def __init__(
+        self, *, capacity: Capacity, costs: F64, on_miss: OnMiss = "insert", resident: Bool | None = None
+    ) -> None:
         if on_miss not in ("insert", "page_through"):
             raise InvalidInput(f"on_miss must be insert or page_through, got {on_miss!r}")
         self.capacity, self.costs, self.on_miss = capacity, costs, on_miss
         self.resident: Bool = capacity.floor.copy()
         self.counters = PagingCounters()
+        if resident is not None:
+            self._check(resident)
+            self.resident = resident.copy()
 
     def penalty(self) -> F64:
         """What each arm would cost to serve now, in utility: its paging cost while it is not resident."""
@@ -74,8 +80,7 @@ class Residency:
         Raises:
             InvalidInput: the proposal does not fit or drops what must stay; nothing has changed.
         """
-        if not self.capacity.fits(proposal) or (self.capacity.floor & ~proposal).any():
-            raise InvalidInput(f"resident set {np.flatnonzero(proposal).tolist()} does not fit or drops a pinned arm")
+        self._check(proposal)
         loaded = proposal & ~self.resident
         self.counters.loads += int(loaded.sum())
         self.counters.evictions += int((self.resident & ~proposal).sum())
@@ -86,6 +91,10 @@ class Residency:
             self._paged(float(load_ms[arm]), float(self.capacity.sizes[arm]))
         self.resident = proposal.copy()
         return loaded.astype(np.float64)
+
+    def _check(self, proposal: Bool) -> None:
+        if not self.capacity.fits(proposal) or (self.capacity.floor & ~proposal).any():
+            raise InvalidInput(f"resident set {np.flatnonzero(proposal).tolist()} does not fit or drops a pinned arm")
 
     def _paged(self, milliseconds: float, size: float) -> None:
         self.counters.paged_ms += milliseconds

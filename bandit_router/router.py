@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bandit_router.arms import Arm, Catalogue
+from bandit_router.budgets import Budgets
 from bandit_router.chooser import Choice, Chooser
 from bandit_router.event_store import DurableStore, EventStore
 from bandit_router.events import REFUSALS, Decision, Settlement, check_id
@@ -40,10 +41,12 @@ class Router:
             without relearning.
         key: secret of the keyed draw, at most 64 bytes. Give every replica the same one: a retried event then draws
             the same number everywhere. Default: random for this process.
-        rewards: when and how rewards settle a decision; see `RewardRule`.
+        rewards: when and how rewards settle a decision; default `RewardRule()`, without a store one with early_s=0:
+            nobody else decides then, so a reward for an event that is not known is a mistake.
         baseline: id of the arm that serves when the policy may not or cannot decide; default the first eligible one.
         rollout: what the policy may decide; default everything. See `Rollout`.
         guard: lets the policy explore only what its record can pay for; see `ConservativeGuard`.
+        budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused.
         store: a durable event store (`bandit_router.store.Store`); default in memory only.
         max_events: decisions remembered in memory; beyond that the oldest is forgotten, and counted if unsettled.
         clock: seconds, for timestamps and the window.
@@ -69,12 +72,16 @@ class Router:
         baseline: str | None = None,
         rollout: Rollout | None = None,
         guard: ConservativeGuard | None = None,
+        budgets: Budgets | None = None,
         store: DurableStore | None = None,
         max_events: int = 100_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        if tuple(channels)[:1] != ("quality",):
-            raise InvalidInput(f"channels must begin with quality, got {channels}")
+        unknown = [name for name in channels if name not in CHANNELS]
+        if tuple(channels)[:1] != ("quality",) or unknown:
+            raise InvalidInput(f"channels must be quality first, then any of {CHANNELS[1:]}, got {tuple(channels)}")
+        if max_events < 1:
+            raise InvalidInput(f"max_events must be above 0, got {max_events}")
         catalogue = Catalogue(arms)
         self.learner = Learner(
             catalogue=catalogue,
@@ -90,16 +97,17 @@ class Router:
             rollout=Rollout() if rollout is None else rollout,
             guard=guard,
         )
-        self.clock = clock
+        self.clock, self.budgets = clock, budgets
         self.counters: Counter[str] = Counter(
             dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
         )
         self.counters.update({f"refused_{reason}": 0 for reason in REFUSALS})
-        rule = RewardRule() if rewards is None else rewards
+        if rewards is None:
+            rewards = RewardRule(early_s=0.0) if store is None else RewardRule()
         self.events: EventStore = (
-            MemoryStore(learner=self.learner, rule=rule, max_events=max_events, counters=self.counters)
+            MemoryStore(learner=self.learner, rule=rewards, max_events=max_events, counters=self.counters)
             if store is None
-            else store.attach(self.learner, rule=rule, counters=self.counters, clock=clock, max_events=max_events)
+            else store.attach(self.learner, rule=rewards, counters=self.counters, clock=clock, max_events=max_events)
         )
 
     # -- the two verbs ---------------------------------------------------------------------------------------
@@ -112,6 +120,8 @@ class Router:
         unit: str | None = None,
         eligible: Iterable[str] | None = None,
         penalty: Mapping[str, float] | None = None,
+        tenant: str | None = None,
+        bounds: Mapping[str, Outcome] | None = None,
     ) -> Decision:
         """Draw the arm that serves this request. The same event id always gets the same decision back.
 
@@ -121,12 +131,14 @@ class Router:
             unit: whom the holdout is drawn by, for instance a user; default the event.
             eligible: ids of the arms allowed for this request; default all active ones.
             penalty: known cost of an arm at this decision, in utility units, by arm id.
+            tenant: whose request it is, for budgets. bounds: by arm id, the most it can take, for hard budgets.
 
         Raises:
+            BudgetExhausted: no eligible arm can be paid for under a hard budget.
             InvalidInput: unusable arguments, before any state changes. A failure of the policy or of the store is not
                 raised: the baseline is served and the decision is marked degraded.
         """
-        decision, new = self._decide(context, event_id, unit, eligible, penalty)
+        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds)
         if new:
             self.events.record(decision)
         return decision
@@ -139,9 +151,11 @@ class Router:
         unit: str | None = None,
         eligible: Iterable[str] | None = None,
         penalty: Mapping[str, float] | None = None,
+        tenant: str | None = None,
+        bounds: Mapping[str, Outcome] | None = None,
     ) -> Decision:
         """`decide` for an event loop: where it has to wait for the store, it awaits."""
-        decision, new = self._decide(context, event_id, unit, eligible, penalty)
+        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds)
         if new:
             await self.events.arecord(decision)
         return decision
@@ -163,12 +177,14 @@ class Router:
         invalid outcome changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is
         pending.
         """
+        self._settle_budgets(event_id, outcome)
         return self.events.report(self._reward(event_id, outcome, reward_id, served_arm))
 
     async def aobserve(
         self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
     ) -> Settlement:
         """`observe` for an event loop: where it has to wait for the store, it awaits."""
+        self._settle_budgets(event_id, outcome)
         return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm))
 
     # -- operations ------------------------------------------------------------------------------------------
@@ -271,6 +287,8 @@ class Router:
         unit: str | None,
         eligible: Iterable[str] | None,
         penalty: Mapping[str, float] | None,
+        tenant: str | None,
+        bounds: Mapping[str, Outcome] | None,
     ) -> tuple[Decision, bool]:
         with self.learner.lock:
             known = self.events.find(event_id)
@@ -279,12 +297,18 @@ class Router:
             check_id("event_id", event_id)
             mask = self.catalogue.mask(eligible)
             cost = None if penalty is None else self._penalties(penalty)
-            x = np.array(context, dtype=np.float64)
+            x = _numbers(context)
+            request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
+            if self.budgets is not None:
+                terms = self.budgets.terms(arms=self.catalogue.ids, eligible=mask, penalty=cost, **request)
+                mask, cost = terms.eligible, terms.penalty
             if self.events.accepting():
                 choice = self._chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
             else:
                 choice = self._chooser.degraded(x, mask)
             decision = self._decision(choice, x, event_id, mask, cost)
+            if self.budgets is not None:
+                self.budgets.reserve(event_id, decision.arm, **request)
             self.counters["decided"] += 1
             self.counters["degraded_decisions"] += decision.degraded
             self.events.remember(decision)
@@ -309,6 +333,11 @@ class Router:
             proposed=None if choice.proposed is None else catalogue[choice.proposed].id,
         )
 
+    def _settle_budgets(self, event_id: str, outcome: Outcome) -> None:
+        if self.budgets is not None:
+            with self.learner.lock:
+                self.budgets.settle(event_id, outcome)
+
     def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
         return Reward(
             event_id=event_id,
@@ -332,3 +361,11 @@ def _build(policy: str | Policy, settings: Mapping[str, Any] | None, **sizes: in
     if got != sizes:
         raise InvalidInput(f"the policy must have {sizes}, got {got}")
     return policy
+
+
+def _numbers(context: ArrayLike) -> F64:
+    """A copy of the caller's context: what it does to its own array later must not reach the learner."""
+    try:
+        return np.array(context, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"context must be an array of numbers, got {context!r}") from None

@@ -127,7 +127,9 @@ def a_reload_chooses_the_same(make: Factory) -> None:
 
 
 def order_of_independent_arms_does_not_matter(make: Factory) -> None:
-    """Two arms' histories interleaved either way lead to the same propensities."""
+    """Two arms' histories interleaved either way lead to the same propensities, unless it declares order_free False."""
+    if not make(n_arms=ARMS, dim=DIM, channels=CHANNELS).order_free:
+        return
     rng = np.random.default_rng(5)
     events = [(_context(rng, DIM), arm, [rng.random(), 0.1], rng.uniform(0.1, 1)) for arm in (0, 1) * 30]
     grouped = sorted(events, key=lambda event: event[1])

@@ -108,9 +108,9 @@ def test_an_import_puts_a_bad_arm_at_its_prior(url: str, tmp_path: Path) -> None
     file = tmp_path / "state.safetensors"
     run("export", url, file)
     found = decode(file.read_bytes())
-    found.state["gram"][1] = np.nan
+    found.state["theta"][1] = np.nan
     file.write_bytes(encode(found.position, found.state, policy=found.policy))
-    assert run("import", url, file, "--json") == {"position": 11, "quarantined": {"large": "gram is not finite"}}
+    assert run("import", url, file, "--json") == {"position": 11, "quarantined": {"large": "theta is not finite"}}
     with open_router(url) as router:
         assert router.policy.state()["counts"].tolist() == [found.state["counts"][0], 0]
 

@@ -120,7 +120,7 @@ def test_merged_replicas_equal_one_stream():
     rng = np.random.default_rng(3)
     events = [(int(rng.integers(2)), rng.normal(size=3), rng.normal(size=2)) for _ in range(100)]
     whole, left, right = (RidgeStatistics(2, 3, 2, ridge=0.5) for _ in range(3))
-    empty = {name: array.copy() for name, array in left.arrays().items()}
+    empty = left.sums()
     for i, (arm, x, y) in enumerate(events):
         whole.learn(arm, x, y, 1.0)
         (left if i % 2 else right).learn(arm, x, y, 1.0)
@@ -133,7 +133,7 @@ def test_merged_replicas_equal_one_stream():
 def test_statistics_that_forget_refuse_to_merge():
     statistics = RidgeStatistics(1, 2, 1, ridge=1.0, forgetting=0.9)
     with pytest.raises(InvalidInput, match="forgetting=1"):
-        statistics.merge(statistics.delta(statistics.arrays()))
+        statistics.merge(statistics.delta(statistics.sums()))
 
 
 @pytest.mark.parametrize(("ridge", "forgetting"), [(0.0, 1.0), (-1.0, 1.0), (np.nan, 1.0), (1.0, 0.0), (1.0, 1.1)])

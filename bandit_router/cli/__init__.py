@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 
 import typer
 
-from bandit_router.cli import data, simulate
+from bandit_router import __version__
+from bandit_router.cli import calibrate, capacity, data, logs, replay, simulate, sweep, tune
 
 app = typer.Typer(
     name="bandit-router",
@@ -17,14 +17,22 @@ app = typer.Typer(
     add_completion=True,
 )
 app.command("simulate")(simulate.simulate)
+app.command("sweep")(sweep.sweep)
 app.command("policies")(simulate.policies)
 app.command("presets")(simulate.presets)
+app.command("capacity")(capacity.capacity)
+app.command("replay")(replay.replay)
+app.command("tune")(tune.tune)
 app.add_typer(data.app, name="data")
+app.add_typer(calibrate.app, name="calibrate")
+app.add_typer(logs.app, name="logs")
 
 
 def _version(show: bool) -> None:
     if show:
-        typer.echo(f"bandit-router {importlib.metadata.version('bandit-router')}")
+        from bandit_router.policies.native import kernel_name
+
+        typer.echo(f"bandit-router {__version__} (kernels: {kernel_name()})")
         raise typer.Exit
 
 

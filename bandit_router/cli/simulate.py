@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,13 +24,25 @@ def simulate(
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of streams.")] = None,
     horizon: Annotated[int | None, typer.Option(min=1, help="Requests per stream; default one pass.")] = None,
     price: Annotated[list[str] | None, typer.Option(help="CHANNEL=VALUE, utility per reference amount.")] = None,
+    controller: Annotated[list[str] | None, typer.Option(help="Cache controller; repeat for several.")] = None,
+    capacity: Annotated[int | None, typer.Option(min=0, help="Adapter slots.")] = None,
+    paging: Annotated[
+        str | None, typer.Option(help="Paging profile: shipped name or file, with optional @tier.")
+    ] = None,
+    paging_weight: Annotated[
+        float | None, typer.Option(min=0, help="Utility one would give up to avoid the slowest load.")
+    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="Parquet file of requests that name their adapter.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes; results do not depend on it.")] = None,
     json: _Json = False,
-    out: Annotated[Path | None, typer.Option(help="Folder for results.json, curves.parquet and pictures.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(file_okay=False, help="Folder for results.json, curves.parquet, pictures.")
+    ] = None,
 ) -> None:
     """Run policies on a scenario and report utility and regret with 95 % intervals over seeds."""
     with invalid_as(USAGE):
         chosen, folder = _scenario(scenario, table, policy, seeds, horizon, price)
+        chosen = with_paging(chosen, trace, controller, capacity, paging, paging_weight)
     from bandit_router.simulators.experiment import run_scenario
 
     total = chosen.seeds * (1 + len(chosen.policies))
@@ -44,6 +57,8 @@ def simulate(
 
         for path in write_results(experiment, out):
             typer.echo(f"wrote {path}", err=True)
+        if importlib.util.find_spec("matplotlib") is None:
+            typer.echo("no pictures: install bandit-router[plots]", err=True)
 
 
 def _scenario(
@@ -54,19 +69,54 @@ def _scenario(
     horizon: int | None,
     prices: list[str] | None,
 ) -> tuple[Scenario, Path | None]:
-    from bandit_router.simulators.scenario import DEFAULT_PRESET, PolicyConfig, TableConfig, load_scenario, with_overrides
+    from bandit_router.simulators.configs import AdapterTableConfig, PolicyConfig, TableConfig
+    from bandit_router.simulators.scenario import DEFAULT_PRESET, load_scenario, with_overrides
 
-    if table is not None and name is not None:
-        fail("give a scenario or --table, not both", USAGE)
     scenario, folder = load_scenario(name or DEFAULT_PRESET)
+    if table is not None and name is not None and scenario.paging is None:
+        fail("give a scenario or --table, not both, unless the scenario has paging", USAGE)
     changes: dict[str, Any] = {"seeds": seeds, "horizon_requests": horizon}
     if table is not None:
-        changes |= {"name": table.name, "environment": TableConfig(table=str(table)), "prices": {}}
+        kind = TableConfig if scenario.paging is None else AdapterTableConfig
+        changes |= {"name": table.resolve().name, "environment": kind(table=str(table)), "prices": {}}
     if policies:
         changes["policies"] = tuple(PolicyConfig(name=policy) for policy in policies)
     if prices:
         changes["prices"] = {**changes.get("prices", scenario.prices), **_prices(prices)}
     return with_overrides(scenario, **changes), None if table is not None else folder
+
+
+def with_paging(
+    scenario: Scenario,
+    trace: Path | None,
+    controllers: list[str] | None,
+    capacity: int | None,
+    profile: str | None,
+    weight: float | None,
+) -> Scenario:
+    """The scenario with the paging options of the command line."""
+    from msgspec.structs import replace
+
+    from bandit_router.simulators.configs import PolicyConfig, TraceConfig
+
+    if trace is not None:
+        scenario = replace(scenario, environment=TraceConfig(path=str(trace)), name=trace.stem, horizon_requests=None)
+    given = {"capacity_slots": capacity, "profile": profile, "weight_utility": weight}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    current = scenario.paging
+    if current is None:
+        if changes or controllers:
+            fail(f"scenario {scenario.name} has no paging; use one such as adapters/zipf", USAGE)
+        return scenario
+    if controllers:
+        routers = {(policy.name, tuple(policy.settings.items())): policy for policy in scenario.policies}
+        pairs = [(policy, controller) for policy in routers.values() for controller in controllers]
+        policies = tuple(
+            PolicyConfig(name=policy.name, settings=policy.settings, controller=controller)
+            for policy, controller in pairs
+        )
+        scenario = replace(scenario, policies=policies)
+    return replace(scenario, paging=replace(current, **changes))
 
 
 def _prices(options: list[str]) -> dict[str, float]:
@@ -84,27 +134,40 @@ def _print_table(document: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    paged = "paging" in document["policies"][0]
+    columns = (
+        ("regret to static cache", "miss rate", "ms/request")
+        if paged
+        else ("regret to best fixed", "quality", "cost USD")
+    )
     table = Table(title=f"{document['scenario']}: {document['horizon']} requests, {document['seeds']} seeds")
     table.add_column("policy", no_wrap=True)
-    for column in ("utility ± 95 %", "regret to best fixed", "quality", "cost USD"):
+    for column in ("utility ± 95 %", *columns):
         table.add_column(column, justify="right")
     for row in document["policies"]:
-        regret = row["regret"]["best_fixed"]
+        cells = _paging_cells(row["paging"]) if paged else _cost_cells(row)
         table.add_row(
-            row["policy"] + (" (default)" if row["default"] else ""),
-            _with_interval(row["utility_mean"], 4),
-            _with_interval(regret, 1),
-            f"{row['quality_mean']:.4f}",
-            "-" if row["cost_usd_mean"] is None else f"{row['cost_usd_mean']:.3g}",
+            row["policy"] + (" (default)" if row["default"] else ""), _with_interval(row["utility_mean"], 4), *cells
         )
     references = document["references"]
     best = references["best_fixed"]
     table.add_section()
-    table.add_row("best fixed arm", f"{best['utility_mean']:.4f}")
+    table.add_row("best fixed arm" if not paged else "best fixed choice", f"{best['utility_mean']:.4f}")
     table.add_row("oracle per request", f"{references['oracle']['utility_mean']:.4f}")
     table.add_row("uniform random", f"{references['random']['utility_mean']:.4f}")
-    table.caption = f"best fixed arm in hindsight: {best['arm']}"
+    paging = ", paging aside" if paged else ""
+    table.caption = f"best fixed choice in hindsight: {best['arm']}{paging}"
     Console().print(table)
+
+
+def _cost_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    cost = "-" if row["cost_usd_mean"] is None else f"{row['cost_usd_mean']:.3g}"
+    return _with_interval(row["regret"]["best_fixed"], 1), f"{row['quality_mean']:.4f}", cost
+
+
+def _paging_cells(paging: dict[str, Any]) -> tuple[str, ...]:
+    regret = _with_interval(paging["regret_static_cache"], 1)
+    return regret, f"{paging['miss_rate']:.4f}", f"{paging['page_ms_per_request']:.2f}"
 
 
 def _with_interval(value: dict[str, Any], digits: int) -> str:

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from bandit_router.policies.base import Estimate, InvalidInput, Policy
 from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
+from bandit_router.policies.drift import DriftLinTS, DriftLinUCB
 from bandit_router.policies.epsilon_greedy import EpsilonGreedy
 from bandit_router.policies.exp3 import Exp3
+from bandit_router.policies.hybrid import HierarchicalLinTS, HybridLinUCB
 from bandit_router.policies.lin_epsilon import LinEpsilonGreedy
+from bandit_router.policies.lin_ids import LinIDS
 from bandit_router.policies.lints import LinTS
 from bandit_router.policies.linucb import LinUCB
+from bandit_router.policies.river import RiverEpsilonGreedy, RiverSoftmax, RiverSquareCB
 from bandit_router.policies.softmax import Softmax
 from bandit_router.policies.squarecb import SquareCB
 from bandit_router.policies.thompson import BetaThompson, GaussianThompson
 from bandit_router.policies.ucb1 import UCB1
+from bandit_router.policies.vw_explorations import (
+    VWBag,
+    VWCover,
+    VWEpsilonGreedy,
+    VWRegCB,
+    VWSoftmax,
+    VWSquareCB,
+)
 
 POLICIES: dict[str, type[Policy]] = {
     policy.__name__: policy
@@ -30,6 +42,20 @@ POLICIES: dict[str, type[Policy]] = {
         Fixed,
         UniformRandom,
         RoundRobin,
+        HybridLinUCB,
+        HierarchicalLinTS,
+        LinIDS,
+        DriftLinUCB,
+        DriftLinTS,
+        VWEpsilonGreedy,
+        VWSoftmax,
+        VWSquareCB,
+        VWBag,
+        VWCover,
+        VWRegCB,
+        RiverEpsilonGreedy,
+        RiverSoftmax,
+        RiverSquareCB,
     )
 }
 DEFAULT_POLICY = "LinUCB"

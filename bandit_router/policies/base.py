@@ -17,6 +17,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bandit_router.policies.native import finite
+
 F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 Index = NDArray[np.intp]
@@ -54,6 +56,8 @@ class Policy(ABC):
     """
 
     contextual: ClassVar[bool] = True
+    order_free: ClassVar[bool] = True  # False where one outcome moves what others share, so that order matters
+    variable: ClassVar[tuple[str, ...]] = ()  # arrays of `state` whose length is not known before they are read
 
     def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:
         for name, value in (("n_arms", n_arms), ("dim", dim), ("channels", channels)):
@@ -125,7 +129,7 @@ class Policy(ABC):
         y = np.asarray(outcome, dtype=np.float64)
         if y.shape != (self.channels,):
             raise InvalidInput(f"outcome must have shape ({self.channels},), got {y.shape}")
-        if not math.isfinite(y[0]) or np.isinf(y).any():
+        if not finite(y) and (not math.isfinite(y[0]) or np.isinf(y).any()):
             raise InvalidInput(f"outcome channel 0 must be finite and no channel infinite, got {y.tolist()}")
         if not (weight > 0 and math.isfinite(weight)):
             raise InvalidInput(f"weight must be finite and greater than 0, got {weight}")
@@ -148,6 +152,11 @@ class Policy(ABC):
 
     def _estimate(self, x: F64) -> Estimate:
         return Estimate(np.full((self.n_arms, self.channels), np.nan), np.zeros(self.n_arms))
+
+    def estimates(self, contexts: F64) -> tuple[F64, F64]:
+        """`estimate` of many contexts at once: (n, dim) -> means (n, n_arms, channels) and bonuses (n, n_arms)."""
+        each = [self._estimate(x) for x in contexts]
+        return np.array([e.mean for e in each]), np.array([e.bonus for e in each])
 
     # -- arms ---------------------------------------------------------------------------------------------------
 
@@ -189,7 +198,7 @@ class Policy(ABC):
         except KeyError as missing:
             raise InvalidInput(f"state of {cls.__name__} lacks {missing}; was it saved by another policy?") from None
         for name, array in arrays.items():
-            if array.shape != expected[name].shape:
+            if name not in cls.variable and array.shape != expected[name].shape:
                 raise InvalidInput(f"state['{name}'] must have shape {expected[name].shape}, got {array.shape}")
         policy._restore(arrays)
         return policy
@@ -213,7 +222,7 @@ class Policy(ABC):
         x = np.asarray(context, dtype=np.float64)
         if x.shape != (self.dim,):
             raise InvalidInput(f"context must have shape ({self.dim},), got {x.shape}")
-        if not math.isfinite(x.dot(x)):
+        if not finite(x):
             raise InvalidInput("context must be finite; clean NaN and infinity before deciding")
         return x
 
@@ -231,6 +240,6 @@ class Policy(ABC):
     @staticmethod
     def _vector(name: str, values: ArrayLike, length: int) -> F64:
         vector = np.asarray(values, dtype=np.float64)
-        if vector.shape != (length,) or not math.isfinite(vector.dot(vector)):
+        if vector.shape != (length,) or not finite(vector):
             raise InvalidInput(f"{name} must be finite with shape ({length},), got {vector.tolist()}")
         return vector

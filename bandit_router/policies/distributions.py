@@ -6,7 +6,9 @@ import numpy as np
 from scipy.special import betainc, betaincinv, ndtr
 
 from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.policies.native import kernels
 
+_kernels = kernels()
 _LEGENDRE = {nodes: np.polynomial.legendre.leggauss(nodes) for nodes in range(3, 13)}
 _NORMAL_BREAKS = np.array([-8.5, -5.0, -3.5, -2.4, -1.5, -0.7, 0.0, 0.7, 1.5, 2.4, 3.5, 5.0, 8.5])
 _BETA_LEVELS = np.array([0.0, 1e-9, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98, 0.999, 1 - 1e-5, 1 - 1e-9, 1.0])
@@ -14,6 +16,8 @@ _BETA_LEVELS = np.array([0.0, 1e-9, 1e-5, 1e-3, 0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0
 
 def draw(p: F64, uniform: float) -> int:
     """The arm at `uniform` (in [0, 1)) on the inverse CDF of `p`; never an arm of probability 0."""
+    if _kernels is not None:
+        return int(_kernels.draw(p, uniform))
     cumulative = p.cumsum()
     arm = int(cumulative.searchsorted(uniform * cumulative[-1], side="right"))
     return arm if arm < len(p) else int(p.nonzero()[0][-1])
@@ -53,7 +57,7 @@ def gaussian_wins(mean: F64, sd: F64) -> F64:
 
     P(a wins) = integral of f_a(s) * prod_{b != a} F_b(s) ds, by Gauss-Legendre panels on every arm's own scale, so a
     narrow arm among wide ones is resolved too. Arms with sd 0 are points; tied points share. The result is accurate
-    to about 1e-6 and then normalised; arms that cannot reach the best one's lower tail get 0.
+    to about 1e-7 and then normalised; arms that cannot reach the best one's lower tail get 0.
     """
     sd = np.maximum(sd, 1e-9 * max(1.0, float(np.abs(mean).max()), float(sd.max())))
     reach = _NORMAL_BREAKS[-1] * sd
@@ -64,8 +68,11 @@ def gaussian_wins(mean: F64, sd: F64) -> F64:
         p[contenders] = 1.0
         return p
     m, s = mean[contenders, None], sd[contenders, None]
-    breaks = np.unique(m + s * (_NORMAL_BREAKS if len(contenders) <= 16 else _NORMAL_BREAKS[::2]))
-    points, weights = _panels(breaks[breaks >= lowest], nodes=min(12, max(3, 48 // len(contenders))))
+    breaks = np.unique(m + s * _NORMAL_BREAKS)
+    breaks = breaks[breaks >= lowest]
+    first = np.unique(np.floor(breaks / (0.5 * s.min())), return_index=True)[1]  # finer than half an sd helps nobody
+    first[-1] = len(breaks) - 1
+    points, weights = _panels(breaks[first], nodes=min(12, max(4, 48 // len(contenders))))
     z = (points - m) / s
     density = np.exp(-0.5 * z * z) / s
     p[contenders] = (density * _product_of_others(ndtr(z))) @ weights

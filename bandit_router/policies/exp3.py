@@ -38,9 +38,7 @@ class Exp3(Policy):
 
     contextual: ClassVar[bool] = False
 
-    def __init__(
-        self, *, n_arms: int, dim: int, channels: int = 1, rate: float = 1.0, floor: float = 0.01
-    ) -> None:
+    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, rate: float = 1.0, floor: float = 0.01) -> None:
         check_share("floor", floor)
         super().__init__(n_arms=n_arms, dim=dim, channels=channels)
         self.rate, self.floor = rate, floor

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_share, greedy
+from bandit_router.policies.distributions import check_share
 from bandit_router.policies.epsilon_greedy import EpsilonSchedule
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -14,7 +14,7 @@ class LinEpsilonGreedy(LinearPolicy):
         epsilon_t = max(minimum, epsilon * decay^t), t the number of outcomes learned
 
     Args:
-        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        n_arms, dim, channels, ridge, forgetting, precision: see `LinearPolicy`.
         epsilon: initial exploration share. decay: factor per outcome learned. minimum: where the share stops.
 
     Source: the contextual epsilon-greedy of GreenServ (arXiv 2601.17551) has ridge 0.25, epsilon 1, decay 0.985 and
@@ -35,16 +35,23 @@ class LinEpsilonGreedy(LinearPolicy):
         channels: int = 1,
         ridge: float = 1.0,
         forgetting: float = 1.0,
+        precision: int = 64,
         epsilon: float = 0.1,
         decay: float = 1.0,
         minimum: float = 0.01,
     ) -> None:
         for name, value in (("epsilon", epsilon), ("decay", decay), ("minimum", minimum)):
             check_share(name, value)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        super().__init__(
+            n_arms=n_arms,
+            dim=dim,
+            channels=channels,
+            ridge=ridge,
+            forgetting=forgetting,
+            precision=precision,
+        )
         self.epsilon, self.decay, self.minimum = epsilon, decay, minimum
+        self._schedule = EpsilonSchedule(epsilon, decay, minimum)
 
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        utility = self.statistics.theta @ x @ prices
-        share = EpsilonSchedule(self.epsilon, self.decay, self.minimum)(self.steps)
-        return greedy(utility[arms] - penalty, share)
+    def _rule(self, steps: int) -> Rule:
+        return Rule("greedy", parameter=self._schedule(steps))

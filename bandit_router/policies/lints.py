@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_positive, gaussian_wins
+from bandit_router.policies.distributions import check_positive
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -14,11 +14,12 @@ class LinTS(LinearPolicy):
         p_a = P(score_a is the largest), by quadrature
 
     Args:
-        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        n_arms, dim, channels, ridge, forgetting, precision: see `LinearPolicy`.
         noise: standard deviation of the utility around its mean, in utility units; it scales all posteriors.
 
     Source: Agrawal & Goyal 2013 (arXiv 1209.3352), Algorithm 1, with disjoint arms and without its inflation of the
-    variance by d log t, which their regret bound needs and practice does not. For disjoint arms the scores of one context are independent normals, so drawing from p is drawing from the posterior.
+    variance by d log t, which their regret bound needs and practice does not. For disjoint arms the scores of one
+    context are independent normals, so drawing from p is drawing from the posterior.
 
     Example:
         >>> policy = LinTS(n_arms=2, dim=1, noise=0.5)
@@ -34,15 +35,19 @@ class LinTS(LinearPolicy):
         channels: int = 1,
         ridge: float = 1.0,
         forgetting: float = 1.0,
+        precision: int = 64,
         noise: float = 0.2,
     ) -> None:
         check_positive("noise", noise)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        super().__init__(
+            n_arms=n_arms,
+            dim=dim,
+            channels=channels,
+            ridge=ridge,
+            forgetting=forgetting,
+            precision=precision,
+        )
         self.noise = noise
 
-    def _bonus(self, width: F64) -> F64:
-        return self.noise * width
-
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        mean, width = self.statistics.predict(x)
-        return gaussian_wins((mean @ prices)[arms] - penalty, self.noise * width[arms])
+    def _rule(self, steps: int) -> Rule:
+        return Rule("wins", self.noise)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_share, greedy
+from bandit_router.policies.distributions import check_share
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -13,7 +13,7 @@ class LinUCB(LinearPolicy):
         index_a = prices . theta_a x + alpha * sqrt(x' A_a^-1 x) - penalty_a
 
     Args:
-        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        n_arms, dim, channels, ridge, forgetting, precision: see `LinearPolicy`.
         alpha: width of the confidence bonus, in utility units per unit of sqrt(x' A^-1 x); 0 is greedy.
         floor: share of the traffic spread evenly over the eligible arms, so that every arm has a known, positive
             propensity; 0 gives the deterministic textbook rule. Exact ties share.
@@ -37,16 +37,20 @@ class LinUCB(LinearPolicy):
         channels: int = 1,
         ridge: float = 1.0,
         forgetting: float = 1.0,
+        precision: int = 64,
         alpha: float = 0.3,
         floor: float = 0.01,
     ) -> None:
         check_share("floor", floor)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        super().__init__(
+            n_arms=n_arms,
+            dim=dim,
+            channels=channels,
+            ridge=ridge,
+            forgetting=forgetting,
+            precision=precision,
+        )
         self.alpha, self.floor = alpha, floor
 
-    def _bonus(self, width: F64) -> F64:
-        return self.alpha * width
-
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        mean, width = self.statistics.predict(x)
-        return greedy((mean @ prices + self.alpha * width)[arms] - penalty, self.floor)
+    def _rule(self, steps: int) -> Rule:
+        return Rule("greedy", self.alpha, self.floor)

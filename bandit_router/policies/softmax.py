@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_positive, softmax
+from bandit_router.policies.distributions import check_positive
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -11,11 +11,12 @@ class Softmax(LinearPolicy):
     """Play arms in proportion to exp(utility / temperature).
 
     Args:
-        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        n_arms, dim, channels, ridge, forgetting, precision: see `LinearPolicy`.
         temperature: in utility units; small is greedy, large is uniform.
 
     Source: Boltzmann exploration, Sutton & Barto, Reinforcement Learning, section 2.8. A constant temperature explores
-    by gap alone and never by uncertainty, so no sublinear regret bound holds (Cesa-Bianchi et al. 2017, arXiv 1705.10257).
+    by gap alone and never by uncertainty, so no sublinear regret bound holds (Cesa-Bianchi et al. 2017, arXiv
+    1705.10257).
 
     Example:
         >>> Softmax(n_arms=4, dim=1).probabilities([1.0]).tolist()
@@ -30,12 +31,19 @@ class Softmax(LinearPolicy):
         channels: int = 1,
         ridge: float = 1.0,
         forgetting: float = 1.0,
+        precision: int = 64,
         temperature: float = 0.02,
     ) -> None:
         check_positive("temperature", temperature)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        super().__init__(
+            n_arms=n_arms,
+            dim=dim,
+            channels=channels,
+            ridge=ridge,
+            forgetting=forgetting,
+            precision=precision,
+        )
         self.temperature = temperature
 
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        utility = self.statistics.theta @ x @ prices
-        return softmax(utility[arms] - penalty, self.temperature)
+    def _rule(self, steps: int) -> Rule:
+        return Rule("softmax", parameter=self.temperature)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_positive, inverse_gap
+from bandit_router.policies.distributions import check_positive
+from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
 
@@ -13,7 +13,7 @@ class SquareCB(LinearPolicy):
         p_a = 1 / (K + gamma_t * (best - utility_a)) for all but the best, gamma_t = rate * sqrt(1 + t)
 
     Args:
-        n_arms, dim, channels, ridge, forgetting: see `LinearPolicy`.
+        n_arms, dim, channels, ridge, forgetting, precision: see `LinearPolicy`.
         rate: scale of the learning rate, per unit of utility; larger explores less.
 
     Source: Foster & Rakhlin 2020 (arXiv 2002.04926), Algorithm 1; the schedule sqrt(t) is the one their Theorem 1
@@ -34,12 +34,19 @@ class SquareCB(LinearPolicy):
         channels: int = 1,
         ridge: float = 1.0,
         forgetting: float = 1.0,
+        precision: int = 64,
         rate: float = 20.0,
     ) -> None:
         check_positive("rate", rate)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, ridge=ridge, forgetting=forgetting)
+        super().__init__(
+            n_arms=n_arms,
+            dim=dim,
+            channels=channels,
+            ridge=ridge,
+            forgetting=forgetting,
+            precision=precision,
+        )
         self.rate = rate
 
-    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        utility = self.statistics.theta @ x @ prices
-        return inverse_gap(utility[arms] - penalty, self.rate * (1.0 + self.steps) ** 0.5)
+    def _rule(self, steps: int) -> Rule:
+        return Rule("inverse_gap", parameter=self.rate * (1.0 + steps) ** 0.5)

@@ -26,9 +26,7 @@ class GaussianThompson(MeanPolicy):
         [0.25, 0.25, 0.25, 0.25]
     """
 
-    def __init__(
-        self, *, n_arms: int, dim: int, channels: int = 1, noise: float = 0.3, prior: float = 1.0
-    ) -> None:
+    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, noise: float = 0.3, prior: float = 1.0) -> None:
         check_positive("noise", noise)
         check_positive("prior", prior)
         super().__init__(n_arms=n_arms, dim=dim, channels=channels)

@@ -30,9 +30,7 @@ class UCB1(MeanPolicy):
         [0.0, 1.0]
     """
 
-    def __init__(
-        self, *, n_arms: int, dim: int, channels: int = 1, scale: float = 1.0, floor: float = 0.01
-    ) -> None:
+    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, scale: float = 1.0, floor: float = 0.01) -> None:
         check_share("floor", floor)
         super().__init__(n_arms=n_arms, dim=dim, channels=channels)
         self.scale, self.floor = scale, floor

@@ -53,12 +53,12 @@ def make_adapters(
 
     if dtype not in {"float16", "float32"}:
         raise InvalidInput(f"dtype must be float16 or float32, got {dtype!r}")
-    needed = sum(shape.lora_parameters(rank) for rank in ranks) * np.dtype(dtype).itemsize
+    needed = sum(shape.lora_parameters(rank) for rank in set(ranks)) * np.dtype(dtype).itemsize
     free = shutil.disk_usage(folder).free
     if needed * 1.1 > free:
         raise InvalidInput(f"the adapters need {needed / MB:.0f} MB, {free / MB:.0f} MB are free; use fewer ranks")
     rng = np.random.default_rng(seed)
-    for rank in ranks:
+    for rank in sorted(set(ranks)):
         target = folder / f"rank-{rank}"
         target.mkdir()
         save_file(dict(_weights(shape, rank, dtype, rng)), target / WEIGHTS)

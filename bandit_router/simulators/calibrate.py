@@ -60,11 +60,15 @@ def _row(
     seconds, energy_j = np.zeros(loads + 1), np.zeros(loads + 1)
     for i in range(loads + 1):
         start = tier.prepare(adapter)
-        gc.collect()  # so that no collection falls into the timed part
-        before, began = joules(), clock()
-        loaded = tier.load(adapter, start)
-        seconds[i], energy_j[i] = clock() - began, joules() - before
+        gc.disable()  # no collection falls into the timed part
+        try:
+            before, began = joules(), clock()
+            loaded = tier.load(adapter, start)
+            seconds[i], energy_j[i] = clock() - began, joules() - before
+        finally:
+            gc.enable()
         del loaded, start
+    gc.collect()
     mean_j = float(energy_j[1:].mean()) if tier.gpu else math.nan
     return PagingRow(
         tier=tier.name,
@@ -114,6 +118,20 @@ def describe_hardware(storage: Path) -> str:
     return "; ".join(part for part in [*parts, _gpu(), _libraries()] if part)
 
 
+def load_average() -> float:
+    """Processes that ran or waited in the last minute; NaN where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
+
+
+def describe_conditions(load_at_start: float) -> str:
+    """How busy the machine was, and what cold and PEFT mean here."""
+    return (
+        f"Load average {load_at_start:.1f} at the start, {load_average():.1f} at the end. Cold: evicted from this "
+        "system's page cache, verified for every load; a hypervisor's or a device's own cache was not dropped. PEFT "
+        "loads into a skeleton with the layer shapes of the adapter."
+    )
+
+
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -154,7 +172,8 @@ def _gpu() -> str:
     try:
         import torch
 
-        return str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "no GPU"
+        gpu = str(torch.cuda.get_device_name(0)) if torch.cuda.is_available() else "no GPU"
+        return f"{gpu}; {torch.get_num_threads()} torch threads"
     except ImportError:
         return "no GPU seen (torch is not installed)"
 

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bandit_router.policies import DEFAULT_POLICY
 from bandit_router.policies.base import F64
-from bandit_router.simulators.environment import Environment
-from bandit_router.simulators.results import LEVEL, interval, policy_result, reference_result
-from bandit_router.simulators.run import Reference, Trajectory, checkpoints, reference, simulate
-from bandit_router.simulators.scenario import PolicyConfig, Scenario
+from bandit_router.simulators.arena import Arena
+from bandit_router.simulators.configs import PolicyConfig
+from bandit_router.simulators.controllers import DEFAULT_CONTROLLER, Hindsight
+from bandit_router.simulators.results import LEVEL, interval, paging_result, policy_result, reference_result
+from bandit_router.simulators.run import Reference, Trajectory, checkpoints
+from bandit_router.simulators.scenario import Scenario
 
 Progress = Callable[[str], None]
 
@@ -28,11 +33,13 @@ class Experiment:
         document: the results, as written by `simulate --json`.
         steps: steps at which curves are kept. curves: regret against the best fixed arm by policy label,
             shape (seeds, checkpoints).
+        utilities: mean utility of every seed by policy label, shape (seeds,).
     """
 
     document: dict[str, Any]
     steps: np.ndarray[Any, Any]
     curves: dict[str, F64]
+    utilities: dict[str, F64]
 
     def bands(self) -> dict[str, tuple[F64, F64, F64]]:
         """Mean, lower and upper end of the 95 % interval of every curve."""
@@ -47,10 +54,15 @@ class Experiment:
 
 @dataclass(frozen=True)
 class _Task:
+    """One policy on one stream; without a policy, the references of that stream."""
+
     policy: PolicyConfig | None
     seed: int
-    horizon: int
-    weights: F64
+    known: Hindsight | None = None
+
+    @property
+    def label(self) -> str:
+        return "reference" if self.policy is None else self.policy.title
 
 
 def run_scenario(
@@ -60,81 +72,94 @@ def run_scenario(
 
     Args:
         scenario: what to run. folder: where its relative paths start.
-        jobs: processes; results do not depend on it.
+        jobs: processes; results do not depend on it. Above 1, call it under `if __name__ == "__main__"`.
         progress: called with the policy's label after each finished stream.
     """
-    environment = scenario.environment.build(scenario.name, folder)
-    horizon = scenario.horizon_requests or environment.horizon
-    weights = scenario.utility(environment).weights(environment.channels)
-    labels = [policy.title for policy in scenario.policies]
-    if len(set(labels)) != len(labels):
-        raise ValueError(f"policies must have distinct labels, got {labels}; set label")
-    tasks = [_Task(p, seed, horizon, weights) for p in (None, *scenario.policies) for seed in range(scenario.seeds)]
-    done = dict(zip(tasks_ids(tasks), _execute(environment, tasks, jobs, progress), strict=True))
-    references: list[Reference] = [done[None, seed] for seed in range(scenario.seeds)]
-    results, curves = [], {}
-    for policy in scenario.policies:
-        runs: list[Trajectory] = [done[policy.title, seed] for seed in range(scenario.seeds)]
+    arena = Arena.of(scenario, folder)
+    seeds = range(scenario.seeds)
+    with _workers(arena, jobs) as execute:
+        known = execute([_Task(None, seed) for seed in seeds], progress)
+        tasks = [_Task(policy, seed, known[seed][1]) for policy in scenario.policies for seed in seeds]
+        runs = execute(tasks, progress)
+    references: list[Reference] = [reference for reference, _ in known]
+    environment, arms = arena.environment, [arm.id for arm in arena.environment.arms]
+    results, curves, utilities = [], {}, {}
+    for i, policy in enumerate(scenario.policies):
+        trajectories: list[Trajectory] = runs[i * len(seeds) : (i + 1) * len(seeds)]
         results.append(
             policy_result(
                 policy.title,
-                default=policy.name == DEFAULT_POLICY and not policy.settings,
-                trajectories=runs,
+                default=policy.name == DEFAULT_POLICY and not policy.settings and policy.cache == DEFAULT_CONTROLLER,
+                trajectories=trajectories,
                 references=references,
-                arms=[arm.id for arm in environment.arms],
+                arms=arms,
                 channels=environment.channels,
-                horizon=horizon,
+                horizon=arena.horizon,
             )
+            | paging_result(trajectories, [hindsight for _, hindsight in known], arena.horizon)
         )
-        curves[policy.title] = np.array([r.fixed[:, r.best_fixed] - t.curve for r, t in zip(references, runs, strict=True)])
+        pairs = zip(references, trajectories, strict=True)
+        utilities[policy.title] = np.array([t.curve[-1] for t in trajectories]) / arena.horizon
+        curves[policy.title] = np.array([r.fixed[:, r.best_fixed] - t.curve for r, t in pairs])
     document = {
         "scenario": scenario.name,
-        "environment": environment.describe() | {"prices": scenario.prices, "level": LEVEL},
-        "horizon": horizon,
+        "environment": environment.describe() | {"prices": scenario.prices, "level": LEVEL} | _paging(scenario),
+        "horizon": arena.horizon,
         "seeds": scenario.seeds,
-        "arms": [arm.id for arm in environment.arms],
+        "arms": arms,
         "policies": results,
-        "references": reference_result(references, [arm.id for arm in environment.arms], horizon),
+        "references": reference_result(references, arena.fixed_choices, arena.horizon),
     }
-    return Experiment(document, checkpoints(horizon), curves)
+    return Experiment(document, checkpoints(arena.horizon), curves, utilities)
 
 
-def tasks_ids(tasks: Sequence[_Task]) -> list[tuple[str | None, int]]:
-    """What a task is called: the policy's label (None for the reference) and the seed."""
-    return [(None if task.policy is None else task.policy.title, task.seed) for task in tasks]
+def _paging(scenario: Scenario) -> dict[str, Any]:
+    return {} if scenario.paging is None else {"paging": msgspec.to_builtins(scenario.paging)}
 
 
-_environment: Environment
+_arena: Arena
 
 
-def _initialise(environment: Environment) -> None:
-    global _environment
-    _environment = environment
+def _initialise(arena: Arena) -> None:
+    global _arena
+    _arena = arena
 
 
 def _run(task: _Task) -> Any:
     if task.policy is None:
-        return reference(_environment, task.weights, seed=task.seed, horizon=task.horizon)
-    policy = task.policy.build(_environment)
-    return simulate(_environment, policy, task.weights, seed=task.seed, horizon=task.horizon)
+        return _arena.reference(task.seed)
+    return _arena.run(task.policy, task.seed, task.known)
 
 
-def _execute(environment: Environment, tasks: Sequence[_Task], jobs: int, progress: Progress) -> list[Any]:
-    labels = ["reference" if task.policy is None else task.policy.title for task in tasks]
+Execute = Callable[[Sequence[_Task], Progress], list[Any]]
+
+
+@contextmanager
+def _workers(arena: Arena, jobs: int) -> Iterator[Execute]:
+    """A function that runs tasks and returns their results in order, in this process or in several."""
     if jobs == 1:
-        _initialise(environment)
-        results = []
-        for task, label in zip(tasks, labels, strict=True):
-            results.append(_run(task))
-            progress(label)
-        return results
-    with ProcessPoolExecutor(jobs, initializer=_initialise, initargs=(environment,)) as pool:
-        futures = {pool.submit(_run, task): i for i, task in enumerate(tasks)}
+        _initialise(arena)
+        yield _in_turn
+        return
+    with ProcessPoolExecutor(jobs, initializer=_initialise, initargs=(arena,)) as pool:
         try:
-            for future in as_completed(futures):
-                future.result()
-                progress(labels[futures[future]])
+            yield partial(_in_parallel, pool)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        return [future.result() for future in futures]
+
+
+def _in_turn(tasks: Sequence[_Task], progress: Progress) -> list[Any]:
+    results = []
+    for task in tasks:
+        results.append(_run(task))
+        progress(task.label)
+    return results
+
+
+def _in_parallel(pool: ProcessPoolExecutor, tasks: Sequence[_Task], progress: Progress) -> list[Any]:
+    futures = {pool.submit(_run, task): task for task in tasks}
+    for future in as_completed(futures):
+        future.result()
+        progress(futures[future].label)
+    return [future.result() for future in futures]

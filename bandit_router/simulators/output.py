@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -51,3 +52,29 @@ def plot_regret(experiment: Experiment, stem: Path) -> list[Path]:
     for path in paths:
         figure.savefig(path, dpi=130)
     return paths
+
+
+def write_capacity(document: dict[str, Any], folder: Path) -> list[Path]:
+    """Write capacity.json, and utility and paging time against slots as PNG and SVG where matplotlib is installed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "capacity.json"
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n")
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return [path]
+    rows = document["capacity"]
+    slots = [row["slots"] for row in rows]
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    ends = [row["utility_mean"]["ci95"] or [row["utility_mean"]["mean"]] * 2 for row in rows]
+    left.plot(slots, [row["utility_mean"]["mean"] for row in rows], marker="o")
+    left.fill_between(slots, *zip(*ends, strict=True), alpha=0.2)
+    left.set(xlabel="adapter slots", xticks=slots, ylabel="utility per request, net of paging")
+    right.plot(slots, [row["page_ms_per_request"] for row in rows], marker="o", color="tab:orange")
+    right.set(xlabel="adapter slots", xticks=slots, ylabel="paging per request (ms)", ylim=(0, None))
+    figure.suptitle(f"{document['scenario']}: {document['policy']}, {document['seeds']} seeds, 95 % interval")
+    pictures = [folder / f"capacity{suffix}" for suffix in (".png", ".svg")]
+    for picture in pictures:
+        figure.savefig(picture, dpi=130)
+    return [path, *pictures]

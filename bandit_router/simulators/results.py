@@ -9,6 +9,8 @@ import numpy as np
 from scipy.special import stdtrit
 
 from bandit_router.policies.base import F64
+from bandit_router.simulators.controllers import Hindsight
+from bandit_router.simulators.paged import PagedTrajectory, split
 from bandit_router.simulators.run import Reference, Trajectory
 
 LEVEL = 0.95
@@ -56,6 +58,36 @@ def policy_result(
         **{f"{c}_mean": means.get(c) for c in ("cost_usd", "energy_j", "latency_s")},
         "arm_share": {arm: float(share) for arm, share in zip(arms, plays / plays.sum(), strict=True)},
         "events_per_second": len(trajectories) * horizon / max(sum(t.seconds for t in trajectories), 1e-9),
+    }
+
+
+def paging_result(
+    trajectories: Sequence[Trajectory], known: Sequence[Hindsight | None], horizon: int
+) -> dict[str, Any]:
+    """The `paging` of one policy, means over seeds; nothing where nothing pages."""
+    pairs = [
+        (t, h) for t, h in zip(trajectories, known, strict=True) if isinstance(t, PagedTrajectory) and h is not None
+    ]
+    if not pairs:
+        return {}
+    splits = [split(t, h.value) for t, h in pairs]
+
+    def mean(name: str) -> float:
+        return float(np.mean([getattr(t.counters, name) for t, _ in pairs]))
+
+    return {
+        "paging": {
+            "misses": mean("misses"),
+            "miss_rate": mean("misses") / horizon,
+            "loads": mean("loads"),
+            "reloads": mean("reloads"),
+            "page_ms_per_request": mean("paged_ms") / horizon,
+            "page_mb_per_request": mean("paged_bytes") / horizon / 1e6,
+            "regret_static_cache": interval([s.total for s in splits]),
+            "routing_regret": float(np.mean([s.routing for s in splits])),
+            "cache_regret": float(np.mean([s.cache for s in splits])),
+            "reload_cost": float(np.mean([s.reload for s in splits])),
+        }
     }
 
 

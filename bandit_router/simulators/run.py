@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Policy
-from bandit_router.policies.distributions import draw
+from bandit_router.policies.base import F64, InvalidInput, Policy
+from bandit_router.policies.play import play
 from bandit_router.simulators.environment import Environment, draws
 
 CHECKPOINTS = 200
@@ -69,13 +69,8 @@ def simulate(environment: Environment, policy: Policy, weights: F64, *, seed: in
     seconds, step = 0.0, 0
     for index, block in enumerate(environment.blocks(seed, horizon)):
         uniforms = draws(environment.name, seed, index, len(block.contexts))
-        chosen = np.empty(len(block.contexts), dtype=np.intp)
         started = time.perf_counter()
-        for i, (x, uniform) in enumerate(zip(block.contexts, uniforms, strict=True)):
-            p = policy.probabilities(x, None, weights)
-            arm = draw(p, uniform)
-            policy.learn(x, arm, block.outcomes[i, arm], propensity=min(float(p[arm]), 1.0))
-            chosen[i] = arm
+        chosen, _ = play(policy, block.contexts, block.outcomes, uniforms, weights)
         seconds += time.perf_counter() - started
         rows = np.arange(len(chosen))
         utilities[step : step + len(chosen)] = utility(block.means[rows, chosen], weights)
@@ -94,6 +89,8 @@ def reference(environment: Environment, weights: F64, *, seed: int, horizon: int
     step = 0
     for block in environment.blocks(seed, horizon):
         u = utility(block.means, weights)
+        if not np.isfinite(u).all():
+            raise InvalidInput("a priced channel is not metered for every request and arm; leave its price out")
         fixed[step : step + len(u)] = u
         oracle[step : step + len(u)] = u.max(axis=1)
         step += len(u)

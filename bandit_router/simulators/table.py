@@ -59,9 +59,9 @@ def load_table(path: str | Path) -> OutcomeTable:
         cells = pl.read_parquet(folder / "outcomes.parquet")
         features = folder / "features.parquet"
         known = pl.read_parquet(features).sort("query_id") if features.exists() else None
-        return _assemble(folder.name, queries, cells, known)
-    except FileNotFoundError as error:
-        raise InvalidInput(f"no outcome table in {folder}: {error.filename or error} is missing") from None
+        return _assemble(folder.resolve().name, queries, cells, known)
+    except OSError as error:
+        raise InvalidInput(f"no outcome table in {folder}: {error}; shipped: {', '.join(shipped_tables())}") from None
     except pl.exceptions.PolarsError as error:
         raise InvalidInput(f"{folder} is not an outcome table: {str(error).splitlines()[0]}") from None
 
@@ -75,19 +75,22 @@ def _assemble(name: str, queries: pl.DataFrame, cells: pl.DataFrame, known: pl.D
     n = len(ids)
     if not n or not arms:
         raise InvalidInput(f"table {name!r} has {n} queries and {len(arms)} arms; it needs at least one of each")
+    if not ids.is_unique().all():
+        raise InvalidInput(f"table {name!r}: queries.parquet repeats a query_id; every query needs its own")
     order = pl.DataFrame({"arm": list(arms), "_arm": range(len(arms))})
     positions = pl.DataFrame({"query_id": ids, "_query": range(n)})
     cells = cells.join(order, on="arm").join(positions, on="query_id", how="left")
     if cells.get_column("_query").null_count():
         raise InvalidInput(f"table {name!r}: outcomes name a query_id that queries.parquet lacks")
     if len(cells) != n * len(arms) or cells.select("_query", "_arm").is_duplicated().any():
-        raise InvalidInput(f"table {name!r} must have one row for each of {n} queries x {len(arms)} arms, got {len(cells)}")
+        raise InvalidInput(
+            f"table {name!r} must have one row for each of {n} queries x {len(arms)} arms, got {len(cells)}"
+        )
     cells = cells.sort("_query", "_arm")
     columns = _channels(cells)
     channels = tuple(c for c in columns if c == "quality" or np.isfinite(columns[c]).any())
     outcomes = np.stack([columns[c] for c in channels], axis=1).reshape(n, len(arms), len(channels))
-    if not np.isfinite(outcomes[:, :, 0]).all():
-        raise InvalidInput(f"table {name!r}: quality must be known for every query and arm")
+    _check(name, outcomes, channels)
     return OutcomeTable(
         name=name,
         arms=arms,
@@ -97,6 +100,21 @@ def _assemble(name: str, queries: pl.DataFrame, cells: pl.DataFrame, known: pl.D
         features=None if known is None else _features(name, known, ids),
         prompts=tuple(queries.get_column("prompt")) if "prompt" in queries.columns else None,
     )
+
+
+def _check(name: str, outcomes: F64, channels: Sequence[str]) -> None:
+    quality, costs = outcomes[:, :, 0], outcomes[:, :, 1:]
+    if not ((quality >= 0) & (quality <= 1)).all():  # also false for NaN
+        raise InvalidInput(f"table {name!r}: quality must be known for every query and arm, and lie in [0, 1]")
+    bad = ((costs < 0) | np.isinf(costs)).any(axis=(0, 1))
+    if bad.any():
+        raise InvalidInput(f"table {name!r}: {channels[1 + int(bad.argmax())]} must be null, or finite and at least 0")
+
+
+def mean_per_arm(outcomes: F64) -> F64:
+    """Mean over the known values, shape (queries, arms, channels) -> (arms, channels); NaN where nothing is known."""
+    known = np.isfinite(outcomes).sum(axis=0)
+    return np.asarray(np.where(known, np.nansum(outcomes, axis=0), np.nan) / np.maximum(known, 1))
 
 
 def _channels(cells: pl.DataFrame) -> dict[str, F64]:
@@ -140,8 +158,8 @@ class TableEnvironment:
         self.contexts = design(table, self.parts)
         self.dim = self.contexts.shape[1]
         self.horizon = len(table.tasks)
-        means = np.nanmean(table.outcomes, axis=0)
-        self.scales = {c: float(means[:, i].max()) for i, c in enumerate(table.channels) if i}
+        dearest = np.nanmax(mean_per_arm(table.outcomes), axis=0)
+        self.scales = {c: float(dearest[i]) or 1.0 for i, c in enumerate(table.channels) if i}  # 1 if all are free
 
     def blocks(self, seed: int, horizon: int) -> Iterator[Block]:
         """See `Environment`."""
@@ -191,24 +209,23 @@ def _one_hot(tasks: Sequence[str | None]) -> F64:
 def describe_table(table: OutcomeTable) -> dict[str, Any]:
     """Check figures of a table: sizes, means per arm, best single arm, oracle, uniform random, best arm per task."""
     quality = table.outcomes[:, :, 0]
-    means = quality.mean(axis=0)
-    best = int(means.argmax())
-    tasks = np.array([str(task) for task in table.tasks])
-    labels, members = np.unique(tasks, return_inverse=True)
-    per_task = np.array([quality[members == i].mean(axis=0) for i in range(len(labels))])
+    means = mean_per_arm(table.outcomes)
+    best = int(means[:, 0].argmax())
+    member = _one_hot(table.tasks)
+    per_task = member.T @ quality  # sums; queries without a task are one group
     return {
         "table": table.name,
         "queries": len(quality),
         "arms": len(table.arms),
-        "tasks": len(labels),
+        "tasks": len({task for task in table.tasks if task is not None}),
         "channels": list(table.channels),
         "features": 0 if table.features is None else table.features.shape[1],
-        "best_single_arm": {"arm": table.arms[best], "quality_mean": float(means[best])},
+        "best_single_arm": {"arm": table.arms[best], "quality_mean": float(means[best, 0])},
         "oracle_quality_mean": float(quality.max(axis=1).mean()),
         "random_quality_mean": float(quality.mean()),
-        "best_per_task_quality_mean": float((per_task.max(axis=1) * np.bincount(members)).sum() / len(quality)),
+        "best_per_task_quality_mean": float(per_task.max(axis=1).sum() / len(quality)),
         "per_arm": [
-            {"arm": arm} | {f"{c}_mean": float(np.nanmean(table.outcomes[:, i, j])) for j, c in enumerate(table.channels)}
-            for i, arm in enumerate(table.arms)
+            {"arm": arm} | {f"{c}_mean": float(mean) for c, mean in zip(table.channels, row, strict=True)}
+            for arm, row in zip(table.arms, means, strict=True)
         ],
     }

@@ -100,5 +100,5 @@ def join(ledger: Ledger, learner: Learner, *, policy: str, gamma: float, max_age
     with ledger.engine.connect() as connection:
         published = connection.execute(select(func.max(deltas.c.position)).where(mine)).scalar_one()
     ledger.only, ledger.only_after = ledger.replica, published or 0
-    learner.watch = lambda decision: shared.watch(decision.arm_index, decision.context)
+    learner.watch = lambda decision, y: shared.note(decision.arm_index, decision.context, y)
     return Exchange(ledger, learner, shared, policy)

@@ -17,7 +17,7 @@ bounds are for one shared model; here every arm has its own and any one of them 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -25,9 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.policies.base import F64, InvalidInput
-from bandit_router.policies.linear import RidgeStatistics
-
-_SUMS = ("gram", "moment", "counts")
+from bandit_router.policies.linear import RidgeStatistics, invert, pack
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -48,6 +46,20 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     gram: F64
     moment: F64
     counts: NDArray[np.int64]
+
+
+class _Sums:
+    """What one arm has learned since the last publication, and the growth of its log determinant."""
+
+    def __init__(self, dim: int, channels: int) -> None:
+        self.gram, self.moment = np.zeros((dim, dim)), np.zeros((channels, dim))
+        self.count, self.growth = 0, 0.0
+
+    def add(self, x: F64, y: F64, weight: float, width: float) -> None:
+        self.gram += np.multiply.outer(weight * x, x)
+        self.moment += np.multiply.outer(weight * y, x)
+        self.count += 1
+        self.growth += math.log1p(weight * width * width)  # matrix determinant lemma
 
 
 class SharedStatistics:
@@ -80,50 +92,49 @@ class SharedStatistics:
         self.statistics, self.replica = statistics, replica
         self.max_age_s, self.keep, self.epoch = max_age_s, keep, 0
         self._worth = math.log1p(gamma)
+        self._own: dict[int, _Sums] = {}
         self._seen: dict[str, int] = {}
         self._synced_s = -math.inf
         self._unpublished: Delta | None = None
-        self._mark()
 
     @property
     def seen(self) -> dict[str, int]:
         """The last sequence number taken in, by replica."""
         return dict(self._seen)
 
-    def learn(self, arm: int, x: F64, y: F64, weight: float) -> None:
-        """Fold one observation in, as `RidgeStatistics.learn`, and follow the determinant."""
-        self.watch(arm, x, weight)
+    def learn(self, arm: int, x: F64, y: F64, weight: float = 1.0) -> None:
+        """Fold one observation in, as `RidgeStatistics.learn`, and note it for the others."""
+        self.note(arm, x, y, weight)
         self.statistics.learn(arm, x, y, weight)
 
-    def watch(self, arm: int, x: F64, weight: float = 1.0) -> None:
-        """Follow the determinant for an observation about to be learned elsewhere."""
-        if arm >= len(self._growth):
-            self._mark_new_arms()
-        width = float(self.statistics.predict(x)[1][arm])
-        self._growth[arm] += math.log1p(weight * width * width)
+    def note(self, arm: int, x: F64, y: F64, weight: float = 1.0) -> None:
+        """Note an observation that the statistics are about to learn. NaN channels are imputed, as they are there."""
+        if arm not in self._own:
+            self._own[arm] = _Sums(self.statistics.dim, self.statistics.channels)
+        mean, width = self.statistics.predict(x)
+        self._own[arm].add(x, np.where(np.isnan(y), mean[arm], y), weight, float(width[arm]))
 
     def due(self, now_s: float) -> bool:
         """Whether it is time to publish and to fetch."""
-        return bool((self._growth > self._worth).any()) or now_s - self._synced_s > self.max_age_s
+        if now_s - self._synced_s > self.max_age_s:
+            return True
+        return any(own.growth > self._worth for own in self._own.values())
 
     def publish(self, position: int = 0) -> Delta | None:
         """What to send; None when nothing is new. The same again until `published` was called."""
-        self._mark_new_arms()
-        if self._unpublished is None:
-            sums = self.statistics.delta(self._since)
-            arms = np.flatnonzero(sums["counts"]).astype(np.int64)
-            if len(arms):
-                self._unpublished = Delta(
-                    replica=self.replica,
-                    sequence=self._seen.get(self.replica, 0) + 1,
-                    epoch=self.epoch,
-                    position=position,
-                    arms=arms,
-                    gram=sums["gram"][arms],
-                    moment=sums["moment"][arms],
-                    counts=sums["counts"][arms],
-                )
-                self._mark()
+        if self._unpublished is None and self._own:
+            arms = sorted(self._own)
+            self._unpublished = Delta(
+                replica=self.replica,
+                sequence=self._seen.get(self.replica, 0) + 1,
+                epoch=self.epoch,
+                position=position,
+                arms=np.array(arms, dtype=np.int64),
+                gram=np.stack([self._own[arm].gram for arm in arms]),
+                moment=np.stack([self._own[arm].moment for arm in arms]),
+                counts=np.array([self._own[arm].count for arm in arms], dtype=np.int64),
+            )
+            self._own = {}
         return self._unpublished
 
     def published(self) -> None:
@@ -134,18 +145,16 @@ class SharedStatistics:
 
     def merge(self, deltas: Iterable[Delta], now_s: float = 0.0) -> int:
         """Add what others have published, each delta once; returns how many were new."""
-        self._mark_new_arms()
         new = 0
         for delta in deltas:
             if delta.sequence <= self._seen.get(delta.replica, 0):
                 continue
             if delta.sequence != self._seen.get(delta.replica, 0) + 1:
                 raise InvalidInput(f"delta {delta.sequence} of {delta.replica!r} came before its predecessor")
+            if delta.arms.max(initial=-1) >= len(self.statistics.counts):
+                raise InvalidInput(f"delta of {delta.replica!r} is about arm {delta.arms.max()}, which is not here yet")
             self.advance(delta.epoch)
-            sums = self._spread(delta, self.keep ** (self.epoch - delta.epoch))
-            self.statistics.merge(sums)
-            for name, values in sums.items():
-                self._since[name] += values
+            self.statistics.merge(self._spread(delta, self.keep ** (self.epoch - delta.epoch)))
             self._seen[delta.replica] = delta.sequence
             new += 1
         self._synced_s = now_s
@@ -155,43 +164,27 @@ class SharedStatistics:
         """Go on to a later epoch: evidence counts `keep` times as much after each. An earlier epoch changes nothing."""
         if epoch <= self.epoch:
             return
-        if self._unpublished is not None or self._growth.any():
+        if self._unpublished is not None or self._own:
             raise InvalidInput("publish what is new before going on to another epoch")
-        factor, statistics = self.keep ** (epoch - self.epoch), self.statistics
+        factor = self.keep ** (epoch - self.epoch)
         self.epoch = epoch
         if factor == 1.0:
             return
-        arrays = {name: array.copy() for name, array in statistics.arrays().items()}
-        prior = statistics.ridge * np.eye(arrays["gram"].shape[1])
-        arrays["gram"] = prior + factor * (arrays["gram"] - prior)
-        arrays["moment"] *= factor
-        statistics.restore(arrays)
-        for arm in range(len(arrays["counts"])):
-            statistics.refresh(arm)
-        self._mark()
-
-    # -- inside ----------------------------------------------------------------------------------------------
-
-    def _mark(self) -> None:
-        """Everything up to here is published or merged."""
-        arrays = self.statistics.arrays()
-        self._since: dict[str, NDArray[Any]] = {name: arrays[name].copy() for name in _SUMS}
-        self._growth = np.zeros(len(self._since["counts"]))
-
-    def _mark_new_arms(self) -> None:
-        """Arms added meanwhile start where every replica starts them."""
-        known, arrays = len(self._growth), self.statistics.arrays()
-        if len(arrays["counts"]) > known:
-            for name in _SUMS:
-                self._since[name] = np.concatenate([self._since[name], arrays[name][known:]])
-            self._growth = np.append(self._growth, np.zeros(len(arrays["counts"]) - known))
+        statistics, sums = self.statistics, self.statistics.sums()
+        prior = statistics.ridge * np.eye(statistics.dim)
+        inverse = np.stack([invert(prior + factor * (gram - prior)) for gram in sums["gram"]])
+        theta = factor * sums["moment"] @ inverse
+        statistics.restore({"inverse": pack(inverse), "theta": theta, "counts": sums["counts"]})
 
     def _spread(self, delta: Delta, factor: float) -> dict[str, NDArray[Any]]:
-        arrays = self.statistics.arrays()
-        if delta.arms.max(initial=-1) >= len(arrays["counts"]):
-            raise InvalidInput(f"delta of {delta.replica!r} is about arm {delta.arms.max()}, which is not here yet")
-        sums: Mapping[str, NDArray[Any]] = {name: np.zeros_like(arrays[name]) for name in _SUMS}
+        """A delta as arrays over all arms, the form that `RidgeStatistics.merge` takes."""
+        n_arms = len(self.statistics.counts)
+        sums: dict[str, NDArray[Any]] = {
+            "gram": np.zeros((n_arms, *delta.gram.shape[1:])),
+            "moment": np.zeros((n_arms, *delta.moment.shape[1:])),
+            "counts": np.zeros(n_arms, dtype=np.int64),
+        }
         sums["gram"][delta.arms] = factor * delta.gram
         sums["moment"][delta.arms] = factor * delta.moment
         sums["counts"][delta.arms] = delta.counts
-        return dict(sums)
+        return sums

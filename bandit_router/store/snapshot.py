@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from bandit_router.learner import State
 from bandit_router.policies.base import InvalidInput, Policy
+from bandit_router.policies.linear import unpack
 
 FORMAT, VERSION = "bandit-router-state", "1"
 MAX_BYTES = 1 << 32
@@ -29,7 +30,6 @@ _DIGEST = "digest"
 _DIGEST_BYTES = 32
 _DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
-_SYMMETRY = 1e-8
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -50,9 +50,9 @@ def policy_key(policy: Policy, channels: Sequence[str]) -> str:
     """What a state belongs to: a policy with its settings (but the number of arms, which grows) and its channels.
 
     Example:
-        >>> from bandit_router.policies import EpsilonGreedy
-        >>> policy_key(EpsilonGreedy(n_arms=3, dim=2, channels=2), ["quality", "cost_usd"])
-        'EpsilonGreedy(dim=2, channels=2, epsilon=0.1) of quality+cost_usd'
+        >>> from bandit_router.policies import Fixed
+        >>> policy_key(Fixed(n_arms=3, dim=2, channels=2), ["quality", "cost_usd"])
+        'Fixed(dim=2, channels=2, arm=0) of quality+cost_usd'
     """
     settings = (f"{name}={getattr(policy, name)}" for name in policy.parameters() if name != "n_arms")
     return f"{type(policy).__name__}({', '.join(settings)}) of {'+'.join(channels)}"
@@ -134,7 +134,9 @@ def _digest(body: bytes, key: bytes | None) -> bytes:
 
 
 def bad_arms(state: Mapping[str, NDArray[Any]]) -> dict[int, str]:
-    """Arms whose part of a state cannot be right, and why: not finite, or a matrix not symmetric positive definite.
+    """Arms whose part of a state cannot be right, and why: not finite, or a matrix not positive definite.
+
+    Only one half of a symmetric matrix is stored, so it cannot be asymmetric.
 
     Raises:
         InvalidInput: the fault is not in one arm's part.
@@ -144,28 +146,28 @@ def bad_arms(state: Mapping[str, NDArray[Any]]) -> dict[int, str]:
     for name, array in state.items():
         if array.dtype.kind != "f":
             continue
-        per_arm = not name.startswith("parameter.") and array.ndim > 0 and len(array) == n_arms
-        if not per_arm:
-            if not np.isfinite(array).all():
-                raise InvalidInput(f"state['{name}'] is not finite")
-            continue
-        for arm in range(n_arms):
-            problem = _problem(name, array[arm])
+        per_arm = array.ndim > 0 and len(array) == n_arms
+        for row, part in enumerate(array if per_arm else [array]):
+            problem = _problem(name, part)
+            if problem is not None and not per_arm:
+                raise InvalidInput(f"state['{name}'] {problem}")
             if problem is not None:
-                found.setdefault(arm, f"{name} {problem}")
+                found.setdefault(row, f"{name} {problem}")
     return found
 
 
 def _problem(name: str, part: NDArray[Any]) -> str | None:
     if not np.isfinite(part).all():
         return "is not finite"
-    if name in ("gram", "inverse") and part.ndim == 2:
-        if not np.allclose(part, part.T, rtol=_SYMMETRY, atol=_SYMMETRY * float(np.abs(part).max())):
-            return "is not symmetric"
-        try:
-            np.linalg.cholesky(part)
-        except np.linalg.LinAlgError:
-            return "is not positive definite"
+    if not name.endswith("inverse"):
+        return None
+    dim = math.isqrt(2 * part.shape[-1])
+    if part.ndim > 2 or part.shape[-1] * 2 != dim * (dim + 1):
+        return f"has shape {part.shape}, expected the lower halves of matrices, by rows"
+    try:
+        np.linalg.cholesky(unpack(np.atleast_2d(part), dim).astype(np.float64))
+    except np.linalg.LinAlgError:
+        return "is not positive definite"
     return None
 
 

@@ -74,6 +74,7 @@ class Store:
         >>> with Router(arms=[Arm(id="a")], dim=1, store=Store(f"sqlite:///{folder.name}/events.db")) as router:
         ...     router.policy.steps
         1
+        >>> folder.cleanup()
     """
 
     def __init__(

@@ -49,7 +49,7 @@ def test_safetensors_reads_the_file(tmp_path: Path) -> None:
     write_file(tmp_path / "state", encode(1, state))
     arrays = safetensors.numpy.load_file(tmp_path / "state")
     assert arrays.keys() - {"digest"} == state.keys()
-    np.testing.assert_array_equal(arrays["gram"], state["gram"])
+    np.testing.assert_array_equal(arrays["theta"], state["theta"])
 
 
 @pytest.mark.parametrize("key", [None, b"secret"])
@@ -135,10 +135,10 @@ def test_objects_cannot_be_saved() -> None:
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda state: state["gram"].__setitem__((1, 0, 0), np.nan), "gram is not finite"),
+        (lambda state: state["inverse"].__setitem__((1, 0), np.nan), "inverse is not finite"),
         (lambda state: state["theta"].__setitem__((1, 0, 0), np.inf), "theta is not finite"),
-        (lambda state: state["inverse"].__setitem__((1, 0, 1), 5.0), "inverse is not symmetric"),
-        (lambda state: state["gram"].__setitem__(1, -np.eye(2)), "gram is not positive definite"),
+        (lambda state: state["inverse"].__setitem__((1, 0), -1.0), "inverse is not positive definite"),
+        (lambda state: state["inverse"].__setitem__((1, 1), 1e6), "inverse is not positive definite"),
     ],
 )
 def test_one_bad_arm_is_put_back_to_its_prior_and_the_others_stay(damage: object, reason: str) -> None:
@@ -150,9 +150,18 @@ def test_one_bad_arm_is_put_back_to_its_prior_and_the_others_stay(damage: object
     assert found == {1: reason}
     restored = LinUCB.from_state(clean).state()
     prior = LinUCB(n_arms=3, dim=2, channels=2).state()
-    for name in ("gram", "inverse", "moment", "theta", "counts"):
+    for name in ("inverse", "theta", "counts"):
         np.testing.assert_array_equal(restored[name][1], prior[name][1])
         np.testing.assert_array_equal(restored[name][[0, 2]], policy.state()[name][[0, 2]])
+
+
+def test_an_inverse_of_the_wrong_shape_is_refused() -> None:
+    state = trained().state()
+    state["inverse"] = np.ones((3, 4))
+    assert set(bad_arms(state)) == {0, 1, 2}
+    state["shared.inverse"] = -np.ones((1, 3))
+    with pytest.raises(InvalidInput, match=r"shared\.inverse"):
+        bad_arms(state)
 
 
 def test_damage_outside_of_the_arms_is_not_repaired() -> None:

@@ -1,0 +1,1 @@
+"""Slow-timescale controllers: which adapters stay resident."""

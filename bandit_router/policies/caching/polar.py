@@ -69,9 +69,9 @@ class Polar(CacheController):
 class PolarPlus(CacheController):
     """POLAR+, reconstructed: doubling epochs, forced exploration, SolveCache on posterior means with hysteresis.
 
-    Epoch e has first * 2^e requests. Its first ceil(forcing * sqrt(K * length)) requests, at most half of them, play the
-    adapters in turn whatever the router thinks. At its end the cache is solved on means over a sample of all contexts;
-    it changes only when the gain over the next epoch exceeds the loads.
+    Epoch e has first * 2^e requests. Its first ceil(forcing * sqrt(K * length)) requests, at most half of them, play
+    the adapters in turn whatever the router thinks. At its end the cache is solved on means over a sample of all
+    contexts; it changes only when the gain over the next epoch exceeds the loads.
 
     Args:
         capacity, costs: see `CacheController`.

@@ -28,7 +28,7 @@ _CHUNK = 2_000
 def gains(utilities: F64, costs: F64) -> F64:
     """What each arm adds over paging the best arm in: shape (n, arms) -> (n, arms), at least 0."""
     paged = (utilities - costs).max(axis=1, keepdims=True)
-    return np.maximum(utilities - paged, 0.0)
+    return np.asarray(np.maximum(utilities - paged, 0.0))
 
 
 def value(gain: F64, resident: Bool) -> float:
@@ -55,23 +55,21 @@ def solve_cache(gain: F64, capacity: Capacity, charges: F64 | None = None) -> Bo
 
 
 def _enumerate(gain: F64, capacity: Capacity, charge: F64, k: int) -> Bool:
+    """Every set of k, or of fewer when loading is charged; larger sets first, so nothing useful is dropped on a tie."""
     start = gain[:, capacity.floor].max(axis=1, initial=0.0)
-    best, best_value = (), float(start.mean())
-    sizes = range(k, k + 1) if not charge.any() else range(1, k + 1)
-    for size in sizes:
+    best: tuple[int, ...] = ()
+    best_value = float(start.mean()) if charge.any() or k == 0 else -np.inf
+    for size in range(k, 0 if charge.any() else max(k - 1, 0), -1):
         sets = combinations(capacity.choices.tolist(), size)
         while chunk := list(islice(sets, _CHUNK)):
-            if not size:
-                break
             members = np.array(chunk)
             top = np.repeat(start[None], len(members), axis=0)
             for column in members.T:
                 np.maximum(top, gain.T[column], out=top)
             worth = top.mean(axis=1) - charge[members].sum(axis=1)
-            if worth.max() > best_value or not best:
-                best, best_value = chunk[int(worth.argmax())], float(worth.max())
-            if charge.any() and best_value < start.mean():
-                best, best_value = (), float(start.mean())
+            first = int(worth.argmax())
+            if worth[first] > best_value or (not best and worth[first] >= best_value):
+                best, best_value = chunk[first], float(worth[first])
     resident = capacity.floor.copy()
     resident[list(best)] = True
     return resident

@@ -1,0 +1,442 @@
+"""Budgets, quality floors and tail limits, kept by shadow prices that follow what was billed.
+
+Each limit (see `bandit_router.limits`) has a dual variable, its shadow price. At a decision the price is charged on
+what each arm was seen to take on average, as part of the penalty that the decision records. Nothing is relearned when a
+price moves, and it moves twice for each request: at the decision by what the chosen arm is expected to take, and when
+the outcome comes by the difference. So a request whose bill never comes counts at its expectation, a late bill
+corrects it, and a bill counts without a reward.
+
+A hard window also refuses: it holds a reservation for each request until it is billed, and an arm is eligible only
+while everything committed and its own reservation fit under the total.
+
+Example:
+    >>> budgets = Budgets(limits=[Window(name="day", channel="cost_usd", total=1.0, window_s=86400.0)],
+    ...                   expected={"small": Outcome(cost_usd=0.3), "large": Outcome(cost_usd=0.8)})
+    >>> request = {"arms": ("small", "large"), "now_s": 0.0}
+    >>> budgets.reserve("r-1", "small", now_s=0.0)
+    >>> budgets.terms(**request).eligible.tolist()
+    [True, False]
+    >>> budgets.settle("r-1", Outcome(cost_usd=0.1))
+    >>> budgets.terms(**request).eligible is None  # all of them
+    True
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from bandit_router.limits import Limit, Rate, Tail, Window
+from bandit_router.outcomes import Outcome
+from bandit_router.policies.base import F64, Bool, InvalidInput
+
+UNIT = 0.005
+"""Utility at which a shadow price stops growing by equal steps and starts growing by equal factors."""
+STEP = 0.1
+"""Move of the dual, before its link, for an error of one typical deviation."""
+CATCH_UP = 100.0
+"""Requests over which an accumulated error is worked off."""
+CREDIT = 50.0
+"""Most that can be saved up for later, in typical deviations."""
+LARGEST = 8.0
+
+
+class BudgetExhausted(RuntimeError):
+    """No eligible arm can be paid for under a hard limit. Nothing has changed; try again when the window resets."""
+
+
+class _Account(msgspec.Struct):
+    """What one limit remembers of one tenant: the dual before its link, and for a window what is committed."""
+
+    dual: float = 0.0
+    debt: float = 0.0
+    spread: float = 0.0
+    requests: int = 0
+    billed: int = 0
+    total: float = 0.0
+    typical: float = 0.0
+    window: int = -1
+    committed: float = 0.0
+    open: int = 0
+    error: float = 0.0
+    last_s: float | None = None
+    gap_s: float = 0.0
+    overruns: int = 0
+
+    @property
+    def price(self) -> float:
+        """The dual variable, in utility per typical deviation: linear in `dual` near 0, exponential beyond."""
+        return UNIT * math.expm1(self.dual)
+
+    def move(self, error: float, scale: float) -> None:
+        """Dual ascent in mirror coordinates, in units of the typical deviation."""
+        step = STEP * error / (self.spread or scale)
+        self.dual = min(max(self.dual + max(-1.0, min(1.0, step)), 0.0), LARGEST)
+
+
+class _Seen(msgspec.Struct):
+    """What one arm was seen to take of one limit; what was expected beforehand counts as one observation."""
+
+    count: int = 0
+    mean: float = 0.0
+    most: float = 0.0
+
+    def add(self, amount: float) -> None:
+        """Average the first 200, then forget geometrically, so that a silent change is followed."""
+        self.count += 1
+        self.mean += (amount - self.mean) * max(1.0 / self.count, 0.005)
+        self.most = max(self.most, amount)
+
+
+class _Part(msgspec.Struct):
+    """One request's stake in one account."""
+
+    limit: str
+    account: str
+    expected: float
+    target: float
+    held: float
+    window: int
+
+
+class _Hold(msgspec.Struct):
+    """A request that was decided and is not billed in full."""
+
+    arm: str
+    at_s: float
+    parts: list[_Part]
+
+
+class _State(msgspec.Struct):
+    """Everything that changes, as plain numbers."""
+
+    accounts: dict[str, _Account] = msgspec.field(default_factory=dict)
+    seen: dict[str, dict[str, _Seen]] = msgspec.field(default_factory=dict)
+    holds: dict[str, _Hold] = msgspec.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the limits make of one decision.
+
+    Attributes:
+        eligible: mask without the arms that cannot be paid for, shape (arms,); None when every arm is eligible.
+        penalty: known costs with the shadow prices' charges added, in utility, shape (arms,); None for none.
+    """
+
+    eligible: Bool | None
+    penalty: F64 | None
+
+
+class Budgets:
+    """Limits over one stream of decisions. Not thread-safe by itself: the router calls it under its lock.
+
+    Args:
+        limits: any number of `Rate`, `Window`, `Floor` and `Tail`, with distinct names.
+        expected: by arm id, what one request is thought to take, as an `Outcome`. A hard window needs it for at
+            least one arm; an arm without it counts as the dearest known one.
+        exhausted: when no eligible arm can be paid for, "refuse" raises `BudgetExhausted`, "cheapest" serves the
+            cheapest one over budget and counts an overrun.
+        timeout_s: after this long a bill is late: the request stays booked at its reservation for good.
+
+    Spend in a hard window exceeds `total` by no more than one bill exceeds its reservation, whatever the number of
+    requests under way, while no error is above `margin` or the largest seen before; with bills at or below their
+    reservations it never does. A reservation is the caller's bound for this request, or else the most the arm has
+    been billed or was expected to be.
+
+    Source: dual mirror descent, Balseiro, Lu & Mirrokni 2023, "The best of many worlds: dual mirror descent for online
+    allocation problems", Operations Research 71(1), with the shifted entropy as mirror map, steps measured in typical
+    deviations and a term that works off the accumulated error. Their regret bounds assume that an action's cost is
+    known when it is chosen and do not cover learned costs, late bills or that term.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: Iterable[Limit],
+        expected: Mapping[str, Outcome] | None = None,
+        exhausted: Literal["refuse", "cheapest"] = "refuse",
+        timeout_s: float = 3600.0,
+    ) -> None:
+        if exhausted not in ("refuse", "cheapest"):
+            raise InvalidInput(f"exhausted must be refuse or cheapest, got {exhausted!r}")
+        if not timeout_s > 0:
+            raise InvalidInput(f"timeout_s must be greater than 0, got {timeout_s}")
+        self.expected = dict(expected or {})
+        self.exhausted, self.timeout_s = exhausted, timeout_s
+        self._limits: dict[str, Limit] = {}
+        self._state = _State()
+        for limit in limits:
+            if limit.name in self._limits:
+                raise InvalidInput(f"two limits are named {limit.name!r}; names must be distinct")
+            self._admit(limit)
+
+    def _admit(self, limit: Limit) -> None:
+        seen = self._state.seen.get(limit.name, {})
+        for arm, outcome in self.expected.items():
+            amount = limit.amount(outcome)
+            if amount is not None and arm not in seen:
+                seen[arm] = _Seen(1, amount, amount)
+        if isinstance(limit, Window) and limit.hard and not seen:
+            raise InvalidInput(
+                f"hard limit {limit.name!r} must know what a request may take before the first bill; "
+                f"pass expected={{arm: Outcome({limit.channel}=...)}}"
+            )
+        self._limits[limit.name] = limit
+        self._state.seen[limit.name] = seen
+
+    # -- the three calls of a router -------------------------------------------------------------------------
+
+    def terms(
+        self,
+        *,
+        arms: Sequence[str],
+        now_s: float,
+        eligible: Bool | None = None,
+        penalty: F64 | None = None,
+        tenant: str | None = None,
+        bounds: Mapping[str, Outcome] | None = None,
+    ) -> Terms:
+        """What the limits make of a decision now.
+
+        Args:
+            arms: ids of all arms. now_s: the clock, in seconds.
+            eligible: mask over the arms, None for all. penalty: known costs in utility, shape (arms,), None for none.
+            tenant: whose request it is.
+            bounds: by arm id, the most this request can take, for instance from its token limit.
+
+        Raises:
+            BudgetExhausted: see `exhausted`.
+        """
+        self._expire(now_s)
+        affordable = np.ones(len(arms), dtype=np.bool_) if eligible is None else eligible.copy()
+        hard: list[tuple[Window, F64, float]] = []
+        for limit, account in self._booked(tenant, now_s):
+            price = account.price / self._scale(limit, account)
+            if price:
+                charge = price * np.array([self._expected(limit, arm, account) for arm in arms])
+                penalty = charge if penalty is None else penalty + charge
+            if isinstance(limit, Window) and limit.hard:
+                hard.append((limit, np.array([self._bound(limit, arm, bounds) for arm in arms]), _left(limit, account)))
+        affordable = self._affordable(affordable, hard)
+        return Terms(None if affordable.all() else affordable, penalty)
+
+    def reserve(
+        self,
+        event_id: str,
+        arm: str,
+        *,
+        now_s: float,
+        tenant: str | None = None,
+        bounds: Mapping[str, Outcome] | None = None,
+    ) -> None:
+        """Book the chosen arm: what it is expected to take moves the prices, its bound is held under hard windows."""
+        self._close(event_id)
+        parts = []
+        for limit, account in self._booked(tenant, now_s):
+            expected = self._expected(limit, arm, account)
+            held = self._bound(limit, arm, bounds) if isinstance(limit, Window) else 0.0
+            _tick(account, now_s)
+            error = expected - self._target(limit, account, now_s)
+            account.move(error + account.debt / CATCH_UP, self._scale(limit, account))
+            self._owe(limit, account, error)
+            account.requests += 1
+            account.total += expected
+            account.committed += held
+            account.open += 1
+            account.overruns += isinstance(limit, Window) and account.committed > limit.total
+            key = str(limit.account(tenant))
+            parts.append(_Part(limit.name, key, expected, expected - error, held, account.window))
+        if parts:
+            self._state.holds[event_id] = _Hold(arm, now_s, parts)
+
+    def settle(self, event_id: str, outcome: Outcome) -> None:
+        """Correct a request's booking by what it was billed. A channel settles once, with or without the others.
+
+        Unknown, timed out and settled requests are ignored, and so is a channel that is null, negative or not finite:
+        its booking stands.
+        """
+        hold = self._state.holds.get(event_id)
+        if hold is None:
+            return
+        waiting = []
+        for part in hold.parts:
+            limit = self._limits.get(part.limit)
+            amount = None if limit is None else limit.amount(outcome)
+            if limit is None or amount is None:
+                waiting.append(part)
+            else:
+                self._settle_part(limit, part, amount)
+                self._state.seen[limit.name].setdefault(hold.arm, _Seen()).add(amount)
+        hold.parts = waiting
+        if not waiting:
+            del self._state.holds[event_id]
+
+    def _settle_part(self, limit: Limit, part: _Part, amount: float) -> None:
+        account = self._state.accounts[part.account]
+        account.billed += 1
+        account.total += amount - part.expected
+        account.typical += (amount - account.typical) / min(account.billed, 200)
+        deviation = abs(amount - part.target)
+        account.spread += (deviation - account.spread) / min(account.billed + 4, 200)
+        account.move(amount - part.expected, self._scale(limit, account))
+        self._owe(limit, account, amount - part.expected)
+        account.error = max(account.error, amount - part.held)
+        if part.window == account.window:
+            account.committed += amount - part.held
+            account.open -= 1
+
+    # -- operations ------------------------------------------------------------------------------------------
+
+    def replace(self, limit: Limit) -> None:
+        """Change the limit of the same name, or add one; the next decision is held to it, the price goes on."""
+        old = self._limits.get(limit.name)
+        if old is not None and _measure(old) != _measure(limit):
+            raise InvalidInput(f"limit {limit.name!r} measures something else than before; give the new one a new name")
+        self._admit(limit)
+
+    def reprice(self, arm: str, channel: str, factor: float) -> None:
+        """An arm's amounts on a cost channel are known to be `factor` times what they were, from now on."""
+        if not 0 < factor < math.inf:
+            raise InvalidInput(f"factor must be finite and greater than 0, got {factor}")
+        for limit in self._limits.values():
+            seen = self._state.seen[limit.name].get(arm)
+            if isinstance(limit, Rate | Window) and limit.channel == channel and seen is not None:
+                seen.mean *= factor
+                seen.most *= factor
+
+    def report(self) -> list[dict[str, Any]]:
+        """Every account: requests, mean amount (expected where no bill came yet), shadow price, commitment."""
+        return [
+            {
+                "limit": name,
+                "account": key,
+                "requests": account.requests,
+                "mean": account.total / account.requests if account.requests else None,
+                "shadow_price": account.price / self._scale(limit, account),
+                "committed": account.committed if isinstance(limit, Window) else None,
+                "overruns": account.overruns,
+            }
+            for name, limit in self._limits.items()
+            for key, account in self._state.accounts.items()
+            if key == name or key.startswith(f"{name}/")
+        ]
+
+    def state(self) -> dict[str, Any]:
+        """Everything that changes, as plain numbers, strings, lists and dictionaries (JSON)."""
+        plain: dict[str, Any] = msgspec.to_builtins(self._state)
+        return plain
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`. Raises InvalidInput, and changes nothing, when it is malformed."""
+        try:
+            restored = msgspec.convert(state, _State)
+        except msgspec.ValidationError as error:
+            raise InvalidInput(f"not a state of Budgets: {error}") from None
+        for hold in restored.holds.values():
+            for part in hold.parts:
+                if part.account not in restored.accounts:
+                    raise InvalidInput(f"not a state of Budgets: a request is booked on no account {part.account!r}")
+        self._state = restored
+        for limit in self._limits.values():
+            self._admit(limit)
+
+    # -- inside ----------------------------------------------------------------------------------------------
+
+    def _booked(self, tenant: str | None, now_s: float) -> Iterator[tuple[Limit, _Account]]:
+        """The limits on this tenant's requests with their accounts, each in its current window."""
+        for limit in self._limits.values():
+            key = limit.account(tenant)
+            if key is None:
+                continue
+            account = self._state.accounts.setdefault(key, _Account())
+            if isinstance(limit, Window) and int(now_s // limit.window_s) > account.window:
+                account.window = int(now_s // limit.window_s)  # a clock that goes back stays in the newer window
+                account.committed, account.open = 0.0, 0
+            yield limit, account
+
+    def _affordable(self, eligible: Bool, hard: list[tuple[Window, F64, float]]) -> Bool:
+        fits = eligible.copy()
+        for _, need, left in hard:
+            fits &= need <= left
+        if fits.any() or not eligible.any():
+            return fits
+        if self.exhausted == "refuse":
+            names = [limit.name for limit, need, left in hard if not (need <= left)[eligible].any()]
+            raise BudgetExhausted(
+                f"no eligible arm can be paid for under {' and '.join(names) or 'the hard limits together'}; wait for "
+                "the window to reset, raise the total, or set exhausted='cheapest'"
+            )
+        shares = np.max([need / limit.total for limit, need, _ in hard], axis=0)
+        fits[np.where(eligible, shares, np.inf).argmin()] = True
+        return fits
+
+    def _expected(self, limit: Limit, arm: str, account: _Account) -> float:
+        seen = self._state.seen[limit.name].get(arm)
+        if seen is not None:
+            return seen.mean
+        return account.typical if isinstance(limit, Window) else limit.target
+
+    def _bound(self, limit: Window, arm: str, bounds: Mapping[str, Outcome] | None) -> float:
+        bound = None if bounds is None or arm not in bounds else limit.amount(bounds[arm])
+        if bound is not None:
+            return bound
+        seen = self._state.seen[limit.name]
+        known = seen.get(arm)
+        return known.most if known is not None else max((other.most for other in seen.values()), default=0.0)
+
+    def _scale(self, limit: Limit, account: _Account) -> float:
+        if not isinstance(limit, Window):
+            return limit.scale
+        seen = self._state.seen[limit.name].values()
+        return account.typical or max((arm.mean for arm in seen), default=0.0) or limit.total
+
+    def _target(self, limit: Limit, account: _Account, now_s: float) -> float:
+        """What this request may take on average: for a window, what is left over the requests still to come."""
+        if not isinstance(limit, Window):
+            return limit.target
+        to_come = ((account.window + 1) * limit.window_s - now_s) / account.gap_s if account.gap_s else math.inf
+        left = max(limit.total - account.committed, 0.0)
+        return left / max(to_come, 1.0) if math.isfinite(to_come) else account.typical
+
+    def _owe(self, limit: Limit, account: _Account, error: float) -> None:
+        """Keep the accumulated error; a window needs none, its target is worked out anew from what is left."""
+        if not isinstance(limit, Window):
+            account.debt = max(account.debt + error, -CREDIT * limit.scale)
+
+    def _expire(self, now_s: float) -> None:
+        """Close the requests whose bill is late: booked at their reservation, no longer under way."""
+        holds = self._state.holds
+        while holds:
+            event_id, hold = next(iter(holds.items()))
+            if now_s - hold.at_s <= self.timeout_s:
+                return
+            self._close(event_id)
+
+    def _close(self, event_id: str) -> None:
+        hold = self._state.holds.pop(event_id, None)
+        for part in () if hold is None else hold.parts:
+            account = self._state.accounts[part.account]
+            account.open -= part.window == account.window
+
+
+def _left(limit: Window, account: _Account) -> float:
+    """What a new request may hold: every request under way may exceed its hold by the largest error known."""
+    return limit.total - account.committed - account.open * max(limit.margin, account.error)
+
+
+def _tick(account: _Account, now_s: float) -> None:
+    """Follow the time between requests."""
+    if account.last_s is not None:
+        gap = max(now_s - account.last_s, 0.0)
+        account.gap_s += (gap - account.gap_s) / min(account.requests, 200)
+    account.last_s = now_s
+
+
+def _measure(limit: Limit) -> tuple[Any, ...]:
+    return type(limit), limit.channel, limit.tenant, limit.at_most if isinstance(limit, Tail) else None

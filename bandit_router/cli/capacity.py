@@ -1,0 +1,77 @@
+"""`bandit-router capacity`: how many adapter slots pay off."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+
+
+def capacity(
+    scenario: Annotated[str, typer.Argument(help="Preset or SCENARIO.toml with paging.")] = "adapters/zipf",
+    slots: Annotated[str, typer.Option(help="Slots to try: 1,2,4,8 or a range 1:8.")] = "1:8",
+    controller: Annotated[str | None, typer.Option(help="Cache controller; default the house controller.")] = None,
+    paging: Annotated[
+        str | None, typer.Option(help="Paging profile: shipped name or file, with optional @tier.")
+    ] = None,
+    paging_weight: Annotated[
+        float | None, typer.Option(min=0, help="Utility given up to avoid the slowest load.")
+    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="Parquet file of requests that name their adapter.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Number of streams.")] = None,
+    horizon: Annotated[int | None, typer.Option(min=1, help="Requests per stream.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Processes; results do not depend on it.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")] = False,
+    out: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for capacity.json and pictures.")] = None,
+) -> None:
+    """Utility and paging latency against the number of slots, with the marginal value of one more."""
+    from bandit_router.cli.simulate import with_paging
+    from bandit_router.simulators.capacity import capacity_curve, parse_slots
+    from bandit_router.simulators.controllers import DEFAULT_CONTROLLER
+    from bandit_router.simulators.scenario import load_scenario, with_overrides
+
+    with invalid_as(USAGE):
+        tried = parse_slots(slots)
+        chosen, folder = load_scenario(scenario)
+        if chosen.paging is None:
+            fail(f"scenario {scenario} has no paging; use one such as adapters/zipf", USAGE)
+        chosen = with_paging(chosen, trace, [controller or DEFAULT_CONTROLLER], None, paging, paging_weight)
+        chosen = with_overrides(chosen, policies=chosen.policies[:1], seeds=seeds, horizon_requests=horizon)
+    with invalid_as(INVALID_DATA), progress_bar(len(tried) * 2 * chosen.seeds, chosen.name) as advance:
+        document = capacity_curve(chosen, folder, tried, jobs=jobs or os.cpu_count() or 1, progress=advance)
+    if json:
+        print_json(document)
+    else:
+        _print(document)
+    if out is not None:
+        from bandit_router.simulators.output import write_capacity
+
+        for path in write_capacity(document, out):
+            typer.echo(f"wrote {path}", err=True)
+
+
+def _print(document: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{document['scenario']}: {document['policy']}, {document['seeds']} seeds")
+    for column in ("slots", "utility ± 95 %", "one more slot adds ± 95 %", "miss rate", "ms/request"):
+        table.add_column(column, justify="right")
+    for row in document["capacity"]:
+        table.add_row(
+            str(row["slots"]),
+            _pair(row["utility_mean"]),
+            "-" if row["marginal_utility"] is None else _pair(row["marginal_utility"]),
+            f"{row['miss_rate']:.4f}",
+            f"{row['page_ms_per_request']:.2f}",
+        )
+    Console().print(table)
+
+
+def _pair(value: dict[str, Any]) -> str:
+    half = "" if value["ci95"] is None else f" ± {(value['ci95'][1] - value['ci95'][0]) / 2:.4f}"
+    return f"{value['mean']:.4f}{half}"

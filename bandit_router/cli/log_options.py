@@ -1,0 +1,106 @@
+"""Options that `replay`, `logs` and `tune` share, and reading the log they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as
+
+if TYPE_CHECKING:
+    from bandit_router.outcomes import Utility
+    from bandit_router.simulators.logs import Intake, LoggedEvents
+
+Logs = Annotated[list[Path], typer.Argument(help="Log files, in their order; together they are one log.")]
+Format = Annotated[str | None, typer.Option("--format", help="Format of the files; default by suffix.")]
+Columns = Annotated[str | None, typer.Option(help="Column map of a CSV: arm=model,propensity=p,context=f*.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")]
+Arms = Annotated[str | None, typer.Option(help="Catalogue order of the arm ids, separated by commas.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+Prices = Annotated[list[str] | None, typer.Option("--price", help="CHANNEL=VALUE, utility per reference amount.")]
+Scales = Annotated[list[str] | None, typer.Option("--scale", help="CHANNEL=VALUE, the reference amount.")]
+Bounds = Annotated[list[str] | None, typer.Option("--bound", help="CHANNEL=LOW:HIGH, range for its intervals.")]
+Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="1 minus the coverage of the intervals.")]
+
+
+def read(
+    paths: list[Path], format: str | None, columns: str | None, arms: str | None, *, strict: bool
+) -> tuple[LoggedEvents, Intake]:
+    """The log that the options name; bad lines are reported on stderr."""
+    from bandit_router.simulators.logs import Intake, read_logs
+    from bandit_router.simulators.logs.table import parse_columns
+
+    intake = Intake(strict=strict)
+    with invalid_as(USAGE):
+        mapping = None if columns is None else parse_columns(columns)
+    with invalid_as(INVALID_DATA):
+        order = None if arms is None else [arm.strip() for arm in arms.split(",")]
+        log = read_logs(paths, intake, format=format, arms=order, columns=mapping)
+    report(intake)
+    return log, intake
+
+
+def report(intake: Intake, *, most: int = 10) -> None:
+    """Refused lines on stderr: the first few in full, all of them counted."""
+    for bad in intake.bad[:most]:
+        typer.echo(str(bad), err=True)
+    if intake.refused:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in intake.reasons.most_common())
+        typer.echo(f"{intake.refused} of {intake.lines} lines refused: {reasons}", err=True)
+    for note, count in intake.notes.items():
+        typer.echo(f"{count} {note}", err=True)
+
+
+def utility(prices: list[str] | None, scales: list[str] | None) -> Utility:
+    """The utility that the options name."""
+    from bandit_router.outcomes import Utility
+
+    with invalid_as(USAGE):
+        return Utility(prices=numbers("--price", prices), scales=numbers("--scale", scales))
+
+
+def numbers(flag: str, options: list[str] | None) -> dict[str, float]:
+    """KEY=NUMBER options."""
+    found = {}
+    for option in options or ():
+        key, _, value = option.partition("=")
+        try:
+            found[key] = float(value)
+        except ValueError:
+            fail(f"{flag} must be NAME=NUMBER, got {option!r}", USAGE)
+    return found
+
+
+def ranges(options: list[str] | None) -> dict[str, tuple[float, float]]:
+    """CHANNEL=LOW:HIGH options."""
+    found = {}
+    for option in options or ():
+        key, _, value = option.partition("=")
+        low, _, high = value.partition(":")
+        try:
+            found[key] = (float(low), float(high))
+        except ValueError:
+            fail(f"--bound must be CHANNEL=LOW:HIGH such as latency_s=0:30, got {option!r}", USAGE)
+    return found
+
+
+def settings(options: list[str] | None) -> dict[str, list[Any]]:
+    """NAME=VALUE[,VALUE...] options; a value is a number where it reads as one."""
+    found: dict[str, list[Any]] = {}
+    for option in options or ():
+        key, _, values = option.partition("=")
+        if not key or not values:
+            fail(f"--set must be NAME=VALUE, got {option!r}", USAGE)
+        found[key] = [_value(value) for value in values.split(",")]
+    return found
+
+
+def _value(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

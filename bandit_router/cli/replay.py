@@ -1,0 +1,219 @@
+"""`bandit-router replay`: what another policy would have earned on a log."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bandit_router.cli import log_options as options
+from bandit_router.cli.common import GATE, INVALID_DATA, USAGE, fail, invalid_as, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from bandit_router.outcomes import Utility
+    from bandit_router.simulators.logs import LoggedEvents
+    from bandit_router.simulators.ope.comparison import Target
+
+
+def replay(
+    logs: options.Logs,
+    policy: Annotated[str, typer.Option(help="Policy name, saved state (.npz), uniform, or arm=ID.")],
+    baseline: Annotated[str | None, typer.Option(help="What to compare with; default the logging policy.")] = None,
+    estimator: Annotated[list[str] | None, typer.Option(help="Estimator; repeat for several, all for all.")] = None,
+    gate: Annotated[str | None, typer.Option(help="Condition such as 'utility > baseline'; exit 3 if not met.")] = None,
+    learn: Annotated[str, typer.Option(help="Rows a named policy learns from: accepted or every.")] = "accepted",
+    set: Annotated[list[str] | None, typer.Option("--set", help="Setting of the policy, NAME=VALUE.")] = None,
+    price: options.Prices = None,
+    scale: options.Scales = None,
+    bound: options.Bounds = None,
+    alpha: options.Alpha = 0.05,
+    slice: Annotated[list[str] | None, typer.Option(help="Feature, policy or mode to split the value by.")] = None,
+    group: Annotated[list[str] | None, typer.Option(help="ARM=GROUP for the estimator mips.")] = None,
+    cache: Annotated[str | None, typer.Option(help="LRU:5, LFU:5 or GDSF:5; value under this cache instead.")] = None,
+    paging: Annotated[str, typer.Option(help="Paging profile for --cache.")] = "peft-local",
+    size: Annotated[list[str] | None, typer.Option(help="ARM=BYTES for --cache; others are always resident.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="One pass over Parquet of any size; fixed arms.")] = False,
+    moments: Annotated[Path | None, typer.Option(help="With --stream: save the sums; pass such files as LOGS.")] = None,
+    format: options.Format = None,
+    columns: options.Columns = None,
+    arms: options.Arms = None,
+    strict: options.Strict = False,
+    json: options.Json = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for replay.json and replay.html.")] = None,
+) -> None:
+    """Value of another policy on a log, with intervals, and whether a gate lets it through.
+
+    Exit codes: 0 answered (and the gate met), 3 the gate is not met or the log cannot answer, 4 no usable log.
+    """
+    utility, bounds = options.utility(price, scale), options.ranges(bound)
+    if learn not in ("accepted", "every"):
+        fail(f"--learn must be accepted or every, got {learn!r}", USAGE)
+    if stream:
+        document = _streamed(logs, policy, utility, bounds, alpha, gate, moments)
+    else:
+        log, intake = options.read(logs, format, columns, arms, strict=strict)
+        from bandit_router.simulators.ope import comparison as ope
+
+        _check(gate, policy, baseline)
+        chosen = {key: values[0] for key, values in options.settings(set).items()}
+        with invalid_as(USAGE):
+            one: dict[str, Any] = {"utility": utility, "learning": learn}
+            target = ope.make_target(policy, log, settings=chosen, **one)
+            other = None if baseline is None else ope.make_target(baseline, log, **one)
+        with invalid_as(INVALID_DATA):
+            log, notes = _recached(log, target, cache, paging, options.numbers("--size", size))
+            document = ope.compare(
+                log,
+                target,
+                baseline=other,
+                utility=utility,
+                estimators=_estimators(estimator),
+                bounds=bounds,
+                alpha=alpha,
+                gate=gate,
+                slices=slice or (),
+                groups=dict(pair.split("=", 1) for pair in group or () if "=" in pair) or None,
+            )
+        document |= {"files": [str(path) for path in logs], "intake": intake.summary(), **notes}
+    _write(document, out)
+    if json:
+        print_json(document)
+    else:
+        _print(document)
+    if not document["answered"]:
+        fail("the log cannot answer: " + "; ".join(document["refusals"]), GATE)
+    if document["gate"] is not None and not document["gate"]["passed"]:
+        fail(f"gate not met: {document['gate']['condition']}, bound {document['gate']['bound']}", GATE)
+
+
+def _check(gate: str | None, policy: str, baseline: str | None) -> None:
+    """Fail on what does not need the log before a long replay starts."""
+    from bandit_router.policies import policy_class
+    from bandit_router.simulators.ope.comparison import parse_gate
+
+    with invalid_as(USAGE):
+        if gate is not None:
+            parse_gate(gate)
+        for name in filter(None, (policy, baseline)):
+            if not name.startswith("arm=") and not name.endswith(".npz") and name != "uniform":
+                policy_class(name)
+
+
+def _estimators(names: list[str] | None) -> tuple[str, ...]:
+    from bandit_router.simulators.ope import ESTIMATORS
+    from bandit_router.simulators.ope.evaluate import DEFAULT_ESTIMATORS
+
+    if not names:
+        return DEFAULT_ESTIMATORS
+    for name in names:
+        if name not in (*ESTIMATORS, "mips", "all"):
+            fail(f"unknown estimator {name!r}; there are all, mips, {', '.join(ESTIMATORS)}", USAGE)
+    return tuple(ESTIMATORS) if "all" in names else tuple(names)
+
+
+def _streamed(
+    logs: list[Path],
+    policy: str,
+    utility: Utility,
+    bounds: Mapping[str, tuple[float, float]],
+    alpha: float,
+    gate: str | None,
+    moments: Path | None,
+) -> dict[str, Any]:
+    from functools import reduce
+
+    from bandit_router.simulators.ope.stream import Streamed, read_part, stream, write_part
+    from bandit_router.simulators.ope.stream_replay import streamed_document
+
+    if not policy.startswith("arm=") and policy != "uniform":
+        fail(f"--stream takes arm=ID or uniform, got {policy!r}; leave --stream out for policies that learn", USAGE)
+    arm = policy.removeprefix("arm=") if policy.startswith("arm=") else None
+    with invalid_as(INVALID_DATA):
+        parts = [read_part(path) if path.suffix == ".json" else stream([path], arm, utility=utility) for path in logs]
+        found = reduce(Streamed.merge, parts)
+        if moments is not None:
+            write_part(found, moments)
+        return streamed_document(found, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate)
+
+
+def _recached(
+    log: LoggedEvents, target: Target, cache: str | None, profile: str, sizes: dict[str, float]
+) -> tuple[LoggedEvents, dict[str, Any]]:
+    """The log at another cache's latencies, and what to say about it."""
+    if cache is None:
+        return log, {}
+    import numpy as np
+
+    from bandit_router.policies.caching.base import CacheController, Capacity
+    from bandit_router.policies.caching.eviction import GDSF, LFU, LRU
+    from bandit_router.residency import Residency
+    from bandit_router.simulators.ope.residency import ASSUMPTION, reprice, resident_under
+    from bandit_router.simulators.paging import PagingModel
+
+    kinds: dict[str, type[CacheController]] = {"LRU": LRU, "LFU": LFU, "GDSF": GDSF}
+    name, _, slots = cache.partition(":")
+    if name not in kinds or not slots.isdigit():
+        fail(f"--cache must be {', '.join(kinds)} with slots, such as LRU:5, got {cache!r}", USAGE)
+    model = PagingModel.load(profile)
+    bytes_of = np.zeros(len(log.arms))
+    for arm, size in sizes.items():
+        bytes_of[log.index(arm)] = size
+    load_ms = model.expected_ms(bytes_of)
+    capacity = Capacity(sizes=bytes_of, slots=int(slots))
+    residency = Residency(capacity=capacity, costs=load_ms / 1000.0)
+    controller = kinds[name](capacity=capacity, costs=load_ms / 1000.0)
+    resident = resident_under(log, target.table, residency, controller, load_ms)
+    new = reprice(log, target.table, resident, bytes_of, model.expected_ms)
+    notes = {
+        "assumptions": [ASSUMPTION, f"cache {cache}, paging model {profile}"],
+        "paging_ms": {"logged_cache": new.logged_ms, "new_cache": new.new_ms, "rows_below_zero": new.below_zero},
+    }
+    return new.log, notes
+
+
+def _write(document: dict[str, Any], out: Path | None) -> None:
+    if out is None:
+        return
+    import msgspec
+
+    out.mkdir(parents=True, exist_ok=True)
+    pages = {"replay.json": msgspec.json.format(msgspec.json.encode(document), indent=1)}
+    if "slices" in document:
+        from bandit_router.simulators.ope.report import html_report
+
+        pages["replay.html"] = html_report(document).encode()
+    for name, content in pages.items():
+        (out / name).write_bytes(content)
+        typer.echo(f"wrote {out / name}", err=True)
+
+
+def _print(document: dict[str, Any]) -> None:
+    level = f"{1 - document['alpha']:.0%}"
+    typer.echo(f"{document['policy']} ({document['learning']}) against {document['baseline']}, intervals at {level}")
+    seen: list[Any] = []
+    for name, metric in document["metrics"].items():
+        if metric in seen:
+            typer.echo(f"\n{name}: as {list(document['metrics'])[seen.index(metric)]}")
+            continue
+        seen.append(metric)
+        typer.echo(f"\n{name}: logged {metric['logged']:.4g} in {metric['n']} rows")
+        for key, value in metric["estimates"].items():
+            typer.echo(f"  {key:<18}{value['value']:>10.4g}   normal   {_range(value['intervals']['normal'])}")
+        for method, interval in list(metric["anytime"].items())[:1]:
+            typer.echo(
+                f"  {'value':<28}   anytime  {_range(interval)}   ({method.replace('_', ' ')}, {metric['scores']})"
+            )
+        typer.echo(f"  {'difference':<28}   anytime  {_range(document['differences'][name])}")
+    facts = document["diagnostics"]
+    typer.echo(f"\n{facts['rows']} rows, effective {facts['ess']:.0f}, weights' mean {facts['weight_mean']:.4f}")
+    for note in (*document.get("assumptions", ()), *facts["warnings"]):
+        typer.echo(f"note: {note}")
+    if document["gate"] is not None and document["gate"]["passed"]:
+        typer.echo(f"gate met: {document['gate']['condition']}, bound {document['gate']['bound']:.4g}")
+
+
+def _range(interval: tuple[float, float] | None) -> str:
+    return "none, declare its range with --bound" if interval is None else f"{interval[0]:.4g} .. {interval[1]:.4g}"

@@ -1,0 +1,213 @@
+"""Linear models with a part that all arms share: a new adapter starts from what its relatives have taught.
+
+    E[y | x, a] = z_a . beta + x . theta_a,      z_a = (1, features of a) (x) x
+
+beta ~ Normal(0, I / shared_ridge) is learned by all arms, theta_a ~ Normal(0, I / ridge) by the arm itself. The
+features of an arm are what is known of it before its first request: rank, size, base model, domain. Without any, beta
+is the average arm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
+from bandit_router.policies.distributions import check_positive, check_share, gaussian_wins, greedy
+from bandit_router.policies.linear import RidgeStatistics
+
+
+class HybridPolicy(Policy):
+    """Base of the policies over shared and per-arm parameters; a subclass turns scores into a distribution.
+
+    The exact posterior of the joint model is kept as two ridge regressions: each arm's own one of y on x, and one of
+    what is left of y on what is left of z,
+
+        w_a = A_a^-1 b_a,   C_a = A_a^-1 B_a,   q = z - C_a' x,   s = x' A_a^-1 x
+        mean = x . w_a + q . beta,       variance = s + q' A_0^-1 q
+
+    where a new outcome enters the shared regression with features q, target y - x . w_a and weight 1 / (1 + s): the
+    update of A_0 in Li et al., Algorithm 2, has rank one. Memory is n_arms * d * k + k^2 with k = (1 + features) * d.
+
+    Args:
+        n_arms, dim, channels: sizes, see `Policy`.
+        features: number of features per arm, 0 by default; `describe` sets them.
+        ridge: prior precision of an arm's own coefficients; large says that arms are alike.
+        shared_ridge: prior precision of the shared ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_arms: int,
+        dim: int,
+        channels: int = 1,
+        features: int = 0,
+        ridge: float = 1.0,
+        shared_ridge: float = 1.0,
+    ) -> None:
+        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
+        if features < 0:
+            raise InvalidInput(f"features must be at least 0, got {features}")
+        self.features, self.ridge, self.shared_ridge = features, ridge, shared_ridge
+        self.own = RidgeStatistics(n_arms, dim, channels, ridge=ridge)
+        self.shared = RidgeStatistics(1, (1 + features) * dim, channels, ridge=shared_ridge)
+        self.cross = np.zeros((n_arms, dim, (1 + features) * dim))
+        self.described = np.zeros((n_arms, 1 + features))
+        self.described[:, 0] = 1.0
+
+    def describe(self, arm: int, features: ArrayLike) -> None:
+        """Set the features of an arm, shape (features,), before its first outcome.
+
+        Raises:
+            InvalidInput: a wrong shape, a value that is not finite, or an arm that has learned already.
+        """
+        values = self._vector("features", features, self.features)
+        if not 0 <= arm < self.n_arms:
+            raise InvalidInput(f"arm must be in 0..{self.n_arms - 1}, got {arm}")
+        if self.own.counts[arm]:
+            raise InvalidInput(f"arm {arm} has learned already; add a new arm with these features instead")
+        self.described[arm, 1:] = values
+
+    def _predict(self, x: F64) -> tuple[F64, F64, F64]:
+        """Means (n_arms, channels), own variances (n_arms,), and q, shape (n_arms, k)."""
+        mean, width = self.own.predict(x)
+        z = np.multiply.outer(self.described, x).reshape(self.n_arms, -1)
+        q = z - x @ self.cross
+        return mean + q @ self.shared.theta[0].T, width**2, q
+
+    def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
+        z = np.multiply.outer(self.described[arm], x).ravel()
+        q = z - x @ self.cross[arm]
+        own = self.own.theta[arm] @ x
+        y = np.where(np.isnan(y), own + self.shared.theta[0] @ q, y)  # the prediction moves no prediction
+        v = self.own.inverse[arm] @ x
+        gain = weight / (1.0 + weight * x.dot(v))
+        self.shared.learn(0, q, y - own, gain)
+        self.cross[arm] += np.multiply.outer(gain * v, q)
+        self.own.learn(arm, x, y, weight)
+
+    def _estimate(self, x: F64) -> Estimate:
+        mean, variance, q = self._predict(x)
+        return Estimate(mean, self._bonus(variance, q))
+
+    def _bonus(self, variance: F64, q: F64) -> F64:
+        """What exploration adds to each arm's utility."""
+        return np.zeros(len(variance))
+
+    def _shared_variance(self, q: F64) -> F64:
+        return np.asarray(((q @ self.shared.inverse[0]) * q).sum(axis=1))
+
+    def _add_arm(self, like: int | None, strength: float) -> None:
+        self.own.add_arm(like, strength)
+        cross = np.zeros_like(self.cross[0]) if like is None else self.cross[like]
+        row = np.eye(1, 1 + self.features)[0] if like is None else self.described[like]
+        self.cross = np.concatenate([self.cross, cross[None]])
+        self.described = np.concatenate([self.described, row[None]])
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        parts = {"own": self.own, "shared": self.shared}
+        nested = {f"{part}.{name}": array for part, held in parts.items() for name, array in held.arrays().items()}
+        return {**nested, "cross": self.cross, "described": self.described}
+
+    def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        for part, held in (("own", self.own), ("shared", self.shared)):
+            held.restore({name: arrays[f"{part}.{name}"] for name in held.arrays()})
+        self.cross, self.described = arrays["cross"], arrays["described"]
+
+
+class HybridLinUCB(HybridPolicy):
+    """Play the arm whose optimistic utility is highest under shared and own parameters.
+
+        index_a = prices . mean_a + alpha * sqrt(variance_a) - penalty_a
+
+    Args:
+        n_arms, dim, channels, features, ridge, shared_ridge: see `HybridPolicy`.
+        alpha: width of the confidence bonus, in utility units.
+        floor: share of the traffic spread evenly over the eligible arms.
+
+    Source: Li, Chu, Langford & Schapire 2010 (arXiv 1003.0146), Algorithm 2; its regret has no proof.
+
+    Example:
+        >>> policy = HybridLinUCB(n_arms=3, dim=1, features=1, floor=0.0)
+        >>> for arm, rank in enumerate([-1.0, 1.0, 1.0]):
+        ...     policy.describe(arm, [rank])
+        >>> for _ in range(20):
+        ...     policy.learn([1.0], arm=0, outcome=[0.2])
+        ...     policy.learn([1.0], arm=1, outcome=[0.8])
+        >>> policy.estimate([1.0]).mean[2, 0].round(1).item()  # never played, but alike arm 1
+        0.5
+    """
+
+    def __init__(
+        self,
+        *,
+        n_arms: int,
+        dim: int,
+        channels: int = 1,
+        features: int = 0,
+        ridge: float = 1.0,
+        shared_ridge: float = 1.0,
+        alpha: float = 0.3,
+        floor: float = 0.01,
+    ) -> None:
+        check_share("floor", floor)
+        super().__init__(
+            n_arms=n_arms, dim=dim, channels=channels, features=features, ridge=ridge, shared_ridge=shared_ridge
+        )
+        self.alpha, self.floor = alpha, floor
+
+    def _bonus(self, variance: F64, q: F64) -> F64:
+        return np.asarray(self.alpha * np.sqrt(np.maximum(variance + self._shared_variance(q), 0.0)))
+
+    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
+        mean, variance, q = self._predict(x)
+        return greedy((mean @ prices + self._bonus(variance, q))[arms] - penalty, self.floor)
+
+
+class HierarchicalLinTS(HybridPolicy):
+    """Thompson sampling under shared and own parameters: play each arm with its probability to be the best.
+
+        score_a ~ Normal(prices . mean_a - penalty_a, noise^2 * (s_a + (q_a - q~)' A_0^-1 (q_a - q~)))
+
+    with q~ the average over the eligible arms: what the shared error moves in all arms alike decides nothing.
+
+    Args:
+        n_arms, dim, channels, features, ridge, shared_ridge: see `HybridPolicy`.
+        noise: standard deviation of the utility around its mean, in utility units.
+
+    The scores are then taken as independent, which the own parts are and the rest of the shared part is not; the
+    propensity is exact for the distribution that is drawn from, and that one is close to, not equal to, the posterior.
+
+    Source: Hong et al. 2022, Hierarchical Bayesian bandits (arXiv 2111.06929), section 3.2, with a fixed hyper-prior.
+
+    Example:
+        >>> HierarchicalLinTS(n_arms=2, dim=1).probabilities([1.0]).round(6).tolist()
+        [0.5, 0.5]
+    """
+
+    def __init__(
+        self,
+        *,
+        n_arms: int,
+        dim: int,
+        channels: int = 1,
+        features: int = 0,
+        ridge: float = 1.0,
+        shared_ridge: float = 1.0,
+        noise: float = 0.2,
+    ) -> None:
+        check_positive("noise", noise)
+        super().__init__(
+            n_arms=n_arms, dim=dim, channels=channels, features=features, ridge=ridge, shared_ridge=shared_ridge
+        )
+        self.noise = noise
+
+    def _bonus(self, variance: F64, q: F64) -> F64:
+        return np.asarray(self.noise * np.sqrt(np.maximum(variance + self._shared_variance(q - q.mean(axis=0)), 0.0)))
+
+    def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
+        mean, variance, q = self._predict(x)
+        return gaussian_wins((mean @ prices)[arms] - penalty, self._bonus(variance[arms], q[arms]))

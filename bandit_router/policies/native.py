@@ -1,0 +1,34 @@
+"""Whether the compiled kernels are there and wanted."""
+
+from __future__ import annotations
+
+import math
+import os
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+_kernels: ModuleType | None
+try:
+    from bandit_router.policies import _kernels
+except ImportError:  # built without a compiler
+    _kernels = None
+
+
+def kernels() -> ModuleType | None:
+    """The compiled module, or None where it was not built or BANDIT_ROUTER_KERNELS=numpy asks for the NumPy form."""
+    return None if os.environ.get("BANDIT_ROUTER_KERNELS") == "numpy" else _kernels
+
+
+def kernel_name() -> str:
+    """Which form new linear policies use: "numpy", or "compiled" with the vector instructions chosen at import."""
+    module = kernels()
+    return "numpy" if module is None else f"compiled {module.TARGET}"
+
+
+def finite(vector: NDArray[np.float64]) -> bool:
+    """Whether the sum of squares of a vector is finite, so no element is NaN, infinite or too large to square."""
+    if _kernels is not None:
+        return bool(_kernels.finite(vector))
+    return math.isfinite(vector.dot(vector))

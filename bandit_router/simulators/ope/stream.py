@@ -1,0 +1,199 @@
+"""Fixed policies on logs larger than memory: one pass over Parquet in slices, blocks of moments out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+import numpy as np
+
+from bandit_router.outcomes import CHANNELS, Utility
+from bandit_router.policies.base import F64, Index, InvalidInput
+from bandit_router.simulators.logs.intake import InvalidLog
+from bandit_router.simulators.logs.parquet import ARMS_KEY
+from bandit_router.simulators.ope.moments import Moments
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SLICE, BLOCK = 1 << 20, 1 << 16
+
+
+class Streamed(msgspec.Struct, frozen=True, kw_only=True):
+    """What one pass found.
+
+    Attributes:
+        target: what was evaluated, and at which prices; parts of different ones cannot be merged.
+        blocks: moments of consecutive runs of at most 65,536 rows, in order, by metric.
+        rows: all rows. left_out: rows without a usable propensity or arm, or degraded.
+        unjoined: usable rows in which the metric was not logged.
+        smallest: smallest propensity.
+    """
+
+    target: str
+    blocks: dict[str, list[Moments]]
+    rows: int
+    left_out: int
+    unjoined: dict[str, int]
+    smallest: float
+
+    def merge(self, later: Streamed) -> Streamed:
+        """This part followed by a later one, from another file or machine. Raises InvalidInput for other targets."""
+        if self.target != later.target:
+            raise InvalidInput(f"parts of one replay must have one target, got {self.target} and {later.target}")
+        names = [*self.blocks, *(name for name in later.blocks if name not in self.blocks)]
+        return Streamed(
+            target=self.target,
+            blocks={name: self.blocks.get(name, []) + later.blocks.get(name, []) for name in names},
+            rows=self.rows + later.rows,
+            left_out=self.left_out + later.left_out,
+            unjoined={name: self.unjoined.get(name, 0) + later.unjoined.get(name, 0) for name in names},
+            smallest=min(self.smallest, later.smallest),
+        )
+
+
+def stream(paths: Sequence[Path], arm: str | None, *, utility: Utility | None = None) -> Streamed:
+    """Moments of "always this arm" (None: uniform over the eligible arms) for utility and every metered channel.
+
+    Args:
+        paths: event logs in Parquet, in their order.
+        arm: uniform over the eligible arms in rows where it is not eligible.
+        utility: prices; default quality alone.
+
+    One slice of 1,048,576 rows is in memory at a time. Rows are not checked one by one; those without arm or with a
+    propensity outside (0, 1] are counted in `left_out`.
+
+    Raises:
+        InvalidLog: no such file, a column is missing, or no row is usable.
+    """
+    prices = utility or Utility()
+    target = f"{'uniform' if arm is None else f'arm={arm}'} {msgspec.json.encode(prices, order='sorted').decode()}"
+    total = Streamed(target=target, blocks={}, rows=0, left_out=0, unjoined={}, smallest=1.0)
+    for path in paths:
+        for part in _parts(path, arm, prices):
+            total = total.merge(msgspec.structs.replace(part, target=target))
+    if total.rows == total.left_out:
+        raise InvalidLog(f"none of the {total.rows} rows has an arm, a propensity in (0, 1] and is not degraded")
+    metered = {name: blocks for name, blocks in total.blocks.items() if any(block.n for block in blocks)}
+    return msgspec.structs.replace(total, blocks=metered, unjoined={name: total.unjoined[name] for name in metered})
+
+
+def _parts(path: Path, arm: str | None, utility: Utility) -> Iterator[Streamed]:
+    import polars as pl
+
+    scan = pl.scan_parquet(path)
+    try:
+        names = scan.collect_schema().names()
+        height = int(scan.select(pl.len()).collect().item())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InvalidLog(f"{path}: expected an event log in Parquet, got {error}") from None
+    if not {"arm", "propensity"} <= set(names):
+        raise InvalidLog(f"{path}: expected columns arm and propensity, got {', '.join(names)}")
+    metrics = _metrics(names, utility)
+    columns = {"target": _target(path, names, arm), "p": pl.col("propensity").cast(pl.Float64), **metrics}
+    usable = pl.col("arm").is_not_null() & (pl.col("propensity") > 0) & (pl.col("propensity") <= 1)
+    if "degraded" in names:
+        usable &= ~pl.col("degraded").fill_null(False)
+    query = scan.select(usable.fill_null(False).alias("usable"), **columns)
+    for offset in range(0, height, SLICE):
+        yield _moments(query.slice(offset, SLICE).collect(), list(metrics))
+
+
+def _metrics(names: Sequence[str], utility: Utility) -> dict[str, pl.Expr]:
+    """Utility, unless quality is all of it, and the channels that have a column."""
+    import polars as pl
+
+    counted = [name for name in CHANNELS if utility.priced(name)]
+    missing = [name for name in counted if name not in names]
+    if missing:
+        raise InvalidLog(f"the utility counts {missing[0]}, which the log has no column for")
+    weights = dict(zip(CHANNELS, utility.weights(CHANNELS).tolist(), strict=True))
+    metrics = {name: pl.col(name).cast(pl.Float64) for name in (*CHANNELS, "reward") if name in names}
+    if len(counted) == 1:
+        return metrics
+    return {"utility": pl.sum_horizontal([metrics[n] * weights[n] for n in counted], ignore_nulls=False), **metrics}
+
+
+def _target(path: Path, names: Sequence[str], arm: str | None) -> pl.Expr:
+    """The target's probability of the served arm."""
+    import polars as pl
+
+    offered: pl.Expr = pl.lit(True)
+    share: pl.Expr = pl.lit(None, dtype=pl.Float64)
+    if "eligible" in names:
+        offered = pl.col("eligible").list.contains(arm or "").fill_null(True)
+        share = 1.0 / pl.col("eligible").list.len()
+    if arm is None:
+        return share.fill_null(1.0 / _catalogue_size(path))
+    same = (pl.col("arm").cast(pl.String) == arm).cast(pl.Float64)
+    return same if "eligible" not in names else pl.when(offered).then(same).otherwise(share)
+
+
+def _catalogue_size(path: Path) -> int:
+    import polars as pl
+
+    stored = json.loads(pl.read_parquet_metadata(path).get(ARMS_KEY, "[]"))
+    return len(stored) or int(pl.scan_parquet(path).select(pl.col("arm").n_unique()).collect(engine="streaming").item())
+
+
+def _moments(frame: pl.DataFrame, metrics: list[str]) -> Streamed:
+    rows = frame.height
+    if not frame["usable"].all():
+        frame = frame.filter("usable")
+    p, n = frame["p"].to_numpy(), frame.height
+    weight = frame["target"].to_numpy() / p
+    blocks = {name: _blocks(weight, frame[name].to_numpy()) for name in metrics}
+    return Streamed(
+        target="",
+        blocks=blocks,
+        rows=rows,
+        left_out=rows - n,
+        unjoined={name: n - sum(block.n for block in blocks[name]) for name in metrics},
+        smallest=float(p.min()) if n else 1.0,
+    )
+
+
+def _blocks(weight: F64, reward: F64) -> list[Moments]:
+    """Moments of runs of `BLOCK` rows; rows without reward are left out first."""
+    joined = ~np.isnan(reward)
+    if not joined.all():
+        weight, reward = weight[joined], reward[joined]
+    played = np.flatnonzero(weight)
+    return [
+        _sums(weight, reward, played, start, min(start + BLOCK, len(reward))) for start in range(0, len(reward), BLOCK)
+    ]
+
+
+def _sums(weight: F64, reward: F64, played: Index, start: int, end: int) -> Moments:
+    """Sums over rows start..end; those with a weight run over the rows that the target plays alone."""
+    inside = played[np.searchsorted(played, start) : np.searchsorted(played, end)]
+    w, r, y = weight[inside], reward[inside], reward[start:end]
+    wr = w * r
+    return Moments(
+        n=end - start,
+        w=float(w.sum()),
+        ww=float(w @ w),
+        r=float(y.sum()),
+        rr=float(y @ y),
+        wr=float(wr.sum()),
+        wrr=float(wr @ r),
+        wwr=float(w @ wr),
+        wwrr=float(wr @ wr),
+        largest=float(w.max(initial=0.0)),
+    )
+
+
+def write_part(part: Streamed, path: Path) -> None:
+    """Save moments, for another machine to merge."""
+    path.write_bytes(msgspec.json.encode(part))
+
+
+def read_part(path: Path) -> Streamed:
+    """What `write_part` saved. Raises InvalidLog for anything else."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Streamed)
+    except (OSError, msgspec.DecodeError) as error:
+        raise InvalidLog(f"{path}: expected moments of a streamed replay, got {error}") from None

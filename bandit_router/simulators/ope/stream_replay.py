@@ -1,0 +1,115 @@
+"""The replay document of a streaming pass: a fixed arm or uniform, by IPS and SNIPS, on a log of any size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scipy.special import ndtr, ndtri
+
+from bandit_router.outcomes import QUALITY_RANGE, Utility
+from bandit_router.policies.base import InvalidInput
+from bandit_router.simulators.ope.comparison import judge, parse_gate
+from bandit_router.simulators.ope.diagnostics import WRONG_MEAN, WRONG_P
+from bandit_router.simulators.ope.intervals import Interval
+from bandit_router.simulators.ope.moments import Moments, difference, merged, sequence
+from bandit_router.simulators.ope.stream import Streamed
+
+
+def streamed_document(
+    found: Streamed,
+    *,
+    policy: str,
+    utility: Utility | None = None,
+    bounds: Mapping[str, Interval] | None = None,
+    alpha: float = 0.05,
+    gate: str | None = None,
+) -> dict[str, Any]:
+    """Values, anytime-valid intervals and refusals from the moments alone.
+
+    Args:
+        found: from `stream`, or several merged in the order of the log.
+        policy: what was evaluated, for the document. utility, bounds, alpha, gate: see `compare`.
+
+    Raises:
+        InvalidInput: the gate cannot be read.
+    """
+    condition = None if gate is None else parse_gate(gate)
+    ranges: dict[str, Interval] = {"quality": QUALITY_RANGE, **(bounds or {})}
+    main = "utility" if "utility" in found.blocks else "quality"
+    if main not in found.blocks:
+        raise InvalidInput(f"no row has a {main}; without it there is no utility to value")
+    sums = {name: merged(blocks) for name, blocks in found.blocks.items()}
+    refusals = _refusals(sums[main])
+    metrics = {} if refusals else {n: _metric(sums[n], found.blocks[n], ranges.get(n), alpha) for n in sums}
+    if "quality" in metrics and main == "quality":
+        metrics = {"utility": metrics["quality"], **metrics}
+    document: dict[str, Any] = {
+        "policy": policy,
+        "learning": "fixed, streamed",
+        "baseline": "logging policy",
+        "log": {"rows": found.rows, "left_out": found.left_out, "unjoined": found.unjoined},
+        "answered": not refusals,
+        "refusals": refusals,
+        "alpha": alpha,
+        "metrics": metrics,
+        "differences": {name: metric["difference"] for name, metric in metrics.items()},
+        "diagnostics": _facts(sums[main], found),
+        "gate": None,
+    }
+    if condition is not None:
+        document["gate"] = judge(gate or "", condition, document)
+    return document
+
+
+def _refusals(sums: Moments) -> list[str]:
+    if sums.n < 2 or not sums.w > 0:
+        return ["no overlap: the target policy never plays what was served"]
+    z = sums.weight_z()
+    mean = sums.w / sums.n
+    if 2 * float(ndtr(-abs(z))) < WRONG_P and abs(mean - 1) > WRONG_MEAN:
+        return [f"the weights' mean is {mean:.3f} where 1 is required (z {z:.1f}): wrong propensities, or no overlap"]
+    return []
+
+
+def _metric(sums: Moments, blocks: list[Moments], bounds: Interval | None, alpha: float) -> dict[str, Any]:
+    errors, z = sums.errors(), float(ndtri(1 - alpha / 2))
+    values = {"ips": sums.ips(), "snips": sums.snips()}
+
+    def normal(value: float, error: float) -> Interval:
+        return value - z * error, value + z * error
+
+    return {
+        "n": sums.n,
+        "logged": sums.logged,
+        "logged_interval": normal(sums.logged, errors["logged"]),
+        "estimates": {
+            name: {
+                "value": value,
+                "standard_error": errors[name],
+                "ess": sums.ess,
+                "intervals": {"normal": normal(value, errors[name])},
+            }
+            for name, value in values.items()
+        },
+        "anytime": {} if bounds is None else {"gamma_mixture": sequence(blocks, bounds, alpha)},
+        "scores": None if bounds is None else "ips",
+        "difference": None if bounds is None else difference(blocks, bounds, alpha),
+        "difference_normal": normal(values["ips"] - sums.logged, errors["difference"]),
+        "bounds": bounds,
+    }
+
+
+def _facts(sums: Moments, found: Streamed) -> dict[str, Any]:
+    z = sums.weight_z()
+    return {
+        "rows": sums.n,
+        "ess": sums.ess,
+        "ess_share": sums.ess / sums.n,
+        "weight_mean": sums.w / sums.n,
+        "weight_z": z,
+        "weight_p": 2 * float(ndtr(-abs(z))),
+        "weight_max": sums.largest,
+        "smallest_propensity": found.smallest,
+        "warnings": [f"{found.left_out} rows left out"] if found.left_out else [],
+    }

@@ -1,0 +1,38 @@
+"""Tiny outcome tables for the tests that read one."""
+
+import polars as pl
+import pytest
+
+
+@pytest.fixture
+def write_table(tmp_path):
+    """A function that writes an outcome table and returns its folder.
+
+    By default three queries and two arms; quality and cost are small enough to add up by hand.
+    """
+
+    def write(name="tiny", queries=None, outcomes=None, features=None):
+        folder = tmp_path / name
+        folder.mkdir()
+        queries = {"query_id": [0, 1, 2], "task": ["code", "chat", None]} if queries is None else queries
+        pl.DataFrame(queries).write_parquet(folder / "queries.parquet")
+        pl.DataFrame(CELLS if outcomes is None else outcomes).write_parquet(folder / "outcomes.parquet")
+        if features is not None:
+            pl.DataFrame(features).write_parquet(folder / "features.parquet")
+        return folder
+
+    return write
+
+
+CELLS = {
+    "query_id": [0, 0, 1, 1, 2, 2],
+    "arm": ["small", "large"] * 3,
+    "quality": [0.25, 1.0, 0.5, 0.75, 0.5, 0.0],
+    "cost_usd": [1.0, 4.0, 1.0, 4.0, 1.0, 4.0],
+}
+
+
+@pytest.fixture
+def cells():
+    """A copy of the default cells, for a test to spoil."""
+    return {name: list(values) for name, values in CELLS.items()}

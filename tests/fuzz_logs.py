@@ -1,0 +1,34 @@
+"""Coverage-guided fuzzing of the importers; opt in: pip install atheris; python tests/fuzz_logs.py -max_total_time=600
+
+The first byte picks the format, the rest is the file. Anything but InvalidLog is a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["bandit_router"]):
+    from test_logs_fuzz import SEEDS, feed
+
+    from bandit_router.simulators.logs import FORMATS
+
+NAMES = [name for name in FORMATS if name not in ("parquet", "obp")]  # those two are parsed by Polars and NumPy
+
+
+def one(content: bytes) -> None:
+    """Feed one input."""
+    if content:
+        feed(NAMES[content[0] % len(NAMES)], content[1:])
+
+
+if __name__ == "__main__":
+    corpus = Path(tempfile.mkdtemp())
+    for name, seed in SEEDS.items():
+        (corpus / name).write_bytes(bytes([NAMES.index(name)]) + json.dumps(seed).encode())
+    atheris.Setup([*sys.argv, str(corpus)], one)
+    atheris.Fuzz()

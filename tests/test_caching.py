@@ -1,0 +1,169 @@
+"""Laws of every cache controller, and each one's own rule on hand-made streams."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bandit_router.policies.base import InvalidInput
+from bandit_router.policies.caching.base import Capacity, Served
+from bandit_router.policies.caching.credit import ExchangeCredit
+from bandit_router.policies.caching.eviction import GDSF, LFU, LRU
+from bandit_router.policies.caching.polar import Polar, PolarPlus
+from bandit_router.policies.caching.static import Belady, Static
+from bandit_router.residency import Residency
+from bandit_router.simulators.adapters import LinearAdapters, Paging
+from bandit_router.simulators.controllers import CONTROLLERS, EVERYTHING, Hindsight, build_controller
+from bandit_router.simulators.paging import PagingModel
+
+ARMS = 6
+
+
+def named(arm):
+    """Utilities of a request that only one arm can serve."""
+    mean = np.zeros((1, ARMS))
+    mean[0, arm] = 1.0
+    return lambda contexts: (np.repeat(mean, len(contexts), axis=0), np.zeros((len(contexts), ARMS)))
+
+
+def equal_arms(slots):
+    capacity = Capacity(np.array([0.0] + [1.0] * (ARMS - 1)), slots)
+    return capacity, np.array([0.0] + [0.2] * (ARMS - 1))
+
+
+def misses(controller, requests, on_miss="insert"):
+    """Misses of a stream of named arms, with the resident set checked by `Residency` at every change."""
+    residency = Residency(
+        capacity=controller.capacity, costs=controller.costs, on_miss=on_miss, resident=controller.initial()
+    )
+    for step, arm in enumerate(requests):
+        miss = residency.serve(arm, 1.0)
+        proposal = controller.after(Served(step, np.array([1.0]), arm, miss), named(arm))
+        if proposal is not None:
+            residency.apply(proposal, np.ones(ARMS), missed=arm if miss else None)
+        assert (controller.resident == residency.resident).all()
+    return residency.counters.misses
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+@pytest.mark.parametrize("bytes_bind", [False, True])
+@given(requests=st.lists(st.integers(0, ARMS - 1), max_size=60), seed=st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_every_controller_proposes_sets_that_fit_and_keep_what_is_pinned(name, bytes_bind, requests, seed):
+    env = LinearAdapters(n_adapters=ARMS - 1, dim=2)
+    paging = Paging(
+        arms=env.arms,
+        model=PagingModel.load("peft-local"),
+        weight=0.3,
+        slots=None if bytes_bind else 3,
+        limit_bytes=4e8 if bytes_bind else None,
+        pinned=(env.arms[1].id,),
+    )
+    if name == EVERYTHING:
+        paging = paging.unlimited()
+    wanted = np.array(requests or [0], dtype=np.intp)
+    known = Hindsight(paging.capacity.floor, 0.0, wanted, seed)
+    controller = build_controller(name, paging, known, {})
+    misses(controller, requests)
+    assert (controller.resident & paging.capacity.floor).sum() == paging.capacity.floor.sum()
+
+
+def test_lru_evicts_what_was_used_longest_ago():
+    capacity, costs = equal_arms(2)
+    controller = LRU(capacity=capacity, costs=costs)
+    assert misses(controller, [1, 2, 1, 3]) == 3
+    assert np.flatnonzero(controller.resident).tolist() == [0, 1, 3]
+
+
+def test_lfu_evicts_what_was_used_least():
+    capacity, costs = equal_arms(2)
+    controller = LFU(capacity=capacity, costs=costs)
+    assert misses(controller, [1, 1, 2, 3]) == 3
+    assert np.flatnonzero(controller.resident).tolist() == [0, 1, 3]
+
+
+def test_gdsf_keeps_the_small_adapter_of_equal_cost_and_use():
+    sizes, costs = np.array([0.0, 10.0, 1.0, 5.0, 5.0, 5.0]), np.array([0.0] + [0.2] * 5)
+    controller = GDSF(capacity=Capacity(sizes, 2), costs=costs)
+    misses(controller, [1, 2, 3])
+    assert np.flatnonzero(controller.resident).tolist() == [0, 2, 3]
+
+
+def test_belady_misses_as_few_as_a_hand_worked_example_and_never_more_than_lru():
+    capacity, costs = equal_arms(2)
+    stream = [1, 2, 3, 1, 2, 3]
+    # 1, 2 and 3 miss; 3 is needed last and is not kept; 1 and 2 hit; 3 misses again
+    assert misses(Belady(capacity=capacity, costs=costs, future=stream), stream) == 4
+    assert misses(LRU(capacity=capacity, costs=costs), stream) == 6
+
+
+@given(requests=st.lists(st.integers(1, ARMS - 1), min_size=1, max_size=80), slots=st.integers(1, 4))
+@settings(max_examples=60, deadline=None)
+def test_no_demand_cache_misses_less_than_belady(requests, slots):
+    capacity, costs = equal_arms(slots)
+    best = misses(Belady(capacity=capacity, costs=costs, future=requests), requests)
+    for kind in (LRU, LFU, GDSF, ExchangeCredit):
+        assert misses(kind(capacity=capacity, costs=costs), requests) >= best
+
+
+def test_exchange_credit_loads_only_after_the_lack_has_cost_patience_loads():
+    capacity, costs = equal_arms(1)
+    controller = ExchangeCredit(capacity=capacity, costs=costs, patience=2.0, memory=3.0, free_insert=False)
+    steps = 0
+    while not controller.resident[1]:
+        controller.after(Served(steps, np.ones(1), 1, True), named(1))
+        steps += 1
+    assert steps == 3  # each lacking request costs 0.2; more than 0.4 is needed
+
+
+def test_exchange_credit_keeps_a_missed_adapter_at_once_when_there_is_room_and_that_is_free():
+    capacity, costs = equal_arms(1)
+    controller = ExchangeCredit(capacity=capacity, costs=costs)
+    assert controller.after(Served(0, np.ones(1), 1, True), named(1)) is not None
+
+
+def test_exchange_credit_follows_a_change_within_memory_plus_patience_loads_however_long_the_past():
+    capacity, costs = equal_arms(1)
+    controller = ExchangeCredit(capacity=capacity, costs=costs, free_insert=False)
+    for step in range(2000):
+        controller.after(Served(step, np.ones(1), 1, not controller.resident[1]), named(1))
+    steps = 0
+    while not controller.resident[2]:
+        controller.after(Served(steps, np.ones(1), 2, True), named(2))
+        steps += 1
+    assert steps <= 3 + 2 + 1
+
+
+def test_polar_changes_the_cache_at_multiples_of_its_epoch_only():
+    capacity, costs = equal_arms(1)
+    controller = Polar(capacity=capacity, costs=costs, epoch=10)
+    changed = [s for s in range(40) if controller.after(Served(s, np.ones(1), 1, True), named(1)) is not None]
+    assert changed == [9, 19, 29, 39]
+
+
+def test_polar_plus_forces_every_adapter_in_turn_and_doubles_its_epochs():
+    capacity, costs = equal_arms(4)
+    controller = PolarPlus(capacity=capacity, costs=costs, first=16)
+    forced = []
+    for step in range(16 + 32 + 64):
+        forced.append(controller.forced(step))
+        controller.after(Served(step, np.ones(1), 1, True), named(1))
+    counts = [sum(f is not None for f in forced[a:b]) for a, b in ((0, 16), (16, 48), (48, 112))]
+    assert counts == [8, 12, 16]  # sqrt(4 * length), at most half
+    assert sorted(set(forced[:8]) - {None}) == list(range(ARMS))
+
+
+def test_a_static_set_that_does_not_fit_is_refused():
+    capacity, costs = equal_arms(1)
+    with pytest.raises(InvalidInput, match="does not fit"):
+        Static(capacity=capacity, costs=costs, resident=np.ones(ARMS, dtype=bool))
+
+
+def test_an_unknown_controller_and_an_unknown_setting_are_refused_with_what_there_is():
+    env = LinearAdapters(n_adapters=2, dim=2)
+    paging = Paging(arms=env.arms, model=PagingModel.load("peft-local"), weight=0.1, slots=1)
+    known = Hindsight(paging.capacity.floor, 0.0, np.zeros(1, dtype=np.intp), 0)
+    with pytest.raises(InvalidInput, match="there are ExchangeCredit"):
+        build_controller("Clock", paging, known, {})
+    with pytest.raises(InvalidInput, match="controller LRU"):
+        build_controller("LRU", paging, known, {"epoch": 3})

@@ -102,7 +102,7 @@ def work(url: str, spool: Path, acks: Path, round_: int, crash: str | None, read
     threads = [threading.Thread(target=guarded, args=(number,), daemon=True) for number in range(THREADS)]
     for thread in threads:
         thread.start()
-    ready.set()
+    ready.send_bytes(b"ready")
     for thread in threads:
         thread.join()
 
@@ -138,11 +138,13 @@ def campaign(
     by_point: dict[str, int] = {}
     for round_ in range(kills):
         point = chance.choice([None, None, *CRASH_POINTS])
-        ready = context.Event()
+        heard, ready = context.Pipe(duplex=False)  # an Event could be left locked by the kill
         child = context.Process(target=work, args=(url, spool, acks, round_, point, ready), daemon=True)
         child.start()
-        if not ready.wait(60.0) and child.exitcode is None:
+        ready.close()
+        if not heard.poll(60.0):
             raise TimeoutError("the worker did not start")
+        heard.close()
         if crash_server is not None and round_ % crash_every == crash_every - 1:
             crash_server()
         child.join(chance.uniform(0.0, 0.2) if point is None else 1.0)

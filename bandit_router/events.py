@@ -53,7 +53,7 @@ def check_id(name: str, value: str) -> None:
             raise InvalidInput(f"{name} is not valid text (a lone surrogate): {value[:40]!r}") from None
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  # no cycles: not worth tracking
     """One recorded draw.
 
     Attributes:

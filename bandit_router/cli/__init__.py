@@ -29,7 +29,7 @@ app.add_typer(logs.app, name="logs")
 
 def _version(show: bool) -> None:
     if show:
-        from bandit_router.policies.compiled import kernel_name
+        from bandit_router.policies.native import kernel_name
 
         typer.echo(f"bandit-router {__version__} (kernels: {kernel_name()})")
         raise typer.Exit

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bandit_router.policies.base import Estimate, InvalidInput, Policy
 from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
+from bandit_router.policies.default import EvidenceThompson
 from bandit_router.policies.epsilon_greedy import EpsilonGreedy
 from bandit_router.policies.exp3 import Exp3
 from bandit_router.policies.lin_epsilon import LinEpsilonGreedy
@@ -17,6 +18,7 @@ from bandit_router.policies.ucb1 import UCB1
 POLICIES: dict[str, type[Policy]] = {
     policy.__name__: policy
     for policy in (
+        EvidenceThompson,
         LinUCB,
         LinTS,
         LinEpsilonGreedy,
@@ -32,7 +34,7 @@ POLICIES: dict[str, type[Policy]] = {
         RoundRobin,
     )
 }
-DEFAULT_POLICY = "LinUCB"
+DEFAULT_POLICY = "EvidenceThompson"
 
 
 def policy_class(name: str) -> type[Policy]:

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from typing import Literal
+from typing import Literal, get_args
 
 import msgspec
 
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
 
-Refusal = Literal["unknown", "duplicate", "late", "invalid", "out_of_range", "unmetered", "degraded"]
-REFUSALS: tuple[Refusal, ...] = (
-    "unknown",
-    "duplicate",
-    "late",
-    "invalid",
-    "out_of_range",
-    "unmetered",
-    "degraded",
-)
+Refusal = Literal[
+    "unknown", "duplicate", "settled", "late", "invalid", "out_of_range", "degraded", "diverted", "unavailable"
+]
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
+Mode = Literal["online", "apprentice", "shadow", "off", "holdout", "guarded"]
+MAX_ID = 512
 
 
 def event_uniform(key: bytes, event_id: str) -> float:
@@ -31,12 +28,29 @@ def event_uniform(key: bytes, event_id: str) -> float:
         >>> event_uniform(b"k", "r-1") == event_uniform(b"k", "r-1")
         True
     """
+    keyed = _keyed(key).copy()
     try:
-        name = event_id.encode()
+        keyed.update(event_id.encode())
     except (AttributeError, UnicodeEncodeError):
         raise InvalidInput(f"event_id must be a string of valid Unicode, got {event_id!r}") from None
-    digest = hashlib.blake2b(name, key=key, digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) * 2.0**-53
+    return (int.from_bytes(keyed.digest(), "big") >> 11) * 2.0**-53
+
+
+@functools.lru_cache(maxsize=16)
+def _keyed(key: bytes) -> hashlib.blake2b:
+    """The hash after its key block, which is half of the work."""
+    return hashlib.blake2b(key=key, digest_size=8)
+
+
+def check_id(name: str, value: str) -> None:
+    """Raise InvalidInput unless `value` can be an id everywhere: 1 to 512 characters of valid text without NUL."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or "\0" in value:
+        raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} characters without NUL, got {value!r:.60}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(f"{name} is not valid text (a lone surrogate): {value[:40]!r}") from None
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -45,12 +59,15 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     Attributes:
         event_id: the caller's id of the request.
         arm: id of the drawn arm. propensity: the exact probability it was drawn with.
-        probabilities: the whole distribution, in catalogue order; None when degraded.
+        probabilities: the policy's whole distribution, in catalogue order; None when it was not asked or failed.
         context: the feature vector, shape (dim,). eligible: mask over the catalogue, None for all.
         penalty: known costs at this decision, in utility units, None for none.
         timestamp_s: when, in seconds of the router's clock.
         policy: name of the policy. state_version: outcomes it had learned.
-        degraded: the policy failed and the fallback arm was served; such a decision is never learned from.
+        degraded: the policy or the store failed and the baseline was served; such a decision is never learned from.
+        mode: why this arm: the policy chose it (`online`), or it is the baseline, by the rollout's mode or holdout
+            (see `modes.Rollout`) or because the guard stepped in (`guarded`).
+        proposed: id of the arm the policy drew from `probabilities` while the baseline served, else None.
     """
 
     event_id: str
@@ -65,6 +82,13 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     policy: str
     state_version: int
     degraded: bool = False
+    mode: Mode = "online"
+    proposed: str | None = None
+
+    @property
+    def learnable(self) -> bool:
+        """Whether the policy may learn from this decision's outcome."""
+        return not self.degraded and self.mode in ("online", "apprentice", "guarded")
 
 
 class Settlement(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +96,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         event_id: the request. arm: the arm it was accounted to, None if unknown.
-        reward: the utility it settled at; None when refused.
-        refused: why it was not learned from, None when it was.
+        reward: the utility it settled at; None when refused or pending.
+        refused: why it was not counted, None when it was.
         outcome: as reported.
     """
 
@@ -82,3 +106,8 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     reward: float | None
     refused: Refusal | None
     outcome: Outcome
+
+    @property
+    def pending(self) -> bool:
+        """Accepted, but its decision is still open: other channels are awaited, or the window has to close first."""
+        return self.reward is None and self.refused is None

@@ -33,6 +33,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         values = (getattr(self, name) for name in channels)
         return np.array([math.nan if value is None else value for value in values])
 
+    def metered(self) -> tuple[str, ...]:
+        """Names of the channels that have a value."""
+        return tuple(name for name in CHANNELS if getattr(self, name) is not None)
+
     def problem(self) -> str | None:
         """Why this outcome cannot be accepted, or None: no finite number, a negative cost, a quality out of range."""
         low, high = QUALITY_RANGE

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-import threading
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bandit_router.arms import Arm, Catalogue
 from bandit_router.budgets import Budgets
-from bandit_router.events import REFUSALS, Decision, Refusal, Settlement, event_uniform
+from bandit_router.chooser import Choice, Chooser
+from bandit_router.event_store import DurableStore, EventStore
+from bandit_router.events import REFUSALS, Decision, Settlement, check_id
 from bandit_router.explain import Explanation, explain
+from bandit_router.guard import ConservativeGuard
+from bandit_router.learner import Learner
+from bandit_router.memory import MemoryStore
+from bandit_router.modes import Rollout
 from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies import DEFAULT_POLICY, policy_class
-from bandit_router.policies.base import F64, InvalidInput, Policy
-from bandit_router.policies.distributions import draw
-
-_log = logging.getLogger(__name__)
-
-
-class _Event:
-    """A decision and whether it has been settled."""
-
-    __slots__ = ("decision", "settled")
-
-    def __init__(self, decision: Decision) -> None:
-        self.decision = decision
-        self.settled = False
+from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
+from bandit_router.rewards import Reward, RewardRule
 
 
 class Router:
@@ -48,10 +41,14 @@ class Router:
             without relearning.
         key: secret of the keyed draw, at most 64 bytes. Give every replica the same one: a retried event then draws
             the same number everywhere. Default: random for this process.
-        window_s: seconds after which an outcome is refused as late.
-        fallback: id of the arm served when the policy fails; default the first active arm.
+        rewards: when and how rewards settle a decision; default `RewardRule()`, without a store one with early_s=0:
+            nobody else decides then, so a reward for an event that is not known is a mistake.
+        baseline: id of the arm that serves when the policy may not or cannot decide; default the first eligible one.
+        rollout: what the policy may decide; default everything. See `Rollout`.
+        guard: lets the policy explore only what its record can pay for; see `ConservativeGuard`.
         budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused.
-        max_events: decisions remembered; the oldest is forgotten beyond that, and counted if it was unsettled.
+        store: a durable event store (`bandit_router.store.Store`); default in memory only.
+        max_events: decisions remembered in memory; beyond that the oldest is forgotten, and counted if unsettled.
         clock: seconds, for timestamps and the window.
 
     Example:
@@ -71,42 +68,47 @@ class Router:
         utility: Utility | None = None,
         channels: Sequence[str] = CHANNELS,
         key: bytes | None = None,
-        window_s: float = 3600.0,
-        fallback: str | None = None,
+        rewards: RewardRule | None = None,
+        baseline: str | None = None,
+        rollout: Rollout | None = None,
+        guard: ConservativeGuard | None = None,
         budgets: Budgets | None = None,
+        store: DurableStore | None = None,
         max_events: int = 100_000,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.catalogue = Catalogue(arms)
-        self.channels = tuple(channels)
-        unknown = [name for name in self.channels if name not in CHANNELS]
-        if self.channels[:1] != ("quality",) or unknown:
-            raise InvalidInput(f"channels must be quality first, then any of {CHANNELS[1:]}, got {self.channels}")
-        if max_events < 1 or not window_s > 0:
-            raise InvalidInput(f"max_events and window_s must be above 0, got {max_events} and {window_s}")
-        self.policy = self._build(policy, dim, settings)
-        self.utility = Utility() if utility is None else utility
-        self._weights = self.utility.weights(self.channels)
-        self._metered = np.zeros(len(self.channels), dtype=np.int64)
+        unknown = [name for name in channels if name not in CHANNELS]
+        if tuple(channels)[:1] != ("quality",) or unknown:
+            raise InvalidInput(f"channels must be quality first, then any of {CHANNELS[1:]}, got {tuple(channels)}")
+        if max_events < 1:
+            raise InvalidInput(f"max_events must be above 0, got {max_events}")
+        catalogue = Catalogue(arms)
+        self.learner = Learner(
+            catalogue=catalogue,
+            policy=_build(policy, settings, n_arms=len(catalogue), dim=dim, channels=len(channels)),
+            channels=channels,
+            utility=Utility() if utility is None else utility,
+        )
         self.key = secrets.token_bytes(32) if key is None else key
-        event_uniform(self.key, "")  # refuses an unusable key here rather than in the first decision
-        self.window_s, self.max_events, self.clock = window_s, max_events, clock
-        self.fallback, self.budgets = fallback, budgets
-        if fallback is not None:
-            self.catalogue.index(fallback)
-        self.counters: dict[str, int] = dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
+        self._chooser = Chooser(
+            learner=self.learner,
+            key=self.key,
+            baseline=baseline,
+            rollout=Rollout() if rollout is None else rollout,
+            guard=guard,
+        )
+        self.clock, self.budgets = clock, budgets
+        self.counters: Counter[str] = Counter(
+            dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
+        )
         self.counters.update({f"refused_{reason}": 0 for reason in REFUSALS})
-        self._events: OrderedDict[str, _Event] = OrderedDict()
-        self._lock = threading.RLock()
-
-    def _build(self, policy: str | Policy, dim: int, settings: Mapping[str, Any] | None) -> Policy:
-        sizes = {"n_arms": len(self.catalogue), "dim": dim, "channels": len(self.channels)}
-        if isinstance(policy, str):
-            return policy_class(policy)(**sizes, **(settings or {}))
-        got = {name: getattr(policy, name) for name in sizes}
-        if got != sizes:
-            raise InvalidInput(f"the policy must have {sizes}, got {got}")
-        return policy
+        if rewards is None:
+            rewards = RewardRule(early_s=0.0) if store is None else RewardRule()
+        self.events: EventStore = (
+            MemoryStore(learner=self.learner, rule=rewards, max_events=max_events, counters=self.counters)
+            if store is None
+            else store.attach(self.learner, rule=rewards, counters=self.counters, clock=clock, max_events=max_events)
+        )
 
     # -- the two verbs ---------------------------------------------------------------------------------------
 
@@ -115,6 +117,7 @@ class Router:
         context: ArrayLike,
         *,
         event_id: str,
+        unit: str | None = None,
         eligible: Iterable[str] | None = None,
         penalty: Mapping[str, float] | None = None,
         tenant: str | None = None,
@@ -125,60 +128,95 @@ class Router:
         Args:
             context: feature vector, shape (dim,), finite.
             event_id: the caller's id of the request; it also fixes the random number of the draw.
+            unit: whom the holdout is drawn by, for instance a user; default the event.
             eligible: ids of the arms allowed for this request; default all active ones.
             penalty: known cost of an arm at this decision, in utility units, by arm id.
             tenant: whose request it is, for budgets. bounds: by arm id, the most it can take, for hard budgets.
 
         Raises:
             BudgetExhausted: no eligible arm can be paid for under a hard budget.
-            InvalidInput: unusable arguments, before any state changes. A failure of the policy itself is not raised:
-                the fallback arm is served and the decision is marked degraded.
+            InvalidInput: unusable arguments, before any state changes. A failure of the policy or of the store is not
+                raised: the baseline is served and the decision is marked degraded.
         """
-        with self._lock:
-            known = self._events.get(event_id)
-            if known is not None:
-                return known.decision
-            mask = self.catalogue.mask(eligible)
-            cost = None if penalty is None else self._penalties(penalty)
-            request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
-            if self.budgets is not None:
-                terms = self.budgets.terms(arms=self.catalogue.ids, eligible=mask, penalty=cost, **request)
-                mask, cost = terms.eligible, terms.penalty
-            decision = self._draw(_numbers(context), event_id, mask, cost)
-            if self.budgets is not None:
-                self.budgets.reserve(event_id, decision.arm, **request)
-            self._remember(decision)
-            return decision
+        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds)
+        if new:
+            self.events.record(decision)
+        return decision
 
-    def observe(self, event_id: str, outcome: Outcome) -> Settlement:
-        """Account one outcome to its decision, once. Never raises for bad data: it is refused, counted and returned.
+    async def adecide(
+        self,
+        context: ArrayLike,
+        *,
+        event_id: str,
+        unit: str | None = None,
+        eligible: Iterable[str] | None = None,
+        penalty: Mapping[str, float] | None = None,
+        tenant: str | None = None,
+        bounds: Mapping[str, Outcome] | None = None,
+    ) -> Decision:
+        """`decide` for an event loop: where it has to wait for the store, it awaits."""
+        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds)
+        if new:
+            await self.events.arecord(decision)
+        return decision
 
-        Refusals: unknown event, duplicate, late (past `window_s`), invalid (NaN or infinite), out_of_range (negative,
-        or a quality outside [0, 1]), unmetered (a channel that has a price is missing), degraded (the policy did not
-        choose this arm). A refused outcome changes nothing, so a corrected one can still be reported.
+    def observe(
+        self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
+    ) -> Settlement:
+        """Count one outcome, complete or partial, to its decision. Bad data is never raised: it is refused and counted.
+
+        Args:
+            event_id: the decision. outcome: the channels known now; the rest can follow.
+            reward_id: unique within the event; the same id again is a duplicate. Default: the names of the channels
+                that the outcome carries, so cost now and quality later are two rewards, and a retry is not.
+            served_arm: id of the arm that served in the end, where a gateway retried or fell back to another one.
+
+        Refusals: unknown event, duplicate (this reward id is known), settled (the decision is, without it), late (after
+        the window), invalid (NaN or infinite), out_of_range (negative, or a quality outside [0, 1]), degraded (the
+        policy did not choose this arm), diverted (another arm served), unavailable (the store could take no more). An
+        invalid outcome changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is
+        pending.
         """
-        with self._lock:
-            if self.budgets is not None:
-                self.budgets.settle(event_id, outcome)
-            event = self._events.get(event_id)
-            reason = self._refusal(event, outcome)
-            if event is None or reason is not None:
-                return self._refuse(event_id, event, outcome, reason or "unknown")
-            decision = event.decision
-            y = outcome.vector(self.channels)
-            self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
-            self._metered += ~np.isnan(y)
-            event.settled = True
-            self.counters["settled"] += 1
-            return Settlement(
-                event_id=event_id,
-                arm=decision.arm,
-                reward=self.utility.value(outcome),
-                refused=None,
-                outcome=outcome,
-            )
+        self._settle_budgets(event_id, outcome)
+        return self.events.report(self._reward(event_id, outcome, reward_id, served_arm))
+
+    async def aobserve(
+        self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
+    ) -> Settlement:
+        """`observe` for an event loop: where it has to wait for the store, it awaits."""
+        self._settle_budgets(event_id, outcome)
+        return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm))
 
     # -- operations ------------------------------------------------------------------------------------------
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The arms; change them through the router."""
+        return self.learner.catalogue
+
+    @property
+    def policy(self) -> Policy:
+        """The policy as it has learned so far."""
+        return self.learner.policy
+
+    @property
+    def utility(self) -> Utility:
+        """The prices in force."""
+        return self.learner.utility
+
+    @property
+    def rollout(self) -> Rollout:
+        """What the policy may decide now."""
+        return self._chooser.rollout
+
+    def set_rollout(self, rollout: Rollout) -> None:
+        """Change what the policy may decide, for the next decision on; `Rollout(mode="off")` is the kill switch.
+
+        Raises:
+            InvalidInput: it names unknown arms, or needs a baseline and the router has none.
+        """
+        with self.learner.lock:
+            self._chooser.use(rollout)
 
     def set_prices(self, prices: Mapping[str, float]) -> None:
         """Change prices; the next decision uses them, nothing is relearned.
@@ -186,37 +224,37 @@ class Router:
         Raises:
             InvalidInput: the price is on a channel that no outcome so far has metered.
         """
-        with self._lock:
-            utility = self.utility.with_prices(prices)
-            for name, seen in zip(self.channels, self._metered, strict=True):
-                if utility.priced(name) and self.counters["settled"] and not seen:
+        learner = self.learner
+        with learner.lock:
+            utility = learner.utility.with_prices(prices)
+            for name, seen in zip(learner.channels, learner.metered, strict=True):
+                if utility.priced(name) and learner.metered.any() and not seen:
                     raise InvalidInput(f"{name} was never metered, so every arm would look free; report it first")
-            self._weights = utility.weights(self.channels)
-            self.utility = utility
+            learner.reprice(utility)
 
     def add_arm(self, arm: Arm, *, like: str | None = None, strength: float = 1.0) -> None:
         """Add an arm, usable at once; `like` starts it at another arm's estimate, see `Policy.add_arm`."""
-        with self._lock:
-            index = None if like is None else self.catalogue.index(like)
-            if arm.id in self.catalogue.ids:
-                raise InvalidInput(f"arm {arm.id!r} is in the catalogue already; give the new one another id")
-            self.policy.add_arm(like=index, strength=strength)
-            self.catalogue.add(arm)
+        index = None if like is None else self.catalogue.index(like)
+        if arm.id in self.catalogue.ids:
+            raise InvalidInput(f"arm {arm.id!r} is in the catalogue already; give the new one another id")
+        self.events.add_arm(arm, like=index, strength=strength)
 
     def pause(self, arm_id: str) -> None:
         """Take an arm out of the draw until `resume`."""
-        with self._lock:
-            self.catalogue.pause(arm_id)
+        self._switch(self.catalogue.pause, arm_id)
 
     def resume(self, arm_id: str) -> None:
         """Put a paused arm back into the draw."""
-        with self._lock:
-            self.catalogue.resume(arm_id)
+        self._switch(self.catalogue.resume, arm_id)
 
     def retire(self, arm_id: str) -> None:
         """Take an arm out of the draw for good; an outcome still under way is accounted to it."""
-        with self._lock:
-            self.catalogue.retire(arm_id)
+        self._switch(self.catalogue.retire, arm_id)
+
+    def _switch(self, change: Callable[[str], None], arm_id: str) -> None:
+        with self.learner.lock:
+            change(arm_id)
+        self.events.set_status(arm_id, self.catalogue.status(arm_id).value)
 
     def explain(self, decision: Decision) -> Explanation:
         """Every arm's mean, bonus, priced channels, penalty and propensity for this decision.
@@ -224,82 +262,105 @@ class Router:
         Means and bonuses are the policy's beliefs now; they are those of the decision while
         `Explanation.state_version == decision.state_version`.
         """
-        with self._lock:
-            return explain(decision, self.catalogue.ids, self.policy, self.channels, self._weights)
+        learner = self.learner
+        with learner.lock:
+            return explain(decision, self.catalogue.ids, learner.policy, learner.channels, learner.weights)
+
+    def close(self) -> None:
+        """Write what the store has not written yet; the router must not be used afterwards."""
+        self.events.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _draw(self, x: F64, event_id: str, mask: Any, cost: F64 | None) -> Decision:
-        degraded = False
-        p: F64 | None = None
-        uniform = event_uniform(self.key, event_id)
-        try:
-            p = self.policy.probabilities(x, mask, self._weights, cost)
-            index = draw(p, uniform)
-            propensity = float(p[index])
-            if not 0 < propensity <= 1 + 1e-9:
-                raise FloatingPointError(f"propensity {propensity} of arm {index}")
-        except InvalidInput:
-            raise
-        except Exception:
-            _log.exception("policy %s failed; serving the fallback arm", type(self.policy).__name__)
-            degraded, p, propensity = True, None, 1.0
-            index = self._fallback_index(mask)
+    def _decide(
+        self,
+        context: ArrayLike,
+        event_id: str,
+        unit: str | None,
+        eligible: Iterable[str] | None,
+        penalty: Mapping[str, float] | None,
+        tenant: str | None,
+        bounds: Mapping[str, Outcome] | None,
+    ) -> tuple[Decision, bool]:
+        with self.learner.lock:
+            known = self.events.find(event_id)
+            if known is not None:
+                return known, False
+            check_id("event_id", event_id)
+            mask = self.catalogue.mask(eligible)
+            cost = None if penalty is None else self._penalties(penalty)
+            x = _numbers(context)
+            request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
+            if self.budgets is not None:
+                terms = self.budgets.terms(arms=self.catalogue.ids, eligible=mask, penalty=cost, **request)
+                mask, cost = terms.eligible, terms.penalty
+            if self.events.accepting():
+                choice = self._chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
+            else:
+                choice = self._chooser.degraded(x, mask)
+            decision = self._decision(choice, x, event_id, mask, cost)
+            if self.budgets is not None:
+                self.budgets.reserve(event_id, decision.arm, **request)
+            self.counters["decided"] += 1
+            self.counters["degraded_decisions"] += decision.degraded
+            self.events.remember(decision)
+            return decision, True
+
+    def _decision(self, choice: Choice, x: F64, event_id: str, mask: Bool | None, cost: F64 | None) -> Decision:
+        catalogue, policy = self.catalogue, self.policy
         return Decision(
             event_id=event_id,
-            arm=self.catalogue[index].id,
-            arm_index=index,
-            propensity=min(propensity, 1.0),
-            probabilities=p,
+            arm=catalogue[choice.arm].id,
+            arm_index=choice.arm,
+            propensity=choice.propensity,
+            probabilities=choice.probabilities,
             context=x,
             eligible=mask,
             penalty=cost,
             timestamp_s=self.clock(),
-            policy=type(self.policy).__name__,
-            state_version=self.policy.steps,
-            degraded=degraded,
+            policy=type(policy).__name__,
+            state_version=policy.steps,
+            degraded=choice.degraded,
+            mode=choice.mode,
+            proposed=None if choice.proposed is None else catalogue[choice.proposed].id,
         )
 
-    def _fallback_index(self, mask: Any) -> int:
-        allowed = self.catalogue.active() if mask is None else mask
-        if self.fallback is not None:
-            index = self.catalogue.index(self.fallback)
-            if allowed[index]:
-                return index
-        return int(np.flatnonzero(allowed)[0])
+    def _settle_budgets(self, event_id: str, outcome: Outcome) -> None:
+        if self.budgets is not None:
+            with self.learner.lock:
+                self.budgets.settle(event_id, outcome)
 
-    def _remember(self, decision: Decision) -> None:
-        self.counters["decided"] += 1
-        self.counters["degraded_decisions"] += decision.degraded
-        self._events[decision.event_id] = _Event(decision)
-        if len(self._events) > self.max_events:
-            _, oldest = self._events.popitem(last=False)
-            self.counters["forgotten"] += not oldest.settled
-
-    def _refusal(self, event: _Event | None, outcome: Outcome) -> Refusal | None:
-        if event is None:
-            return "unknown"
-        if event.settled:
-            return "duplicate"
-        if event.decision.degraded:
-            return "degraded"
-        if self.clock() - event.decision.timestamp_s > self.window_s:
-            return "late"
-        problem = outcome.problem()
-        if problem is not None:
-            return "invalid" if problem == "invalid" else "out_of_range"
-        return "unmetered" if self.utility.value(outcome) is None else None
-
-    def _refuse(self, event_id: str, event: _Event | None, outcome: Outcome, reason: Refusal) -> Settlement:
-        self.counters[f"refused_{reason}"] += 1
-        arm = None if event is None else event.decision.arm
-        return Settlement(event_id=event_id, arm=arm, reward=None, refused=reason, outcome=outcome)
+    def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
+        return Reward(
+            event_id=event_id,
+            reward_id="+".join(outcome.metered()) if reward_id is None else reward_id,
+            at_s=self.clock(),
+            outcome=outcome,
+            served_arm=served_arm,
+        )
 
     def _penalties(self, penalty: Mapping[str, float]) -> F64:
         cost = np.zeros(len(self.catalogue))
         for arm_id, value in penalty.items():
             cost[self.catalogue.index(arm_id)] = value
         return cost
+
+
+def _build(policy: str | Policy, settings: Mapping[str, Any] | None, **sizes: int) -> Policy:
+    if isinstance(policy, str):
+        return policy_class(policy)(**sizes, **(settings or {}))
+    got = {name: getattr(policy, name) for name in sizes}
+    if got != sizes:
+        raise InvalidInput(f"the policy must have {sizes}, got {got}")
+    return policy
 
 
 def _numbers(context: ArrayLike) -> F64:

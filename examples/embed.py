@@ -60,4 +60,4 @@ for arm in explanation.arms:
     print(f"  {arm.arm}: mean {arm.mean:.2f}, bonus {arm.bonus:.2f}, probability {arm.propensity:.3f}")
 
 late = router.observe("request-4199", Outcome(quality=1.0, cost_usd=0.001))
-print(f"a reward reported twice is refused: {late.refused}")
+print(f"a second reward for a settled request is refused: {late.refused}")

@@ -1,0 +1,123 @@
+"""One choice: from a context to an arm, under the rollout's rules, with the exact probability of what was drawn."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+
+from bandit_router.events import Mode, event_uniform
+from bandit_router.guard import ConservativeGuard
+from bandit_router.learner import Learner
+from bandit_router.modes import Rollout
+from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
+from bandit_router.policies.distributions import draw
+
+_log = logging.getLogger(__name__)
+
+
+class Choice(NamedTuple):
+    """What was chosen; the fields are those of `Decision`, arms by index."""
+
+    arm: int
+    propensity: float
+    probabilities: F64 | None
+    mode: Mode
+    proposed: int | None = None
+    degraded: bool = False
+
+
+class Chooser:
+    """Asks the policy, applies the rollout and the guard, and draws. Called under the learner's lock.
+
+    Args:
+        learner: policy, catalogue and prices. key: of the keyed draw. baseline: id of the arm that serves when the
+            policy may not or cannot decide; default the first eligible one. rollout, guard: what the policy may
+            decide.
+    """
+
+    def __init__(
+        self,
+        *,
+        learner: Learner,
+        key: bytes,
+        baseline: str | None,
+        rollout: Rollout,
+        guard: ConservativeGuard | None,
+    ) -> None:
+        event_uniform(key, "")
+        if baseline is not None:
+            learner.catalogue.index(baseline)
+        if guard is not None and (baseline is None or type(learner.policy)._estimate is Policy._estimate):
+            raise InvalidInput("a guard needs a declared baseline arm and a policy that estimates utilities")
+        self.learner, self.key, self.baseline, self.guard = learner, key, baseline, guard
+        self.use(rollout)
+
+    def use(self, rollout: Rollout) -> None:
+        """Decide by another rollout from now on. Raises InvalidInput, before any change, when it cannot be used."""
+        rollout.check(self.learner.catalogue)
+        if self.baseline is None and (rollout.mode != "online" or rollout.holdout):
+            raise InvalidInput(f"mode {rollout.mode!r} with holdout {rollout.holdout} needs a declared baseline arm")
+        self.rollout = rollout
+
+    def choose(self, x: F64, event_id: str, unit: str, eligible: Bool | None, penalty: F64 | None) -> Choice:
+        """Choose an arm.
+
+        Raises:
+            InvalidInput: unusable arguments. A failure of the policy is not raised: the choice is degraded.
+        """
+        rollout = self.rollout
+        mode: Mode = "holdout" if rollout.holds_out(unit, self.key) else rollout.mode
+        if mode == "off":
+            self._check(x)
+            return Choice(self.baseline_index(eligible), 1.0, None, mode)
+        try:
+            p = self._distribution(x, eligible, penalty)
+            index = draw(p, event_uniform(self.key, event_id))
+            propensity = float(p[index])
+            if not 0 < propensity <= 1 + 1e-9:
+                raise FloatingPointError(f"propensity {propensity} of arm {index}")
+            if mode == "online" and self._trusted(p, x, eligible):
+                return Choice(index, min(propensity, 1.0), p, mode)
+        except InvalidInput:
+            raise
+        except Exception:
+            _log.exception("policy %s failed; serving the baseline", type(self.learner.policy).__name__)
+            return self.degraded(x, eligible)
+        mode = "guarded" if mode == "online" else mode
+        return Choice(self.baseline_index(eligible), 1.0, p, mode, proposed=index)
+
+    def degraded(self, x: F64, eligible: Bool | None) -> Choice:
+        """The baseline, because nothing better can be had. Raises InvalidInput for an unusable context."""
+        self._check(x)
+        return Choice(self.baseline_index(eligible), 1.0, None, self.rollout.mode, degraded=True)
+
+    def baseline_index(self, eligible: Bool | None) -> int:
+        """The baseline arm, or the first eligible one where it may not serve."""
+        catalogue = self.learner.catalogue
+        allowed = catalogue.active() if eligible is None else eligible
+        if self.baseline is not None:
+            index = catalogue.index(self.baseline)
+            if allowed[index]:
+                return index
+        if not allowed.any():
+            raise InvalidInput("no arm is eligible; resume one or widen the allow-list")
+        return int(np.flatnonzero(allowed)[0])
+
+    def _check(self, x: F64) -> None:
+        dim = self.learner.policy.dim
+        if x.shape != (dim,) or not np.isfinite(x).all():
+            raise InvalidInput(f"context must be finite with shape ({dim},), got shape {x.shape}")
+
+    def _distribution(self, x: F64, eligible: Bool | None, penalty: F64 | None) -> F64:
+        learner, rollout = self.learner, self.rollout
+        mask = rollout.mask(learner.catalogue, eligible)
+        p = learner.policy.probabilities(x, mask, learner.weights, penalty)
+        return rollout.bound(p, mask, learner.catalogue)
+
+    def _trusted(self, p: F64, x: F64, eligible: Bool | None) -> bool:
+        if self.guard is None:
+            return True
+        learner, baseline = self.learner, self.baseline_index(eligible)
+        return self.guard.allows(p, learner.policy.estimate(x), learner.weights, baseline=baseline)

@@ -1,0 +1,107 @@
+"""`bandit-router state`: look at what a store has learned, prove it, rebuild it, carry it elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bandit_router.cli.common import GATE, INVALID_DATA, STORE_UNAVAILABLE, fail, print_json
+
+if TYPE_CHECKING:
+    from bandit_router.store.inspection import Inspection
+
+app = typer.Typer(help="What a store has learned: show, verify, rebuild, export, import.", no_args_is_help=True)
+
+Url = Annotated[str, typer.Argument(help="sqlite:////path/events.db or postgresql://user@host/name")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--key-file", exists=True, dir_okay=False, help="File with the snapshot key.")
+]
+PolicyName = Annotated[str | None, typer.Option("--policy", help="Policy as `show` names it; default the only one.")]
+
+
+@contextmanager
+def _open(url: str, key_file: Path | None) -> Iterator[Inspection]:
+    """The store, with its errors turned into messages and exit codes."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from bandit_router.policies.base import InvalidInput
+    from bandit_router.store.inspection import Inspection
+
+    store: Inspection | None = None
+    try:
+        store = Inspection(url, key=None if key_file is None else key_file.read_bytes())
+        yield store
+    except InvalidInput as error:
+        fail(str(error), INVALID_DATA)
+    except (SQLAlchemyError, OSError) as error:
+        fail(f"the store is not available: {error}", STORE_UNAVAILABLE)
+    finally:
+        if store is not None:
+            store.close()
+
+
+@app.command()
+def show(url: Url, key_file: KeyFile = None, json: Json = False) -> None:
+    """Rows per table, end of the log, arms, quarantined rewards, and every snapshot with its faults."""
+    with _open(url, key_file) as store:
+        report = store.report()
+    if json:
+        return print_json(report)
+    typer.echo(f"log position {report.position}, schema version {report.schema_version}")
+    for title, counts in (("rows", report.rows), ("log", report.settled), ("quarantine", report.quarantine)):
+        typer.echo(f"{title}: " + (", ".join(f"{name} {count}" for name, count in counts.items()) or "empty"))
+    for arm in report.arms:
+        typer.echo(f"arm {arm.id}: {arm.status}, {arm.learned} learned")
+    for snapshot in report.snapshots:
+        typer.echo(f"snapshot at {snapshot.position}: {snapshot.policy}: {snapshot.fault or 'valid'}")
+    return None
+
+
+@app.command()
+def verify(url: Url, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False) -> None:
+    """Fold the whole log and compare every snapshot with it, byte by byte; exit code 3 when one differs."""
+    with _open(url, key_file) as store:
+        checks = store.verify(policy)
+    if json:
+        print_json(checks)
+    else:
+        for check in checks:
+            typer.echo(f"snapshot at {check.position}: {check.fault or 'equals the fold of the log'}")
+    if any(check.fault for check in checks):
+        fail("a snapshot is not the fold of the log; `state rebuild` replaces it", GATE)
+
+
+@app.command()
+def rebuild(url: Url, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False) -> None:
+    """Fold the whole log from the beginning and replace the policy's snapshots by the result."""
+    with _open(url, key_file) as store:
+        made = store.rebuild(policy)
+    print_json(made) if json else typer.echo(f"rebuilt {made.policy} at position {made.position}")
+
+
+@app.command("export")
+def export_(
+    url: Url, file: Path, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False
+) -> None:
+    """Fold the log and write the state to a file (safetensors, checksummed; signed with --key-file)."""
+    with _open(url, key_file) as store:
+        made = store.export(file, policy)
+    print_json(made) if json else typer.echo(f"wrote {made.policy} at position {made.position} to {file}")
+
+
+@app.command("import")
+def import_(url: Url, file: Path, key_file: KeyFile = None, json: Json = False) -> None:
+    """Replace what is learned by an exported state; an entry of the log, so that a rebuild repeats it."""
+    with _open(url, key_file) as store:
+        made = store.import_(file)
+    if json:
+        return print_json(made)
+    typer.echo(f"imported at position {made.position}")
+    for arm, reason in made.quarantined.items():
+        typer.echo(f"arm {arm} starts at its prior: {reason}", err=True)
+    return None

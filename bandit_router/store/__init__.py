@@ -1,0 +1,7 @@
+"""A durable event store. `Store(url)` is what a `Router` takes; SQLAlchemy is imported when it is attached."""
+
+from __future__ import annotations
+
+from bandit_router.store.store import Sharing, Store
+
+__all__ = ["Sharing", "Store"]

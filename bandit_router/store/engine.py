@@ -1,0 +1,75 @@
+"""Connections with the durability that was asked for, and the few statements that Core would make slow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+
+from bandit_router.policies.base import InvalidInput
+
+Durability = Literal["relaxed", "process", "power"]
+
+# SQLite in WAL mode: OFF leaves writing to the kernel, NORMAL syncs at checkpoints, FULL syncs every commit.
+# PostgreSQL: a commit that is not flushed dies with the server, so only `relaxed` may skip the flush.
+_SQLITE_SYNCHRONOUS = {"relaxed": "OFF", "process": "NORMAL", "power": "FULL"}
+_POSTGRES_SYNCHRONOUS = {"relaxed": "off", "process": "on", "power": "on"}
+_BUSY_S = 5
+_ROWS = 256
+
+
+def open_engine(url: str, durability: Durability) -> Engine:
+    """An engine for a SQLite or PostgreSQL URL; nothing is connected yet.
+
+    Raises:
+        InvalidInput: another database, or a durability level that does not exist.
+    """
+    if durability not in _SQLITE_SYNCHRONOUS:
+        raise InvalidInput(f"unknown durability {durability!r}; there are {', '.join(_SQLITE_SYNCHRONOUS)}")
+    parsed = make_url(url)
+    backend = parsed.get_backend_name()
+    if backend == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
+        settings = ("journal_mode=WAL", f"synchronous={_SQLITE_SYNCHRONOUS[durability]}")
+        _on_connect_sqlite(engine, settings)
+        return engine
+    if backend == "postgresql":
+        options = (
+            f"-c synchronous_commit={_POSTGRES_SYNCHRONOUS[durability]} "
+            f"-c statement_timeout={6 * _BUSY_S}s -c lock_timeout={_BUSY_S}s"
+        )
+        parsed = parsed.set(drivername="postgresql+psycopg")
+        return create_engine(parsed, connect_args={"connect_timeout": _BUSY_S, "options": options})
+    raise InvalidInput(f"the store runs on sqlite:/// and postgresql:// URLs, got {backend}")
+
+
+def _on_connect_sqlite(engine: Engine, settings: Sequence[str]) -> None:
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver's own BEGIN comes too late; SQLAlchemy sends ours
+        for setting in settings:
+            connection.execute(f"PRAGMA {setting}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+
+def insert_rows(connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> int:
+    """Insert rows, leaving out those that violate a unique key; returns how many went in.
+
+    Many rows go into one statement: SQLite gives up the interpreter lock once per statement, and a writer thread that
+    gave it up once per row would wait for it that often.
+    """
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    names = ", ".join(f'"{name}"' for name in columns)
+    group = f"({', '.join([mark] * len(columns))})"
+    inserted = 0
+    for start in range(0, len(rows), _ROWS):
+        part = rows[start : start + _ROWS]
+        values = ", ".join([group] * len(part))
+        sql = f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608 - names are ours
+        inserted += connection.exec_driver_sql(sql, tuple(chain.from_iterable(part))).rowcount
+    return inserted

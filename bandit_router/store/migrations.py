@@ -1,0 +1,46 @@
+"""The schema's version, and the steps that bring an older database up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, insert, inspect, select, update
+
+from bandit_router.policies.base import InvalidInput
+from bandit_router.store.schema import head, metadata, schema_version
+
+
+def _create(connection: Connection) -> None:
+    """Version 1: everything."""
+    metadata.create_all(connection)
+    connection.execute(insert(schema_version).values(version=1))
+    connection.execute(insert(head).values(id=1, position=0, closed_s=0.0))
+
+
+# Step n (from 0) brings version n to n + 1. Later steps spell out their DDL: `metadata` is the newest schema only.
+STEPS: tuple[Callable[[Connection], None], ...] = (_create,)
+VERSION = len(STEPS)
+
+
+def migrate(connection: Connection) -> None:
+    """Create the schema or bring it up to date, in the caller's transaction.
+
+    Raises:
+        InvalidInput: the database is newer than this code.
+    """
+    found = version(connection)
+    if found > VERSION:
+        raise InvalidInput(
+            f"the store has schema version {found}, this code knows {VERSION}; use a newer bandit-router"
+        )
+    for step in STEPS[found:]:
+        step(connection)
+    if found < VERSION:
+        connection.execute(update(schema_version).values(version=VERSION))
+
+
+def version(connection: Connection) -> int:
+    """The schema version of a database, 0 for an empty one."""
+    if not inspect(connection).has_table(schema_version.name):
+        return 0
+    return int(connection.execute(select(schema_version.c.version)).scalar_one())

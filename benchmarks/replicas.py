@@ -1,0 +1,87 @@
+"""Replicas that share one LinUCB by deltas: regret and number of syncs against the trigger gamma.
+
+    python benchmarks/replicas.py > replicas.json
+
+Disjoint linear rewards with Gaussian noise; requests go to the replicas at random. Regret is against the best arm of
+each request. gamma 0 publishes after every request (one central learner), infinity never.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+
+import numpy as np
+
+from bandit_router.policies.linear import RidgeStatistics
+from bandit_router.store.replicas import Delta, SharedStatistics
+
+ARMS, DIM, NOISE, ALPHA = 4, 8, 0.1, 0.3
+
+
+def replay_shared(*, replicas: int, horizon: int, gamma: float, seed: int) -> dict[str, float]:
+    """One stream over `replicas` learners; regret and syncs."""
+    rng = np.random.default_rng(seed)
+    theta = rng.normal(size=(ARMS, DIM)) / math.sqrt(DIM)
+    contexts = rng.normal(size=(horizon, DIM))
+    contexts /= np.linalg.norm(contexts, axis=1, keepdims=True)
+    means = contexts @ theta.T
+    noise, places = rng.normal(scale=NOISE, size=horizon), rng.integers(replicas, size=horizon)
+    trigger = min(max(gamma, 1e-300), 1e300)
+    learners = [
+        SharedStatistics(
+            RidgeStatistics(ARMS, DIM, 1, ridge=1.0), replica=str(number), gamma=trigger, max_age_s=math.inf
+        )
+        for number in range(replicas)
+    ]
+    log: list[Delta] = []
+    taken = [0] * replicas
+    for learner in learners:
+        learner.merge([], now_s=0.0)
+    regret, syncs = 0.0, 0
+    for step in range(horizon):
+        place = int(places[step])
+        learner, x = learners[place], contexts[step]
+        mean, width = learner.statistics.predict(x)
+        arm = int((mean[:, 0] + ALPHA * width).argmax())
+        regret += means[step].max() - means[step, arm]
+        learner.learn(arm, x, means[step, arm] + noise[step : step + 1], 1.0)
+        if learner.due(0.0):
+            syncs += 1
+            delta = learner.publish()
+            assert delta is not None
+            log.append(delta)
+            learner.published()
+            learner.merge(log[taken[place] :])
+            taken[place] = len(log)
+            if gamma == 0.0:  # the central learner: everybody knows at once
+                for other in range(replicas):
+                    learners[other].merge(log[taken[other] :])
+                    taken[other] = len(log)
+    return {"gamma": gamma, "regret": float(regret), "syncs": syncs}
+
+
+def main() -> None:
+    """Print the table as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--replicas", type=int, default=8)
+    parser.add_argument("--horizon", type=int, default=20_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    rows = []
+    for gamma in (0.0, 0.1, 0.5, 1.0, 4.0, 16.0, math.inf):
+        runs = [
+            replay_shared(replicas=options.replicas, horizon=options.horizon, gamma=gamma, seed=seed)
+            for seed in range(options.seeds)
+        ]
+        row = {name: float(np.mean([run[name] for run in runs])) for name in ("regret", "syncs")}
+        rows.append({"gamma": gamma if math.isfinite(gamma) else "never", **row})
+        print(rows[-1], file=sys.stderr)
+    setting = {"replicas": options.replicas, "horizon": options.horizon, "arms": ARMS, "dim": DIM}
+    print(json.dumps({**setting, "seeds": options.seeds, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,68 @@
+"""Databases for the tests: SQLite files, and one real PostgreSQL server for the whole run."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bandit_router.arms import Arm
+from bandit_router.router import Router
+from bandit_router.store import Store
+from benchmarks.postgres import Postgres
+
+ARMS = [Arm(id="small"), Arm(id="large"), Arm(id="adapter")]
+DIM = 3
+
+
+class Clock:
+    """A clock that stands still unless it is moved."""
+
+    def __init__(self, now: float = 1_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with pytest.MonkeyPatch.context() as environment, tempfile.TemporaryDirectory() as folder:
+        environment.setenv("XDG_RUNTIME_DIR", folder)
+        with Postgres(Path(folder, "data")) as server:
+            yield server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """A fresh database on the server."""
+    return postgres.new_database()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A fresh database of either kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/events.db"
+    return str(request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def open_router(tmp_path: Path) -> Iterator[Callable[..., Router]]:
+    """Opens routers on a store; those still open are closed at the end."""
+    opened: list[Router] = []
+    numbers = itertools.count()
+
+    def open_(url: str, *, store: dict[str, Any] | None = None, **settings: Any) -> Router:
+        options = {"spool": tmp_path / "spool", "wait_s": 10.0, "replica": f"r{next(numbers)}", **(store or {})}
+        defaults = {"arms": ARMS, "dim": DIM, "key": b"k", "clock": Clock()}
+        opened.append(Router(**{**defaults, **settings}, store=Store(url, **options)))
+        return opened[-1]
+
+    yield open_
+    for router in opened:
+        router.close()

@@ -1,0 +1,268 @@
+"""Databases that fail: decisions go on while they do, and what was promised is kept.
+
+Every test decides while the fault is there, so it ends only if no decision waits for the fault to end. How long
+decisions take is measured by `benchmarks/store.py`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import exc
+
+from bandit_router.outcomes import Outcome
+from bandit_router.router import Router
+from bandit_router.store.ledger import Ledger
+from bandit_router.store.writer import StoreUnavailable
+from benchmarks.kill_campaign import count
+from benchmarks.postgres import Postgres
+
+OpenRouter = Callable[..., Router]
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/events.db"
+
+
+def decide(router: Router, count: int, prefix: str) -> None:
+    """Decide `count` events, none of them degraded."""
+    for number in range(count):
+        assert not router.decide([1.0, 0.0, float(number)], event_id=f"{prefix}{number}").degraded
+
+
+def recovers(router: Router, url: str, decisions: int) -> None:
+    """Wait until everything decided is in the database."""
+    for _ in range(1000):
+        if router.events.healthy and count(url, "decisions") == decisions:  # type: ignore[attr-defined]
+            return
+        time.sleep(0.02)
+    raise AssertionError((router.counters, count(url, "decisions")))
+
+
+@contextmanager
+def locked(url: str) -> Iterator[None]:
+    """Another process holds SQLite's write lock."""
+    other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    yield
+    other.execute("ROLLBACK")
+    other.close()
+
+
+@contextmanager
+def failing(error: Exception) -> Iterator[None]:
+    """Every transaction fails with this error."""
+    with pytest.MonkeyPatch.context() as patch:
+
+        def fail(_: Ledger) -> None:
+            raise error
+
+        patch.setattr(Ledger, "writing", fail)
+        yield
+
+
+def operational(message: str) -> Exception:
+    return exc.OperationalError("UPDATE head", {}, sqlite3.OperationalError(message))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        operational("database or disk is full"),
+        operational("attempt to write a readonly database"),
+        operational("disk I/O error"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_decisions_go_on_while_the_database_fails_and_are_written_when_it_is_back(
+    error: Exception, sqlite_url: str, open_router: OpenRouter
+) -> None:
+    router = open_router(sqlite_url, store={"wait_s": 0.2})
+    decide(router, 5, "before")
+    recovers(router, sqlite_url, 5)
+    with failing(error):
+        decide(router, 20, "during")
+        assert router.observe("before0", Outcome(quality=0.5)).pending
+        assert router.observe("during0", Outcome(quality=0.5)).pending
+        assert router.counters["store_errors"] >= 1
+    recovers(router, sqlite_url, 25)
+    for _ in range(200):
+        if router.learner.position == 2:
+            break
+        time.sleep(0.01)
+    assert router.policy.steps == 2
+    assert router.counters["shed_decisions"] == 0
+
+
+def test_a_full_disk_is_survived_for_real(tmp_path: Path) -> None:
+    """The database is limited to a few pages, so that SQLite itself says that the disk is full."""
+    code = """
+import sqlite3, sys, time
+from bandit_router.router import Arm, Outcome, Router
+from bandit_router.store import Store
+from bandit_router.store import engine
+
+connect = engine._on_connect_sqlite
+engine._on_connect_sqlite = lambda e, settings: connect(e, (*settings, "max_page_count=60"))
+router = Router(arms=[Arm(id="a"), Arm(id="b")], dim=64, store=Store(sys.argv[1], wait_s=0.2, queue_bytes=1 << 16))
+for number in range(3000):
+    assert not router.decide([float(number)] * 64, event_id=str(number)).degraded
+    if number % 100 == 0:
+        time.sleep(0.01)
+print(router.counters["store_errors"] > 0, router.counters["shed_decisions"] > 0, router.events.healthy)
+import os
+os._exit(0)
+"""
+    arguments = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/events.db"]
+    result = subprocess.run(arguments, capture_output=True, text=True, timeout=120)
+    assert result.stdout.split() == ["True", "True", "False"], result.stderr
+    assert "database or disk is full" in result.stderr
+
+
+def test_a_locked_database_delays_no_decision(sqlite_url: str, open_router: OpenRouter) -> None:
+    router = open_router(sqlite_url, store={"wait_s": 0.1})
+    decide(router, 5, "before")
+    recovers(router, sqlite_url, 5)
+    with locked(sqlite_url):
+        decide(router, 50, "during")
+        assert router.observe("during0", Outcome(quality=0.5)).pending
+        with pytest.raises(StoreUnavailable):
+            router.pause("small")
+    recovers(router, sqlite_url, 55)
+    assert router.counters["unconfirmed"] >= 1
+
+
+def test_a_slow_database_delays_no_decision(sqlite_url: str, open_router: OpenRouter) -> None:
+    router = open_router(sqlite_url, store={"wait_s": 0.1})
+    commit = Ledger.writing
+
+    @contextmanager
+    def slowly(ledger: Ledger) -> Iterator[Any]:
+        time.sleep(0.3)
+        with commit(ledger) as transaction:
+            yield transaction
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "writing", slowly)
+        decide(router, 200, "e")
+        assert router.observe("e0", Outcome(quality=0.5)).pending
+    recovers(router, sqlite_url, 200)
+
+
+def test_at_the_power_level_a_decision_waits_for_its_commit_but_not_beyond_its_bound(
+    sqlite_url: str, open_router: OpenRouter
+) -> None:
+    router = open_router(sqlite_url, store={"durability": "power", "bound_s": 2.0})
+    router.decide([1.0, 0.0, 0.0], event_id="e")
+    assert count(sqlite_url, "decisions") == 1
+    router.events.settings.bound_s = 0.05  # type: ignore[attr-defined]
+    with locked(sqlite_url):
+        router.decide([1.0, 0.0, 0.0], event_id="f")
+    assert router.counters["unconfirmed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("back_pressure", "counter"),
+    [("shed", "shed_decisions"), ("block", "shed_decisions"), ("degrade", "degraded_decisions")],
+)
+def test_a_full_queue_does_what_the_setting_says_and_counts_it(
+    back_pressure: str, counter: str, sqlite_url: str, open_router: OpenRouter
+) -> None:
+    store = {"back_pressure": back_pressure, "queue_bytes": 4096, "bound_s": 0.005, "wait_s": 0.1}
+    router = open_router(sqlite_url, store=store, baseline="large")
+    recovers(router, sqlite_url, 0)
+    with failing(operational("database is locked")):
+        for number in range(120):
+            decision = router.decide([1.0, 0.0, 0.0], event_id=str(number))
+        refused = router.observe("119", Outcome(quality=0.5)).refused
+    assert router.counters[counter] > 0
+    assert decision.degraded == (back_pressure == "degrade")
+    assert (decision.arm == "large") or back_pressure != "degrade"
+    assert refused in ("unavailable", None)
+    for _ in range(500):
+        if router.events.healthy and not len(router.events._spool):  # type: ignore[attr-defined]
+            break
+        time.sleep(0.01)
+    kept = count(sqlite_url, "decisions")
+    assert kept + router.counters["shed_decisions"] == 120
+    if back_pressure != "degrade":
+        assert router.observe("119", Outcome(quality=0.5)).refused in ("unavailable", "unknown", None)
+        assert router.policy.steps == 0
+
+
+def test_a_blocked_decision_goes_on_when_there_is_room(sqlite_url: str, open_router: OpenRouter) -> None:
+    store = {"back_pressure": "block", "queue_bytes": 4096, "bound_s": 10.0}
+    router = open_router(sqlite_url, store=store)
+    decide(router, 300, "e")
+    recovers(router, sqlite_url, 300)
+    assert router.counters["shed_decisions"] == 0
+
+
+def test_a_record_that_no_database_takes_does_not_hold_up_the_others(sqlite_url: str, open_router: OpenRouter) -> None:
+    router = open_router(sqlite_url)
+    from bandit_router.store import group
+
+    original = group.Group._row
+
+    def fail(self: Any, decision: Any, payload: bytes) -> Any:
+        if decision.event_id == "poison":
+            raise ValueError("cannot be written")
+        return original(self, decision, payload)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(group.Group, "_row", fail)
+        for event_id in ("a", "poison", "b"):
+            router.decide([1.0, 0.0, 0.0], event_id=event_id)
+        router.events.flush()  # type: ignore[attr-defined]
+    assert count(sqlite_url, "decisions") == 2
+    assert router.counters["failed_records"] == 1
+    assert router.observe("b", Outcome(quality=0.5)).reward == 0.5
+
+
+def test_a_router_starts_without_its_database_and_catches_up_later(
+    tmp_path: Path, postgres: Postgres, open_router: OpenRouter
+) -> None:
+    url = postgres.new_database()
+    first = open_router(url)
+    for number in range(10):
+        first.decide([1.0, 0.0, float(number)], event_id=f"first{number}")
+        first.observe(f"first{number}", Outcome(quality=0.5))
+    first.close()
+    postgres.crash()
+    try:
+        router = open_router(url, store={"wait_s": 0.3})
+        assert router.policy.steps == 0
+        decide(router, 10, "without")
+        assert router.observe("without0", Outcome(quality=0.5)).pending
+    finally:
+        postgres.start()
+    recovers(router, url, 20)
+    for _ in range(200):
+        if router.policy.steps == 11:
+            break
+        time.sleep(0.01)
+    assert router.policy.steps == 11
+
+
+def test_postgresql_may_crash_in_mid_traffic(postgres: Postgres, open_router: OpenRouter) -> None:
+    url = postgres.new_database()
+    router = open_router(url, store={"wait_s": 0.3})
+    decide(router, 10, "before")
+    postgres.crash()
+    try:
+        decide(router, 10, "during")
+        assert router.observe("before0", Outcome(quality=0.5)).pending
+    finally:
+        postgres.start()
+    recovers(router, url, 20)
+    assert router.observe("before1", Outcome(quality=0.5)).refused is None
+    assert router.counters["store_errors"] >= 1

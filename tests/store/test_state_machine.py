@@ -1,0 +1,274 @@
+"""Everything that can happen to a store, in any order, against a plain model of what should have happened."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ARMS, DIM, Clock
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from bandit_router.outcomes import Outcome, Utility
+from bandit_router.policies import LinUCB
+from bandit_router.rewards import RewardRule
+from bandit_router.router import Router
+from bandit_router.store import Store
+from benchmarks.kill_campaign import query
+
+WINDOW_S, EARLY_S, GRACE_S, PRICE = 100.0, 10.0, 1.0, 0.5
+EVENTS = st.sampled_from([f"e{number}" for number in range(3)])
+REWARD_IDS = st.sampled_from(["one", "two", "three"])
+QUALITIES = st.sampled_from([None, 0.0, 0.25, 0.5, 1.0])
+COSTS = st.sampled_from([None, 0.0, 0.5, 2.0])
+
+
+class Model:
+    """What the documentation says, written down once more without looking at the code."""
+
+    def __init__(self, aggregate: str, default: float | None) -> None:
+        self.aggregate, self.default = aggregate, default
+        self.decided: dict[str, tuple[float, Any]] = {}
+        self.rewards: dict[str, dict[str, tuple[float | None, float | None]]] = {}
+        self.settled: dict[str, tuple[float | None, bool]] = {}
+        self.log: list[str] = []
+        self.early: list[tuple[str, str, float, tuple[float | None, float | None]]] = []
+
+    def combined(self, event: str) -> tuple[float | None, float | None]:
+        parts = list(self.rewards[event].values())
+        result = []
+        for channel in (0, 1):
+            values = [part[channel] for part in parts if part[channel] is not None]
+            total = sum(map(Fraction, values))
+            ways = {"sum": lambda v, t: float(t), "mean": lambda v, t: float(t) / len(v)}
+            ways |= {"min": lambda v, t: min(v), "max": lambda v, t: max(v)}
+            ways |= {"first": lambda v, t: v[0], "last": lambda v, t: v[-1]}
+            result.append(ways[self.aggregate](values, total) if values else None)
+        return result[0], result[1]
+
+    def settle(self, event: str, closed: bool) -> float | None:
+        quality, cost = self.combined(event)
+        known = quality is not None and cost is not None
+        if not closed and (self.aggregate != "first" or not known):
+            return None
+        if not known and self.default is not None:
+            quality = self.default if quality is None else quality
+            cost = 0.0 if cost is None else cost
+            known = True
+        value = quality - PRICE * cost if known else None
+        self.settled[event] = (value, known)
+        self.log.append(event)
+        return value
+
+    def decide(self, event: str, now: float, context: Any) -> None:
+        self.decided[event] = (now, context)
+        self.rewards[event] = {}
+        waiting = [reward for reward in self.early if reward[0] == event]
+        self.early = [reward for reward in self.early if reward[0] != event]
+        for _, reward_id, at, channels in waiting:
+            self.report(event, reward_id, at, now, channels)
+
+    def report(self, event: str, reward_id: str, at: float, now: float, channels: Any) -> str | float | None:
+        if event not in self.decided:
+            self.early.append((event, reward_id, at, channels))
+            return None
+        decided_at = self.decided[event][0]
+        if decided_at - at > EARLY_S:
+            return "unknown"
+        if reward_id in self.rewards[event]:
+            return "duplicate"
+        if at > decided_at + WINDOW_S:
+            return "late"
+        if event in self.settled:
+            return "settled"
+        self.rewards[event][reward_id] = channels
+        return self.settle(event, closed=False)
+
+    def forget_early(self, now: float) -> None:
+        self.early = [reward for reward in self.early if now - reward[2] <= EARLY_S]
+
+    def close_windows(self, now: float) -> None:
+        due = [e for e, (at, _) in self.decided.items() if at + WINDOW_S < now - GRACE_S and e not in self.settled]
+        for event in sorted(due, key=lambda e: (self.decided[e][0], e)):
+            self.settle(event, closed=True)
+
+
+class Serving(RuleBasedStateMachine):
+    """Two processes' routers on one SQLite file, restarted at will, and the model."""
+
+    @initialize(
+        aggregate=st.sampled_from(["first", "last", "sum", "mean", "min", "max"]),
+        default=st.sampled_from([None, 0.25]),
+    )
+    def start(self, aggregate: str, default: float | None) -> None:
+        self.begin(aggregate, default)
+        self.decide("e0", place=0, seed=0)
+
+    def begin(self, aggregate: str, default: float | None) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        self.url = f"sqlite:///{self.folder}/events.db"
+        self.clock, self.model = Clock(), Model(aggregate, default)
+        self.rule = RewardRule(
+            window_s=WINDOW_S,
+            early_s=EARLY_S,
+            aggregate=aggregate,
+            default=None if default is None else Outcome(quality=default, cost_usd=0.0),
+        )
+        self.arms: dict[str, tuple[str, float]] = {}
+        self.routers = [self.open(0), self.open(1)]
+
+    def open(self, place: int) -> Router:
+        router = Router(
+            arms=ARMS,
+            dim=DIM,
+            key=b"k",
+            clock=self.clock,
+            rewards=self.rule,
+            utility=Utility(prices={"cost_usd": PRICE}),
+            store=Store(self.url, wait_s=30.0, snapshot_every=3, replica=str(place)),
+        )
+        router.events._writer._tick_s = float("inf")  # type: ignore[attr-defined]
+        router.events.flush()  # type: ignore[attr-defined]
+        self.passed()
+        return router
+
+    def tick(self, router: Router) -> None:
+        """Let a router's writer look at the clock and at the log."""
+        router.events._writer._next_tick = 0.0  # type: ignore[attr-defined]
+        router.events.flush()  # type: ignore[attr-defined]
+        self.passed()
+
+    def passed(self) -> None:
+        self.model.forget_early(self.clock.now)
+        self.model.close_windows(self.clock.now)
+
+    @rule(event=EVENTS, place=st.integers(0, 1), seed=st.integers(0, 5))
+    def only_decide(self, event: str, place: int, seed: int) -> None:
+        self.decide(event, place, seed)
+
+    def decide(self, event: str, place: int, seed: int) -> None:
+        if event in self.model.decided and self.routers[place].events.find(event) is None:
+            return  # the other process made this decision: a retry there is another test's subject
+        context = np.random.default_rng(seed).normal(size=DIM)
+        decision = self.routers[place].decide(context, event_id=event)
+        self.routers[place].events.flush()  # type: ignore[attr-defined]
+        self.model.forget_early(self.clock.now)
+        if event not in self.model.decided:
+            self.model.decide(event, self.clock.now, decision)
+            self.arms[event] = (decision.arm, decision.propensity)
+        assert (decision.arm, decision.propensity) == self.arms[event]
+
+    @rule(
+        event=EVENTS,
+        place=st.integers(0, 1),
+        reward_id=REWARD_IDS,
+        quality=QUALITIES.filter(bool),
+        cost=COSTS.filter(bool),
+    )
+    def serve(self, event: str, place: int, reward_id: str, quality: float, cost: float) -> None:
+        self.decide(event, place, seed=1)
+        self.report(event, place, reward_id, quality, cost)
+
+    @rule(event=EVENTS, place=st.integers(0, 1), reward_id=REWARD_IDS, quality=QUALITIES, cost=COSTS)
+    def report_a_part(self, event: str, place: int, reward_id: str, quality: float | None, cost: float | None) -> None:
+        self.report(event, place, reward_id, quality, cost)
+
+    def report(self, event: str, place: int, reward_id: str, quality: float | None, cost: float | None) -> None:
+        outcome = Outcome(quality=quality, cost_usd=cost)
+        settled = self.routers[place].observe(event, outcome, reward_id=reward_id)
+        self.model.forget_early(self.clock.now)
+        now = self.clock.now
+        assert (settled.refused or settled.reward) == self.model.report(event, reward_id, now, now, (quality, cost))
+
+    @rule(place=st.integers(0, 1), quality=st.sampled_from([-0.5, 1.5, float("nan"), float("inf")]), event=EVENTS)
+    def report_nonsense(self, place: int, quality: float, event: str) -> None:
+        refused = self.routers[place].observe(event, Outcome(quality=quality)).refused
+        assert refused == ("out_of_range" if quality in (-0.5, 1.5) else "invalid")
+        self.model.forget_early(self.clock.now)
+
+    @rule(seconds=st.sampled_from([1.0, 9.0, 11.0, 100.5, 200.0]))
+    def clock_jumps(self, seconds: float) -> None:
+        self.clock.now += seconds
+
+    @rule(place=st.integers(0, 1))
+    def time_passes(self, place: int) -> None:
+        self.tick(self.routers[place])
+
+    @rule(place=st.integers(0, 1))
+    def restart(self, place: int) -> None:
+        self.reopen(place)
+
+    def reopen(self, place: int) -> None:
+        self.routers[place].close()
+        self.routers[place] = self.open(place)
+
+    @precondition(lambda self: hasattr(self, "routers"))
+    @invariant()
+    def the_log_is_the_models(self) -> None:
+        rows = query(self.url, "SELECT event_id, reward, learned FROM log ORDER BY position")
+        expected = [(event, *self.model.settled[event]) for event in self.model.log]
+        assert [(row.event_id, row.reward, bool(row.learned)) for row in rows] == expected
+
+    def teardown(self) -> None:
+        if not hasattr(self, "routers"):
+            return
+        for router in self.routers:
+            self.tick(router)
+        self.tick(self.routers[0])
+        self.the_log_is_the_models()
+        waiting = query(self.url, "SELECT event_id FROM early ORDER BY id")
+        assert [row.event_id for row in waiting] == [reward[0] for reward in self.model.early]
+        policy = LinUCB(n_arms=len(ARMS), dim=DIM, channels=5)
+        for event in self.model.log:
+            if self.model.settled[event][1]:
+                policy.learn(*self.observation(event))
+        for router in self.routers:
+            state = router.policy.state()
+            assert all(state[name].tobytes() == array.tobytes() for name, array in policy.state().items())
+            router.close()
+        shutil.rmtree(self.folder)
+
+    def observation(self, event: str) -> tuple[Any, int, Any]:
+        """What the model says was learned of an event."""
+        decision = self.model.decided[event][1]
+        quality, cost = self.model.combined(event)
+        if quality is None or cost is None:
+            assert self.model.default is not None
+            quality, cost = (self.model.default if quality is None else quality), (0.0 if cost is None else cost)
+        return decision.context, decision.arm_index, [quality, cost, np.nan, np.nan, np.nan]
+
+
+TestServing = Serving.TestCase
+TestServing.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.parametrize("aggregate", ["first", "last", "sum"])
+def test_a_long_history_at_random_is_the_models(aggregate: str) -> None:
+    """Denser than what Hypothesis draws: many events, each with a few rewards, and restarts in between."""
+    rng = np.random.default_rng(["first", "last", "sum"].index(aggregate))
+    serving = Serving()
+    serving.begin(aggregate, 0.25)
+    for step in range(150):
+        event, place = f"e{step // 8 + rng.integers(-3, 3)}", int(rng.integers(2))
+        what = rng.choice(["decide", "report", "jump", "tick", "restart"], p=[0.3, 0.55, 0.06, 0.06, 0.03])
+        if what == "decide":
+            serving.decide(event, place, int(rng.integers(5)))
+        elif what == "report":
+            quality, cost = rng.choice([0.0, 0.25, 0.5, 1.0]), rng.choice([None, 0.0, 0.5, 2.0])
+            serving.report(event, place, str(rng.choice(["one", "two", "three"])), quality, cost)
+        elif what == "jump":
+            serving.clock.now += float(rng.choice([1.0, 9.0, 11.0, 100.5, 200.0]))
+        elif what == "tick":
+            serving.tick(serving.routers[place])
+        else:
+            serving.reopen(place)
+    serving.clock.now += 1000.0
+    serving.tick(serving.routers[0])
+    assert len(serving.model.log) > 10
+    serving.teardown()

@@ -298,8 +298,8 @@ class Router:
             mask = self.catalogue.mask(eligible)
             cost = None if penalty is None else self._penalties(penalty)
             x = _numbers(context)
-            request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
             if self.budgets is not None:
+                request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
                 terms = self.budgets.terms(arms=self.catalogue.ids, eligible=mask, penalty=cost, **request)
                 mask, cost = terms.eligible, terms.penalty
             if self.events.accepting():

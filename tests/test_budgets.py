@@ -376,7 +376,7 @@ def test_a_bill_moves_the_price_without_a_reward_and_a_second_bill_moves_nothing
     budgets = Budgets(limits=[Rate(name="rate", channel="cost_usd", per_request=1.0)])
     router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets)
     router.decide([1.0], event_id="r")
-    assert router.observe("r", Outcome(cost_usd=3.0)).refused == "unmetered"
+    assert router.observe("r", Outcome(cost_usd=3.0)).pending
     after = budgets.report()[0]
     assert after["mean"] == 3.0
     assert after["shadow_price"] > 0.0

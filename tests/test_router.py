@@ -88,7 +88,7 @@ def test_a_window_closes_at_the_default_and_what_comes_later_is_late() -> None:
     clock.now += 11.0  # type: ignore[attr-defined]
     assert engine.observe("e", Outcome(quality=1.0)).refused == "late"
     assert (engine.policy.steps, engine.counters["settled_default"]) == (1, 1)
-    assert engine.policy.statistics.sums()["moment"].sum() == 0.0
+    assert engine.policy.statistics.sums()["moment"].sum() == pytest.approx(0.0)
 
 
 def test_the_largest_of_several_rewards_is_learned_when_the_window_closes() -> None:
@@ -98,7 +98,7 @@ def test_the_largest_of_several_rewards_is_learned_when_the_window_closes() -> N
         assert engine.observe("e", Outcome(quality=quality), reward_id=str(number)).pending
     engine.clock.now += 11.0  # type: ignore[attr-defined]
     engine.decide([1.0, 0.0], event_id="other")
-    assert engine.policy.statistics.sums()["moment"][:, 0].sum() == 0.75
+    assert engine.policy.statistics.sums()["moment"][:, 0].sum() == pytest.approx(0.75)
 
 
 def test_a_reward_of_another_arm_than_the_decided_one_is_kept_apart() -> None:

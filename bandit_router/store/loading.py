@@ -6,13 +6,16 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from bandit_router.arms import Catalogue
+from bandit_router.events import Decision
 from bandit_router.learner import Learner
 from bandit_router.policies.base import InvalidInput
+from bandit_router.rewards import Reward
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.snapshot import Snapshot, bad_arms, decode, encode, policy_key, sanitise
 from bandit_router.store.spool import Item, abandoned, frames
@@ -111,23 +114,40 @@ def catch_up(ledger: Ledger, learner: Learner) -> int:
 
 
 def adopt(folder: Path, commit: Callable[[Sequence[Item]], None], counters: Counter[str]) -> None:
-    """Commit what is left in the spools of processes that are gone; a damaged file is kept under another name."""
-    for path, descriptor in abandoned(folder):
-        try:
-            payloads, whole = frames(descriptor)
-            items: list[Item] = []
-            for payload in payloads:
-                try:
-                    items.append(Item(decode_record(payload), payload, None))
-                except msgspec.MsgspecError:
-                    whole = False
-            if items:
-                commit(items)
-            counters["recovered_records"] += len(items)
+    """Commit what is left in the spools of processes that are gone; a damaged file is kept under another name.
+
+    All files go into one group, in order of time: one process leaves two, and a reward may lie in the older one.
+    """
+    items: list[Item] = []
+    with ExitStack() as held:
+        done: list[tuple[Path, bool]] = []
+        for path, descriptor in abandoned(folder):
+            held.callback(os.close, descriptor)
+            found, whole = _records(descriptor)
+            items += found
+            done.append((path, whole))
+        items.sort(key=lambda item: _time(item.record))
+        if items:
+            commit(items)
+        counters["recovered_records"] += len(items)
+        for path, whole in done:
+            counters["damaged_spools"] += not whole
             if whole:
                 path.unlink(missing_ok=True)
             else:
-                counters["damaged_spools"] += 1
                 path.rename(path.with_suffix(".damaged"))
-        finally:
-            os.close(descriptor)
+
+
+def _records(descriptor: int) -> tuple[list[Item], bool]:
+    payloads, whole = frames(descriptor)
+    items = []
+    for payload in payloads:
+        try:
+            items.append(Item(decode_record(payload), payload, None))
+        except msgspec.MsgspecError:
+            whole = False
+    return items, whole
+
+
+def _time(record: Decision | Reward) -> float:
+    return record.timestamp_s if isinstance(record, Decision) else record.at_s

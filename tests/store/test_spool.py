@@ -6,14 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from bandit_router.arms import Arm
 from bandit_router.outcomes import Outcome
 from bandit_router.rewards import Reward
+from bandit_router.router import Router
+from bandit_router.store import Store
 from bandit_router.store.spool import Item, Spool, abandoned, frames
-from bandit_router.store.wire import encode_reward
+from bandit_router.store.wire import encode_decision, encode_reward
 
 
 def item(number: int) -> Item:
@@ -115,3 +119,24 @@ def test_every_damaged_byte_of_a_spool_is_noticed(tmp_path: Path) -> None:
         os.close(descriptor)
         assert got == payloads[: len(got)]
         assert not whole or length == 0
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_a_reward_and_its_decision_left_in_two_files_find_each_other(names: str, tmp_path: Path) -> None:
+    """Longer ago than a reward may be early, so that only the order of recovery can bring them together."""
+    router = Router(arms=[Arm(id="a")], dim=1, clock=lambda: time.time() - 1000.0)
+    decision = router.decide([1.0], event_id="e")
+    report = Reward(event_id="e", reward_id="r", at_s=decision.timestamp_s, outcome=Outcome(quality=0.5))
+    left = [Item(decision, encode_decision(decision), None), Item(report, encode_reward(report), None)]
+    for name, record in zip(names, left, strict=True):
+        spool = Spool(folder=tmp_path / name, capacity_bytes=4096)
+        spool.offer(record)
+        spool.close()
+        (used,) = [path for path in (tmp_path / name).glob("*.spool") if any(path.read_bytes())]
+        used.rename(tmp_path / f"{name}.spool")
+    store = Store(f"sqlite:///{tmp_path}/events.db", spool=tmp_path, wait_s=10.0)
+    with Router(arms=[Arm(id="a")], dim=1, store=store) as router:
+        router.events.flush()  # type: ignore[attr-defined]
+        assert router.counters["recovered_records"] == 2
+        assert router.policy.steps == 1
+    assert list(tmp_path.glob("*.spool")) == []

@@ -50,8 +50,8 @@ def test_without_evidence_it_evicts_what_was_used_longest_ago():
 
 def test_an_adapter_named_once_does_not_displace_the_ones_that_always_come_back():
     rng = np.random.default_rng(0)
-    arms = 400
-    stream = [int(rng.integers(1, 3)) if step % 2 else 3 + step // 2 for step in range(600)]
+    arms = 700
+    stream = [int(rng.integers(1, 3)) if rng.random() < 0.5 else 3 + step % (arms - 3) for step in range(600)]
     learned, recent = cache(slots=2, arms=arms), LRU(capacity=cache(2, arms).capacity, costs=cache(2, arms).costs)
     assert serve(learned, stream) > 1.5 * serve(recent, stream)
     assert np.flatnonzero(learned.resident).tolist() == [0, 1, 2]

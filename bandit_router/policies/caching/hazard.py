@@ -9,6 +9,7 @@ from bandit_router.policies.caching.base import CacheController, Capacity, Serve
 
 USES, GAPS = 8, 9  # octaves of the number of uses, and of the last gap between two uses
 AGES: Index = np.append(np.arange(1, 8), (8 * 2.0 ** (np.arange(17) / 2)).astype(np.intp))  # each, then half octaves
+START = 10.0  # exposures' worth of belief that the hazard is 1 / age
 PRIOR = 2.0  # uses' worth of belief that a class is like all others of its age
 
 
@@ -19,19 +20,20 @@ class ReuseHazard(CacheController):
     exposures of an age bin a and a class c (number of uses and last gap, in octaves), and e_a, n_a those of all
     classes of that age, the hazard of reuse is shrunk towards the age's own:
 
-        h_ac = (e_ac + 2) / (n_ac + 2 / h_a),   h_a = e_a / n_a
+        h_ac = (e_ac + 2) / (n_ac + 2 / h_a),   h_a = (e_a + 10 / a) / (n_a + 10)
 
     A miss evicts the lowest h_ac * cost among the resident and the adapter itself, which is so not kept if it is the
-    least likely to come back (bypassing); per byte where bytes bind. Ties leave oldest first, so that the first
-    evictions are those of LRU.
+    least likely to come back (bypassing); per byte where bytes bind. The prior 1 / a and ties that leave oldest
+    first make the first evictions those of LRU.
 
     Args:
         capacity, costs: see `CacheController`.
 
     Step: O(N) additions. Source: ours, close to LHD (Beckmann, Chen & Cidon, NSDI 2018, section 3), which ranks by
     hits per expected lifetime; where the hazard falls with age, the next request's probability ranks nearly alike
-    and needs no lifetime. No bound is proved: the rule looks one request ahead, and the classes share statistics
-    between adapters that need not be alike. It suits requests that name their adapter. Where a router chooses,
+    and needs no lifetime. No bound is proved: the classes share statistics between adapters that need not be alike,
+    and the rule looks one request ahead, which misleads in strictly periodic streams (what is named at every other
+    request looks worthless just after it was). It suits requests that name their adapter. Where a router chooses,
     what is resident changes what is asked for, and `ExchangeCredit` is the better choice.
 
     Example:
@@ -75,7 +77,7 @@ class ReuseHazard(CacheController):
     def _hazard(self, arms: Index, step: int) -> F64:
         """Probability that request `step` names each of `arms`, which were all seen."""
         cls, age = self._class[arms], _age(step - self._last[arms])
-        of_age = (self._events.sum(axis=0) + 0.01) / (self._exposure.sum(axis=0) + 1.0)
+        of_age = (self._events.sum(axis=0) + START / AGES) / (self._exposure.sum(axis=0) + START)
         return np.asarray((self._events[cls, age] + PRIOR) / (self._exposure[cls, age] + PRIOR / of_age[age]))
 
     def _insert(self, arm: int, step: int) -> Bool | None:

@@ -22,6 +22,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def work(url: str, spool: Path, acks: Path, round_: int, crash: str | None, read
     threads = [threading.Thread(target=guarded, args=(number,), daemon=True) for number in range(THREADS)]
     for thread in threads:
         thread.start()
-    ready.set()
+    ready.send_bytes(b"\0")
     for thread in threads:
         thread.join()
 
@@ -138,11 +139,13 @@ def campaign(
     by_point: dict[str, int] = {}
     for round_ in range(kills):
         point = chance.choice([None, None, *CRASH_POINTS])
-        ready = context.Event()
-        child = context.Process(target=work, args=(url, spool, acks, round_, point, ready), daemon=True)
+        ready, told_ready = context.Pipe(duplex=False)  # an Event's lock would die with a worker that holds it
+        child = context.Process(target=work, args=(url, spool, acks, round_, point, told_ready), daemon=True)
         child.start()
-        if not ready.wait(60.0) and child.exitcode is None:
+        told_ready.close()
+        if not connection.wait([ready, child.sentinel], timeout=60.0):
             raise TimeoutError("the worker did not start")
+        ready.close()
         if crash_server is not None and round_ % crash_every == crash_every - 1:
             crash_server()
         child.join(chance.uniform(0.0, 0.2) if point is None else 1.0)

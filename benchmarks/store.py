@@ -112,7 +112,9 @@ def measure(options: argparse.Namespace, level: str, url: str, spool: Path) -> d
     store = Store(url, durability=level, spool=spool, wait_s=0.2, bound_s=0.05, back_pressure="shed")
     with open_router(options, store) as router:
         calm = quantiles(latencies(router, contexts, count, "calm"))
+        store.wait_s = 60.0
         router.events.flush()  # type: ignore[attr-defined]
+        store.wait_s = 0.2
         with locked(url) if url.startswith("sqlite") else nullcontext():
             figures["locked"] = {**quantiles(latencies(router, contexts, min(count, 2000), "locked")), "calm": calm}
     return figures
@@ -137,7 +139,7 @@ def main() -> None:
         if options.postgresql:
             from benchmarks.postgres import Postgres
 
-            server = Postgres(folder / "postgres")
+            server = Postgres(folder / "postgres", fsync=True)
         with server:
             for level in LEVELS:
                 url = server.new_database() if options.postgresql else f"sqlite:///{folder}/{level}.db"

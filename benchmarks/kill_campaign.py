@@ -22,7 +22,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +57,7 @@ def open_router(url: str, spool: Path, **settings: Any) -> Router:
     store = Store(url, spool=spool, snapshot_every=50, wait_s=20.0, bound_s=1.0)
     rule = RewardRule(window_s=WINDOW_S, default=Outcome(quality=0.0, cost_usd=0.0), early_s=0.5)
     utility = Utility(prices={"cost_usd": 0.5})
-    policy = {"policy": "LinUCB", "settings": {"floor": 0.3}, "rewards": rule, "utility": utility}
+    policy = {"settings": {"floor": 0.3}, "rewards": rule, "utility": utility}
     return Router(arms=ARMS, dim=DIM, key=KEY, store=store, **policy, **settings)
 
 
@@ -103,7 +102,7 @@ def work(url: str, spool: Path, acks: Path, round_: int, crash: str | None, read
     threads = [threading.Thread(target=guarded, args=(number,), daemon=True) for number in range(THREADS)]
     for thread in threads:
         thread.start()
-    ready.send_bytes(b"\0")
+    ready.send_bytes(b"ready")
     for thread in threads:
         thread.join()
 
@@ -139,13 +138,13 @@ def campaign(
     by_point: dict[str, int] = {}
     for round_ in range(kills):
         point = chance.choice([None, None, *CRASH_POINTS])
-        ready, told_ready = context.Pipe(duplex=False)  # an Event's lock would die with a worker that holds it
-        child = context.Process(target=work, args=(url, spool, acks, round_, point, told_ready), daemon=True)
+        heard, ready = context.Pipe(duplex=False)  # an Event could be left locked by the kill
+        child = context.Process(target=work, args=(url, spool, acks, round_, point, ready), daemon=True)
         child.start()
-        told_ready.close()
-        if not connection.wait([ready, child.sentinel], timeout=60.0):
-            raise TimeoutError("the worker did not start")
         ready.close()
+        if not heard.poll(60.0):
+            raise TimeoutError("the worker did not start")
+        heard.close()
         if crash_server is not None and round_ % crash_every == crash_every - 1:
             crash_server()
         child.join(chance.uniform(0.0, 0.2) if point is None else 1.0)

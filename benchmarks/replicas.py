@@ -16,7 +16,7 @@ import sys
 import numpy as np
 
 from bandit_router.policies.linear import RidgeStatistics
-from bandit_router.store.replicas import Delta, SharedStatistics
+from bandit_router.store.replicas import SharedStatistics
 
 ARMS, DIM, NOISE, ALPHA = 4, 8, 0.1, 0.3
 
@@ -36,10 +36,8 @@ def replay_shared(*, replicas: int, horizon: int, gamma: float, seed: int) -> di
         )
         for number in range(replicas)
     ]
-    log: list[Delta] = []
-    taken = [0] * replicas
     for learner in learners:
-        learner.merge([], now_s=0.0)
+        learner.published(now_s=0.0)
     regret, syncs = 0.0, 0
     for step in range(horizon):
         place = int(places[step])
@@ -52,14 +50,9 @@ def replay_shared(*, replicas: int, horizon: int, gamma: float, seed: int) -> di
             syncs += 1
             delta = learner.publish()
             assert delta is not None
-            log.append(delta)
             learner.published()
-            learner.merge(log[taken[place] :])
-            taken[place] = len(log)
-            if gamma == 0.0:  # the central learner: everybody knows at once
-                for other in range(replicas):
-                    learners[other].merge(log[taken[other] :])
-                    taken[other] = len(log)
+            for other in learners:  # everybody reads what was published before its next decision
+                other.merge([delta])
     return {"gamma": gamma, "regret": float(regret), "syncs": syncs}
 
 

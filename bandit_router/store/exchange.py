@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -26,28 +27,39 @@ class Exchange:
     Args:
         ledger: the database. learner: this replica's, in the policy's first state. shared: over the same statistics.
         policy: the `snapshot.policy_key` under which replicas find each other.
+        fetch_s: how often to look for what the others have published, seconds.
     """
 
-    def __init__(self, ledger: Ledger, learner: Learner, shared: SharedStatistics, policy: str) -> None:
-        self.ledger, self.learner, self.shared, self.policy = ledger, learner, shared, policy
+    def __init__(
+        self, ledger: Ledger, learner: Learner, shared: SharedStatistics, *, policy: str, fetch_s: float
+    ) -> None:
+        self.ledger, self.learner, self.shared = ledger, learner, shared
+        self.policy, self.fetch_s = policy, fetch_s
+        self._fetched_s = -math.inf
 
     def run(self, now_s: float) -> bool:
-        """Publish, fetch and merge, if it is time; whether anything was published."""
-        if not self.shared.due(now_s):
-            return False
+        """Publish if it is worth it, fetch if it is time; whether anything was published."""
+        published = self.shared.due(now_s) and self.publish(now_s)
+        if now_s - self._fetched_s > self.fetch_s:
+            self.fetch()
+            self._fetched_s = now_s
+        return published
+
+    def publish(self, now_s: float) -> bool:
+        """Publish what is new; whether there was anything."""
         with self.learner.lock:
             delta = self.shared.publish(self.learner.position)
-        if delta is not None:
-            self._send(delta)
-            self.shared.published()
-        self.fetch(now_s)
-        return delta is not None
+        if delta is None:
+            return False
+        self._send(delta)
+        self.shared.published(now_s)
+        return True
 
-    def fetch(self, now_s: float) -> int:
+    def fetch(self) -> int:
         """Merge what is new in the database; returns how many deltas that were."""
         new = self._receive()
         with self.learner.lock:
-            return self.shared.merge(new, now_s)
+            return self.shared.merge(new)
 
     def _send(self, delta: Delta) -> None:
         state = {name: np.asarray(getattr(delta, name)) for name in _FIELDS}
@@ -83,7 +95,7 @@ class Exchange:
         ]
 
 
-def join(ledger: Ledger, learner: Learner, *, policy: str, gamma: float, max_age_s: float, keep: float) -> Exchange:
+def join(ledger: Ledger, learner: Learner, *, policy: str, gamma: float, max_age_s: float, fetch_s: float) -> Exchange:
     """Make `learner`, in the policy's first state, one of the replicas; `catch_up` and `fetch` bring it up to date.
 
     From here on the ledger gives out as learned only what this replica has settled and not published yet.
@@ -93,12 +105,11 @@ def join(ledger: Ledger, learner: Learner, *, policy: str, gamma: float, max_age
     """
     if not isinstance(learner.policy, LinearPolicy):
         raise InvalidInput(f"only linear policies can be shared by deltas, got {type(learner.policy).__name__}")
-    shared = SharedStatistics(
-        learner.policy.statistics, replica=ledger.replica, gamma=gamma, max_age_s=max_age_s, keep=keep
-    )
+    statistics = learner.policy.statistics
+    shared = SharedStatistics(statistics, replica=ledger.replica, gamma=gamma, max_age_s=max_age_s)
     mine = (deltas.c.policy == policy) & (deltas.c.replica == ledger.replica)
     with ledger.engine.connect() as connection:
         published = connection.execute(select(func.max(deltas.c.position)).where(mine)).scalar_one()
     ledger.only, ledger.only_after = ledger.replica, published or 0
     learner.watch = lambda decision, y: shared.note(decision.arm_index, decision.context, y)
-    return Exchange(ledger, learner, shared, policy)
+    return Exchange(ledger, learner, shared, policy=policy, fetch_s=fetch_s)

@@ -6,8 +6,8 @@ when its own evidence has changed what the policy is sure of,
 
     det(A + Delta A) > (1 + gamma) det(A)    for some arm,
 
-or after a while in any case. The determinant's growth costs nothing to follow: by the matrix determinant lemma every
-observation adds log(1 + x' A^-1 x).
+or after a while in any case, and reads what the others have published as soon as it is there. The determinant's growth
+costs nothing to follow: by the matrix determinant lemma every observation adds log(1 + x' A^-1 x).
 
 Source: the trigger of Abbasi-Yadkori, Pal & Szepesvari 2011 (section 5.1) as used between agents by Wang et al. 2020
 (arXiv 1904.06309), Li & Wang 2022 (arXiv 2110.01463, Async-LinUCB) and He et al. 2022 (arXiv 2207.03106). Their regret
@@ -69,7 +69,7 @@ class SharedStatistics:
         statistics: this replica's, as they are when nothing is unpublished; they must not forget on their own.
         replica: its name, unique and the same after a restart.
         gamma: growth of an arm's determinant that is worth publishing, greater than 0.
-        max_age_s: time after which anything unpublished is published, and others' deltas are fetched.
+        max_age_s: time after a publication at which anything new is published.
         keep: share of the evidence that a new epoch keeps, in (0, 1]; forgetting by `advance`, the same for all
             replicas.
     """
@@ -94,7 +94,7 @@ class SharedStatistics:
         self._worth = math.log1p(gamma)
         self._own: dict[int, _Sums] = {}
         self._seen: dict[str, int] = {}
-        self._synced_s = -math.inf
+        self._published_s = -math.inf
         self._unpublished: Delta | None = None
 
     @property
@@ -115,8 +115,10 @@ class SharedStatistics:
         self._own[arm].add(x, np.where(np.isnan(y), mean[arm], y), weight, float(width[arm]))
 
     def due(self, now_s: float) -> bool:
-        """Whether it is time to publish and to fetch."""
-        if now_s - self._synced_s > self.max_age_s:
+        """Whether there is something to publish, and it is worth it or old enough."""
+        if self._unpublished is not None:
+            return True
+        if self._own and now_s - self._published_s > self.max_age_s:
             return True
         return any(own.growth > self._worth for own in self._own.values())
 
@@ -137,13 +139,14 @@ class SharedStatistics:
             self._own = {}
         return self._unpublished
 
-    def published(self) -> None:
+    def published(self, now_s: float = 0.0) -> None:
         """The last delta is where the others can see it."""
+        self._published_s = now_s
         if self._unpublished is not None:
             self._seen[self.replica] = self._unpublished.sequence
             self._unpublished = None
 
-    def merge(self, deltas: Iterable[Delta], now_s: float = 0.0) -> int:
+    def merge(self, deltas: Iterable[Delta]) -> int:
         """Add what others have published, each delta once; returns how many were new."""
         new = 0
         for delta in deltas:
@@ -157,7 +160,6 @@ class SharedStatistics:
             self.statistics.merge(self._spread(delta, self.keep ** (self.epoch - delta.epoch)))
             self._seen[delta.replica] = delta.sequence
             new += 1
-        self._synced_s = now_s
         return new
 
     def advance(self, epoch: int) -> None:

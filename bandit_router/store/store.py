@@ -37,11 +37,13 @@ class Sharing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         gamma: growth of an arm's evidence (its determinant) that is published at once.
-        max_age_s: seconds after which anything is published, and others' deltas are fetched, in any case.
+        max_age_s: seconds after a publication at which anything new is published.
+        fetch_s: seconds between two looks for what the others have published.
     """
 
     gamma: float = 0.1
     max_age_s: float = 5.0
+    fetch_s: float = 0.5
 
 
 class Store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import Counter, deque
@@ -175,9 +174,16 @@ class Writer:
             self.learner.adopt(loaded)
             return
         name = policy_key(loaded.policy, loaded.channels)
-        exchange = join(self.ledger, loaded, policy=name, gamma=share.gamma, max_age_s=share.max_age_s, keep=1.0)
+        exchange = join(
+            self.ledger,
+            loaded,
+            policy=name,
+            gamma=share.gamma,
+            max_age_s=share.max_age_s,
+            fetch_s=share.fetch_s,
+        )
         loading.catch_up(self.ledger, loaded)
-        exchange.fetch(time.monotonic())
+        exchange.fetch()
         self.learner.adopt(loaded)
         exchange.learner = self.learner
         self._exchange = exchange
@@ -192,7 +198,7 @@ class Writer:
         if not self._opened.done():
             return
         if self._exchange is not None:
-            self._exchange.run(math.inf)
+            self._exchange.publish(time.monotonic())
         elif self.learner.position > self._snapshot_at:
             self._snapshot()
 

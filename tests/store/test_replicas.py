@@ -113,17 +113,18 @@ def test_a_delta_out_of_order_or_about_an_unknown_arm_is_refused() -> None:
 
 def test_the_trigger_is_the_growth_of_the_determinant() -> None:
     replica = SharedStatistics(fresh(), replica="a", gamma=0.5, max_age_s=10.0)
-    replica.merge([], now_s=0.0)
+    replica.published(now_s=0.0)
     rng, published = np.random.default_rng(0), 0.0
     for _ in range(40):
         grown = np.linalg.slogdet(replica.statistics.sums()["gram"][1])[1] - published
         assert replica.due(1.0) == (grown > np.log(1.5))
         if replica.due(1.0):
             replica.publish()
-            replica.published()
+            replica.published(now_s=1.0)
             published = np.linalg.slogdet(replica.statistics.sums()["gram"][1])[1]
         replica.learn(1, 0.4 * rng.normal(size=DIM), np.ones(CHANNELS), 1.0)
-    assert replica.due(10.1)
+    assert not replica.due(11.0)
+    assert replica.due(11.1)
 
 
 def test_an_epoch_forgets_alike_whether_evidence_came_before_or_after_it() -> None:
@@ -188,7 +189,7 @@ def test_replicas_on_one_database_end_up_with_the_sums_of_its_whole_log(
     url: str, open_router: OpenRouter, tmp_path: Path
 ) -> None:
     def join(name: str) -> Router:
-        share = Sharing(gamma=0.5, max_age_s=0.05)
+        share = Sharing(gamma=0.5, max_age_s=0.05, fetch_s=0.05)
         return open_router(url, store={"share": share, "replica": name}, channels=["quality"])
 
     one, two = join("one"), join("two")

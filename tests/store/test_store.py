@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from bandit_router.policies.base import InvalidInput
 from bandit_router.rewards import RewardRule
 from bandit_router.router import Router
 from bandit_router.store import Store
+from bandit_router.store.ledger import Ledger
 
 OpenRouter = Callable[..., Router]
 
@@ -206,29 +209,29 @@ def test_every_policy_restarts_at_the_same_bytes(name: str, tmp_path: Path, open
 
 
 def test_the_async_verbs_leave_the_event_loop_free(url: str, open_router: OpenRouter) -> None:
-    router = open_router(url, store={"durability": "power", "bound_s": 5.0})
+    router = open_router(url, store={"durability": "power", "bound_s": 30.0, "wait_s": 30.0})
+    writing, may_write = Ledger.writing, threading.Event()
+
+    @contextmanager
+    def held(ledger: Ledger) -> Iterator[Any]:
+        may_write.wait(30.0)
+        with writing(ledger) as transaction:
+            yield transaction
 
     async def one(number: int) -> float | None:
         await router.adecide([1.0, 0.0, 0.0], event_id=str(number))
         return (await router.aobserve(str(number), Outcome(quality=0.5))).reward
 
-    async def serve_all() -> tuple[list[float | None], int]:
-        beats = 0
+    async def serve_all() -> list[float | None]:
+        tasks = [asyncio.create_task(one(number)) for number in range(40)]
+        await asyncio.sleep(0.05)
+        assert not any(task.done() for task in tasks)  # all of them wait, and still the loop came round to here
+        may_write.set()
+        return await asyncio.gather(*tasks)
 
-        async def beat() -> None:
-            nonlocal beats
-            while True:
-                await asyncio.sleep(0)
-                beats += 1
-
-        pulse = asyncio.create_task(beat())
-        rewards = await asyncio.gather(*(one(number) for number in range(40)))
-        pulse.cancel()
-        return rewards, beats
-
-    rewards, beats = asyncio.run(serve_all())
-    assert rewards == [0.5] * 40
-    assert beats > 40
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "writing", held)
+        assert asyncio.run(serve_all()) == [0.5] * 40
     assert router.counters["unconfirmed"] == 0
 
 

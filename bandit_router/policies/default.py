@@ -11,10 +11,16 @@ from scipy.special import ndtr
 
 from bandit_router.policies.base import F64, Estimate, Index, Policy
 from bandit_router.policies.hierarchical import HierarchicalRidge
+from bandit_router.policies.safe import ArmInsurance
 
 TEMPER = 0.5
 STAKES = np.array([0.25, 0.5, -0.25, -0.5])
 LARGEST_SURPRISE = 1.8  # keeps every factor of a bet above 0.1
+
+
+def alarm(t: int) -> float:
+    """Log wealth that counts as a change at step t."""
+    return math.log(len(STAKES) * t * (1.0 + math.log(t)))
 
 
 class EvidenceThompson(Policy):
@@ -50,9 +56,11 @@ class EvidenceThompson(Policy):
         [0.333333, 0.333333, 0.333333]
     """
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:
+    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, premium: float = 0.0) -> None:
         super().__init__(n_arms=n_arms, dim=dim, channels=channels)
         self.model = HierarchicalRidge(n_arms, dim, channels)
+        self.insurance = ArmInsurance(n_arms, channels, premium=premium)
+        self.premium = premium
         self.bets = np.zeros((n_arms, 3, len(STAKES)))  # log wealth, outcomes and sum of innovations since its start
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
@@ -63,10 +71,11 @@ class EvidenceThompson(Policy):
         deviation = abs(prices[0]) * np.sqrt(TEMPER * np.maximum(variance, 0.0)) + 1e-12
         ahead = ndtr((score - score[leader]) / deviation)
         odds = ahead / (1.0 - ahead)
-        return np.asarray(odds / odds.sum())
+        return self.insurance.mix(odds / odds.sum(), arms, prices)
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         innovation, surprise = self.model.learn(arm, np.concatenate(([1.0], x)), y, weight)
+        self.insurance.learn(arm, y, weight, propensity)
         self._bet(arm, innovation, surprise)
 
     def _bet(self, arm: int, innovation: float, surprise: float) -> None:
@@ -77,7 +86,7 @@ class EvidenceThompson(Policy):
         drift += innovation
         self.bets[arm, :, wealth <= 0.0] = 0.0
         best = int(wealth.argmax())
-        if wealth[best] > math.log(len(STAKES) * (self.steps + 1)):
+        if wealth[best] > alarm(self.steps + 1):
             keep = min(1.0, length[best] / self.model.count[arm])
             self.model.restart(arm, float(keep), float(drift[best] / length[best]))
             self.bets[arm] = 0.0
@@ -90,11 +99,13 @@ class EvidenceThompson(Policy):
 
     def _add_arm(self, like: int | None, strength: float) -> None:
         self.model.add_arm(like, strength)
+        self.insurance.add_arm()
         self.bets = np.concatenate([self.bets, np.zeros_like(self.bets[:1])])
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {**self.model.arrays(), "bets": self.bets}
+        return {**self.model.arrays(), **self.insurance.arrays(), "bets": self.bets}
 
     def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.model.restore(arrays)
+        self.insurance.restore(arrays)
         self.bets = arrays["bets"]

@@ -52,6 +52,7 @@ FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
 LIMITS = (1e-3, 1e6)  # of a block's precision: beyond these it is free, or off
 FIRST_FIT, REBUILD = 64, 1024  # outcomes before the first maximisation; outcomes between rebuilt inverses
 EVIDENCE_ARMS = 32  # arms that (4) is summed over; more would only make the maximisation slower
+OTHERS_KEEP = 0.5  # of the evidence on other arms when one has changed: whether they changed too is unknown
 OWN_VARIANCE = 32.0  # outcomes from which an arm's own variance, then good to 25 %, outweighs the pool's
 
 
@@ -73,11 +74,12 @@ class HierarchicalRidge:
 
     Attributes:
         noise: s. scale, shared_scale: precision of the blocks (level, indicators, numbers) in L and L_0.
+        precision: L of every arm, shape (n_arms, dim + 1). firmness: what `add_arm` multiplied an arm's L by.
         count: outcomes per arm (sum of weights). loudness: noise variance of each arm relative to s.
     """
 
     SAVED = (
-        *("gram", "moment", "square", "centre", "count", "costs", "loudness", "low", "high", "binary"),
+        *("gram", "moment", "square", "centre", "count", "costs", "firmness", "loudness", "low", "high", "binary", "kind", "unit"),
         *("scale", "shared_scale", "precision", "shared_precision", "outcomes", "loss", "total"),
         *("inverse", "theta", "shared_inverse", "shared_theta"),
     )
@@ -86,11 +88,12 @@ class HierarchicalRidge:
         d = dim + 1
         self.gram = np.zeros((n_arms, d, d))
         self.moment = np.zeros((n_arms, channels + 1, d))  # the last column regresses the constant 1
-        self.square, self.count, self.loudness = np.zeros(n_arms), np.zeros(n_arms), np.ones(n_arms)
+        self.square, self.count, self.firmness = np.zeros(n_arms), np.zeros(n_arms), np.ones(n_arms)
         self.centre = np.zeros((n_arms, channels + 1, d))
         self.costs = np.zeros((n_arms, 2, channels - 1))  # sums and counts
         self.low, self.high, self.binary = np.full(d, np.inf), np.full(d, -np.inf), np.ones(d, dtype=bool)
         self.scale, self.shared_scale = np.ones(3), np.array([FLAT, 1.0, 1.0])
+        self.kind, self.unit = np.zeros(d, dtype=np.int64), np.ones(d)
         self.outcomes = np.zeros((), dtype=np.int64)
         self.fit()
 
@@ -122,7 +125,7 @@ class HierarchicalRidge:
         """Fold one outcome in; returns the innovation y - mean of the quality, raw and in predicted deviations."""
         self._see(x)
         v = self.inverse[arm] @ x
-        z = self.precision * v
+        z = self.precision[arm] * v
         pz = self.shared_inverse @ z
         own = self.theta[arm] @ x
         noise = self.noise * float(self.loudness[arm])
@@ -173,29 +176,29 @@ class HierarchicalRidge:
         moment, gram = self.moment[arm], self.gram[arm]
         self.square[arm] += 2 * shift * moment[0, 0] + shift**2 * gram[0, 0]
         moment[0] += shift * gram[0]
-        for sums in (self.gram, self.moment, self.square, self.count, self.costs):
-            sums[arm] *= keep
+        kept = np.full(len(self.count), OTHERS_KEEP)
+        kept[arm] = keep
+        for sums in (self.gram, self.moment, self.square, self.count):
+            sums *= kept.reshape(-1, *(1,) * (sums.ndim - 1))
         self.fit()
 
     def add_arm(self, like: int | None, strength: float) -> None:
         """Append an arm at theta_0, or centred on another arm's estimate; see `Policy.add_arm`."""
-        for name in ("gram", "moment", "square", "count", "costs", "loudness", "centre"):
+        for name in ("gram", "moment", "square", "count", "costs", "centre"):
             sums = getattr(self, name)
             setattr(self, name, np.concatenate([sums, np.zeros_like(sums[:1])]))
+        self.firmness = np.append(self.firmness, 1.0)
         if like is not None:
             self._copy(like, strength)
         self.fit()
 
     def _copy(self, like: int, strength: float) -> None:
-        """The new arm deviates from the other's estimate and not from theta_0; strength above 1 is pseudo-outcomes."""
-        whole = self.inverse[like] @ (self.precision * self.shared_theta) - self.shared_theta
+        """The new arm deviates from the other's estimate and not from theta_0, with `strength` times the precision."""
+        whole = self.inverse[like] @ (self.precision[like] * self.shared_theta) - self.shared_theta
         self.centre[-1] = self.theta[like]
         self.centre[-1, 0] += whole
         self.costs[-1] = self.costs[like] * strength / np.maximum(self.count[like], strength)
-        more = max(strength, 1.0) - 1.0
-        self.gram[-1] = more * np.diag(self.precision)
-        self.moment[-1, 0] = self.gram[-1] @ self.shared_theta
-        self.square[-1] = self.moment[-1, 0] @ self.shared_theta
+        self.firmness[-1] = strength
 
     # -- all outcomes so far -------------------------------------------------------------------------------------
 
@@ -207,34 +210,34 @@ class HierarchicalRidge:
         self.total, self.loss = np.asarray(self.count.sum()), np.asarray(loss)
         self.noise = loss / (float(self.total) + 1.0)
         self.theta = own + self.centre
-        whole = own[:, 0] + self.inverse @ (self.precision * self.shared_theta)
+        whole = own[:, 0] + ((self.precision * self.shared_theta)[:, None] @ self.inverse)[:, 0]
         apart = whole - self.shared_theta
         residual = self.square - 2 * (whole * self.moment[:, 0]).sum(1) + ((self.gram @ whole[..., None])[..., 0] * whole).sum(1)
-        residual += np.where(self.count > 0, (apart**2) @ self.precision, 0.0)
+        residual += np.where(self.count > 0, (apart**2 * self.precision).sum(axis=1), 0.0)
         variance = (OWN_VARIANCE * self.noise + np.maximum(residual, 0.0)) / (OWN_VARIANCE + self.count)
         self.loudness = variance / self.noise
 
     def _solve(self, precision: F64, shared_precision: F64, arms: slice) -> tuple[F64, F64, F64, F64, float]:
         """A^-1, t, P^-1, theta_0 and R."""
         moment = self.moment[arms]
-        inverse = np.linalg.inv(self.gram[arms] + np.diag(precision))
+        inverse = np.linalg.inv(self.gram[arms] + precision[arms, :, None] * np.eye(len(shared_precision)))
         own = moment @ inverse
-        shrunk = precision[:, None] * inverse.sum(axis=0) * precision
-        shared_inverse = np.linalg.inv(np.diag(shared_precision + len(inverse) * precision) - shrunk)
-        q = precision * own[:, 0].sum(axis=0)
+        shrunk = (precision[arms, :, None] * inverse * precision[arms, None, :]).sum(axis=0)
+        shared_inverse = np.linalg.inv(np.diag(shared_precision + precision[arms].sum(axis=0)) - shrunk)
+        q = (precision[arms] * own[:, 0]).sum(axis=0)
         shared = shared_inverse @ q
         loss = LARGEST_VARIANCE + self.square[arms].sum() - (moment[:, 0] * own[:, 0]).sum() - q.dot(shared)
         return inverse, own, shared_inverse, shared, max(float(loss), 1e-12)
 
     def _diagonals(self, scale: F64, shared_scale: F64) -> tuple[F64, F64]:
-        kind = self.blocks()
-        mean_square = self.gram.diagonal(axis1=1, axis2=2).sum(axis=0) / max(1.0, self.count.sum())
-        unit = np.where((kind == 2) & (mean_square > 0), mean_square, 1.0)
-        return scale[kind] * unit, shared_scale[kind] * unit
+        own = scale[self.kind] * self.unit
+        return self.firmness[:, None] * own, shared_scale[self.kind] * self.unit
 
-    def blocks(self) -> NDArray[np.intp]:
-        """Block of each column: 0 constant so far, 1 indicator, 2 number."""
-        return np.where(self.low >= self.high, 0, np.where(self.binary, 1, 2))
+    def _sort_columns(self) -> None:
+        """Block of each column (0 constant so far, 1 indicator, 2 number) and the unit of its precision."""
+        self.kind = np.where(self.low >= self.high, 0, np.where(self.binary, 1, 2))
+        mean_square = self.gram.diagonal(axis1=1, axis2=2).sum(axis=0) / max(1.0, float(self.total))
+        self.unit = np.where((self.kind == 2) & (mean_square > 0), mean_square, 1.0)
 
     def evidence(self, scale: F64, shared_scale: F64) -> float:
         """(4) plus the prior of the scales."""
@@ -242,13 +245,14 @@ class HierarchicalRidge:
         arms = slice(None, None, -(-len(self.count) // EVIDENCE_ARMS))
         inverse, _, shared_inverse, _, loss = self._solve(precision, shared_precision, arms)
         logs = np.linalg.slogdet(inverse)[1].sum() + np.linalg.slogdet(shared_inverse)[1]
-        logs += len(inverse) * np.log(precision).sum() + np.log(shared_precision).sum()
+        logs += np.log(precision[arms]).sum() + np.log(shared_precision).sum()
         ratio = np.concatenate([scale, shared_scale[1:]]) ** -0.5
         prior = (np.log(ratio) - np.log1p(ratio**2)).sum()
         return float(logs / 2 + prior - (self.count[arms].sum() + 1.0) / 2 * np.log(loss))
 
     def maximise(self) -> None:
-        """Coordinate ascent of (4), by factors of 2."""
+        """Sort the columns into blocks, then coordinate ascent of (4) by factors of 2."""
+        self._sort_columns()
         best = self.evidence(self.scale, self.shared_scale)
         moved = True
         while moved:
@@ -261,7 +265,7 @@ class HierarchicalRidge:
 
     def _neighbours(self) -> Iterator[tuple[F64, F64]]:
         """The scales with one of them doubled or halved; only those of blocks that have columns."""
-        for block in np.unique(self.blocks()):
+        for block in np.unique(self.kind):
             for step in np.eye(3)[block] * np.log(2.0), -np.eye(3)[block] * np.log(2.0):
                 yield np.clip(self.scale * np.exp(step), *LIMITS), self.shared_scale
                 if block:

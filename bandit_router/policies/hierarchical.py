@@ -81,8 +81,21 @@ class HierarchicalRidge:
     """
 
     SAVED = (
-        *("gram", "moment", "square", "centre", "count", "costs", "firmness", "loudness"),
-        *("low", "high", "binary", "kind", "unit"),
+        *(
+            "gram",
+            "moment",
+            "square",
+            "centre",
+            "count",
+            "costs",
+            "firmness",
+            "loudness",
+            "low",
+            "high",
+            "binary",
+            "kind",
+            "unit",
+        ),
         *("scale", "shared_scale", "precision", "shared_precision", "outcomes", "loss", "total"),
         *("inverse", "theta", "shared_inverse", "shared_theta"),
     )
@@ -223,8 +236,11 @@ class HierarchicalRidge:
         self.theta = own + self.centre
         whole = own[:, 0] + ((self.precision * self.shared_theta)[:, None] @ self.inverse)[:, 0]
         apart = whole - self.shared_theta
-        explained = ((self.gram @ whole[..., None])[..., 0] * whole).sum(1)
-        residual = self.square - 2 * (whole * self.moment[:, 0]).sum(1) + explained
+        residual = (
+            self.square
+            - 2 * (whole * self.moment[:, 0]).sum(1)
+            + ((self.gram @ whole[..., None])[..., 0] * whole).sum(1)
+        )
         residual += np.where(self.count > 0, (apart**2 * self.precision).sum(axis=1), 0.0)
         variance = (OWN_VARIANCE * self.noise + np.maximum(residual, 0.0)) / (OWN_VARIANCE + self.count)
         self.loudness = variance / self.noise

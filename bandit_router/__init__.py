@@ -16,6 +16,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bandit_router.adapter_cache import AdapterCache
     from bandit_router.arms import Arm, Catalogue, Status
     from bandit_router.contexts import Request
     from bandit_router.events import Decision, Settlement
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "AdapterCache",
     "Arm",
     "Catalogue",
     "Decision",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "adapter_cache": ("AdapterCache",),
     "arms": ("Arm", "Catalogue", "Status"),
     "contexts": ("Request",),
     "events": ("Decision", "Settlement"),

@@ -35,13 +35,13 @@ from bandit_router.limits import Limit, Rate, Tail, Window
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
 
-UNIT = 0.005
+UNIT = 0.02
 """Utility at which a shadow price stops growing by equal steps and starts growing by equal factors."""
-STEP = 0.1
+STEP = 0.05
 """Move of the dual, before its link, for an error of one typical deviation."""
-CATCH_UP = 100.0
+CATCH_UP = 50.0
 """Requests over which an accumulated error is worked off."""
-CREDIT = 50.0
+CREDIT = 25.0
 """Most that can be saved up for later, in typical deviations."""
 LARGEST = 8.0
 

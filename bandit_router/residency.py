@@ -51,8 +51,7 @@ class Residency:
         self.resident: Bool = capacity.floor.copy()
         self.counters = PagingCounters()
         if resident is not None:
-            self._check(resident)
-            self.resident = resident.copy()
+            self.replace(resident)
 
     def penalty(self) -> F64:
         """What each arm would cost to serve now, in utility: its paging cost while it is not resident."""
@@ -91,6 +90,11 @@ class Residency:
             self._paged(float(load_ms[arm]), float(self.capacity.sizes[arm]))
         self.resident = proposal.copy()
         return loaded.astype(np.float64)
+
+    def replace(self, resident: Bool) -> None:
+        """Take over a resident set that is there already: nothing is loaded, nothing is charged."""
+        self._check(resident)
+        self.resident = resident.copy()
 
     def _check(self, proposal: Bool) -> None:
         if not self.capacity.fits(proposal) or (self.capacity.floor & ~proposal).any():

@@ -75,6 +75,8 @@ CONTENDERS = {
     ),
     "greenserv_thompson_fixed": Contender("distinct", _named("LinTS", noise=0.25, ridge=0.03125)),
     "linucb_task": Contender("task", LINUCB),
+    "linucb": Contender("task", _named("LinUCB")),
+    "linucb_warm": Contender("task", _named("LinUCB"), warm=True),
     "lints": Contender("task", _named("LinTS")),
     "lints_warm": Contender("task", _named("LinTS"), warm=True),
     "default": Contender("task", _named(DEFAULT_POLICY)),

@@ -57,7 +57,7 @@ def open_router(url: str, spool: Path, **settings: Any) -> Router:
     store = Store(url, spool=spool, snapshot_every=50, wait_s=20.0, bound_s=1.0)
     rule = RewardRule(window_s=WINDOW_S, default=Outcome(quality=0.0, cost_usd=0.0), early_s=0.5)
     utility = Utility(prices={"cost_usd": 0.5})
-    policy = {"settings": {"floor": 0.3}, "rewards": rule, "utility": utility}
+    policy = {"policy": "LinUCB", "settings": {"floor": 0.3}, "rewards": rule, "utility": utility}
     return Router(arms=ARMS, dim=DIM, key=KEY, store=store, **policy, **settings)
 
 

@@ -267,9 +267,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--table", choices=("llm", "k4"), default="llm")
-    parser.add_argument(
-        "--routers", nargs="+", default=["ours", "paretobandit", "paretobandit_free", "paretobandit_billed"]
-    )
+    parser.add_argument("--routers", nargs="+", default=list(routers()))
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)  # ParetoBandit warns at every relaxed ceiling
     if arguments.table == "llm":

@@ -1,8 +1,8 @@
 """Every cache controller over a grid of adapter libraries: `python -m benchmarks.polar_suite --out results.jsonl`.
 
 Cells are {N 15, 60, 200} x {K 2, 5, 16} x {d 5, 32} x {paging weight 0.05, 0.1, 0.3, 1} x {no drift, popularity,
-utility} without K > N, in a fixed random order, one JSON line a cell. A file that exists is continued. `--summary` prints
-the table of a finished or partial file as Markdown.
+utility} without K > N, in a fixed random order, one JSON line a cell.
+A file that exists is continued. `--summary` prints the table of a finished or partial file as Markdown.
 """
 
 from __future__ import annotations

@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.special import ndtr
 
+from bandit_router.policies import POLICIES
 from bandit_router.policies.base import InvalidInput
 from bandit_router.policies.distributions import (
     beta_wins,
     check_positive,
     check_share,
+    check_width,
     draw,
     gaussian_wins,
     greedy,
@@ -96,3 +98,16 @@ def test_a_share_out_of_range_is_refused(value):
 def test_a_scale_out_of_range_is_refused(value):
     with pytest.raises(InvalidInput, match="noise"):
         check_positive("noise", value)
+
+
+@pytest.mark.parametrize("value", [-0.1, float("inf"), float("nan")])
+def test_a_width_out_of_range_is_refused(value):
+    with pytest.raises(InvalidInput, match="alpha"):
+        check_width("alpha", value)
+
+
+@pytest.mark.parametrize(("policy", "setting"), [("LinUCB", "alpha"), ("UCB1", "scale"), ("Exp3", "rate")])
+def test_a_width_that_is_no_number_never_reaches_a_policy(policy, setting):
+    """It would make every score NaN, and a router would serve its fallback for ever."""
+    with pytest.raises(InvalidInput, match=setting):
+        POLICIES[policy](n_arms=2, dim=1, **{setting: float("nan")})

@@ -154,3 +154,22 @@ def test_paging_costs_are_the_weight_times_the_share_of_the_slowest_load():
     assert paging.costs.max() == pytest.approx(0.3)
     slowest = MODEL.expected_ms(paging.capacity.sizes).max()
     np.testing.assert_allclose(paging.costs, 0.3 * MODEL.expected_ms(paging.capacity.sizes) / slowest)
+
+
+@pytest.mark.parametrize("name", [name for name in CONTROLLERS if name != EVERYTHING])
+def test_spans_of_requests_give_what_single_requests_give(name, monkeypatch):
+    env, paging = world(slots=3)
+    known = hindsight(env, paging, QUALITY, seed=1, horizon=600)
+
+    def trajectory():
+        controller = build_controller(name, paging, known, {})
+        return type(controller), run(env, paging, controller, policy=router(env, floor=0.2))
+
+    kind, spans = trajectory()
+    monkeypatch.setattr(kind, "holds", lambda self, step: 1)
+    monkeypatch.setattr(kind, "on_miss_only", False)
+    _, single = trajectory()
+    assert spans.curve.tolist() == single.curve.tolist()
+    assert spans.plays.tolist() == single.plays.tolist()
+    assert spans.counters == single.counters
+    assert 0 < spans.counters.misses < 600

@@ -27,7 +27,7 @@ class Clock:
 
 
 def router(**settings: Any) -> Router:
-    return Router(**{"arms": ARMS, "dim": 2, "key": b"k", "clock": Clock(), **settings})
+    return Router(**{"arms": ARMS, "dim": 2, "policy": "LinUCB", "key": b"k", "clock": Clock(), **settings})
 
 
 def test_the_same_event_gets_the_same_decision_whatever_was_learned_in_between() -> None:

@@ -249,7 +249,7 @@ def test_an_outcome_at_the_end_of_the_window_is_in_time():
 
 
 def test_a_price_change_counts_from_the_next_decision_without_relearning():
-    engine = Router(arms=[Arm(id="cheap"), Arm(id="dear")], dim=1, settings={"alpha": 0.0}, key=b"k")
+    engine = Router(arms=[Arm(id="cheap"), Arm(id="dear")], dim=1, policy="LinUCB", settings={"alpha": 0.0}, key=b"k")
     for i in range(60):
         arm = ("cheap", "dear")[i % 2]
         engine.decide([1.0], event_id=f"e{i}", eligible=[arm])

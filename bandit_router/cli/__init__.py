@@ -7,7 +7,7 @@ import sys
 import typer
 
 from bandit_router import __version__
-from bandit_router.cli import calibrate, capacity, data, logs, replay, simulate, sweep, tune
+from bandit_router.cli import calibrate, capacity, data, logs, replay, simulate, state, sweep, tune
 
 app = typer.Typer(
     name="bandit-router",
@@ -26,6 +26,7 @@ app.command("tune")(tune.tune)
 app.add_typer(data.app, name="data")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(logs.app, name="logs")
+app.add_typer(state.app, name="state")
 
 
 def _version(show: bool) -> None:

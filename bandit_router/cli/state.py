@@ -85,9 +85,7 @@ def rebuild(url: Url, policy: PolicyName = None, key_file: KeyFile = None, json:
 
 
 @app.command("export")
-def export_(
-    url: Url, file: Path, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False
-) -> None:
+def export_(url: Url, file: Path, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False) -> None:
     """Fold the log and write the state to a file (safetensors, checksummed; signed with --key-file)."""
     with _open(url, key_file) as store:
         made = store.export(file, policy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bandit_router.policies.base import Estimate, InvalidInput, Policy
 from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
+from bandit_router.policies.default import EvidenceThompson
 from bandit_router.policies.drift import DriftLinTS, DriftLinUCB
 from bandit_router.policies.epsilon_greedy import EpsilonGreedy
 from bandit_router.policies.exp3 import Exp3
@@ -29,6 +30,7 @@ from bandit_router.policies.vw_explorations import (
 POLICIES: dict[str, type[Policy]] = {
     policy.__name__: policy
     for policy in (
+        EvidenceThompson,
         LinUCB,
         LinTS,
         LinEpsilonGreedy,
@@ -58,7 +60,7 @@ POLICIES: dict[str, type[Policy]] = {
         RiverSquareCB,
     )
 }
-DEFAULT_POLICY = "LinUCB"
+DEFAULT_POLICY = "EvidenceThompson"
 
 
 def policy_class(name: str) -> type[Policy]:

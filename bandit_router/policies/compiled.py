@@ -32,7 +32,8 @@ class CompiledRidge(RidgeStatistics):
     """`RidgeStatistics` on compiled kernels; see there for arguments and errors.
 
     Memory per arm: dim * (dim + 1) / 2 numbers in the chosen precision and channels * dim float64, each padded to
-    whole cache lines. Error of widths against an exact inverse: see docs/kernels.md.
+    whole cache lines. Measured at dim 32 on one arm (`python -m benchmarks.kernels --drift 10000000`): after 10^7
+    updates widths are within 3e-14 of a direct solve and theta within 2e-14; with 32 bits within 0.8 % and 2e-6.
     """
 
     def _start(self) -> None:

@@ -119,6 +119,12 @@ def check_share(name: str, value: float) -> None:
         raise InvalidInput(f"{name} must be in [0, 1], got {value}")
 
 
+def check_width(name: str, value: float) -> None:
+    """Raise InvalidInput unless value is finite and at least 0."""
+    if not 0 <= value < float("inf"):
+        raise InvalidInput(f"{name} must be finite and at least 0, got {value}")
+
+
 def check_positive(name: str, value: float) -> None:
     """Raise InvalidInput unless value is finite and greater than 0."""
     if not 0 < value < float("inf"):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.policies.base import F64, Index, Policy
-from bandit_router.policies.distributions import check_share, mix, softmax
+from bandit_router.policies.distributions import check_positive, check_share, mix, softmax
 
 
 class Exp3(Policy):
@@ -39,6 +39,7 @@ class Exp3(Policy):
     contextual: ClassVar[bool] = False
 
     def __init__(self, *, n_arms: int, dim: int, channels: int = 1, rate: float = 1.0, floor: float = 0.01) -> None:
+        check_positive("rate", rate)
         check_share("floor", floor)
         super().__init__(n_arms=n_arms, dim=dim, channels=channels)
         self.rate, self.floor = rate, floor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.distributions import check_share
+from bandit_router.policies.distributions import check_share, check_width
 from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
@@ -41,6 +41,7 @@ class LinUCB(LinearPolicy):
         alpha: float = 0.3,
         floor: float = 0.01,
     ) -> None:
+        check_width("alpha", alpha)
         check_share("floor", floor)
         super().__init__(
             n_arms=n_arms,

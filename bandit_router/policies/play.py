@@ -23,6 +23,7 @@ def play(
     uniforms: F64,
     prices: F64,
     *,
+    eligible: Bool | None = None,
     penalty: F64 | None = None,
     until: Bool | None = None,
 ) -> tuple[Index, F64]:
@@ -33,6 +34,7 @@ def play(
         contexts: shape (steps, dim). outcomes: of every arm, shape (steps, arms, channels).
         uniforms: the number each arm is drawn with, in [0, 1), shape (steps,).
         prices: signed channel weights, shape (channels,).
+        eligible: mask of the arms allowed in all these steps, shape (arms,); default all.
         penalty: known cost of each arm in all these steps, shape (arms,); default none.
         until: the run ends after the first step that plays one of these arms, shape (arms,); default none.
 
@@ -51,7 +53,7 @@ def play(
     """
     arms, propensities = np.empty(len(uniforms), dtype=np.intp), np.empty(len(uniforms))
     done = 0
-    statistics = _compiled(policy)
+    statistics = _compiled(policy) if eligible is None else None
     if statistics is not None:
         still = np.zeros(policy.n_arms)
         inputs = (contexts, outcomes, uniforms, prices, still if penalty is None else penalty)
@@ -60,7 +62,7 @@ def play(
         done = statistics.play(rule, parameters, (*map(_dense, inputs), stop), (arms, propensities))
         policy.steps += done
     while done < len(uniforms) and not (done and until is not None and until[arms[done - 1]]):
-        p = policy.probabilities(contexts[done], None, prices, penalty)
+        p = policy.probabilities(contexts[done], eligible, prices, penalty)
         arm = arms[done] = draw(p, uniforms[done])
         propensities[done] = min(float(p[arm]), 1.0)
         policy.learn(contexts[done], arm, outcomes[done, arm], propensity=propensities[done])

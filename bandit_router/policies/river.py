@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -73,34 +74,35 @@ class RiverPolicy(Policy):
         raise NotImplementedError
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        features = dict(enumerate(x.tolist()))
-        utility = np.zeros(len(arms))
-        for channel in prices.nonzero()[0].tolist():
-            utility += prices[channel] * np.array([self._predict(arm, channel, features) for arm in arms.tolist()])
-        return self._explore(utility - penalty)
+        features, utility = dict(enumerate(x.tolist())), -penalty
+        for channel, price in enumerate(prices.tolist()):
+            if price:
+                utility += price * self._predict(arms.tolist(), channel, features)
+        return self._explore(utility)
 
-    def _predict(self, arm: int, channel: int, features: dict[int, float]) -> float:
-        model = self.models[arm][channel]
+    def _predict(self, arms: Iterable[int], channel: int, features: dict[int, float]) -> F64:
+        models = [self.models[arm][channel] for arm in arms]
         if self._classifies[channel]:
-            chances = model.predict_proba_one(features)
-            return float(chances.get(True, 0.0 if chances else 0.5))
-        value = float(model.predict_one(features))
-        return value if math.isfinite(value) else 0.0
+            chances = [model.predict_proba_one(features) for model in models]
+            return np.array([chance.get(True, 0.0) if chance else 0.5 for chance in chances])
+        values = np.array([model.predict_one(features) for model in models], dtype=np.float64)
+        return values if math.isfinite(values.sum()) else np.where(np.isfinite(values), values, 0.0)
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         if not (self._weighted or weight.is_integer()):
             raise InvalidInput(f"these River models take no weights, so weight must be a whole number, got {weight}")
         features = dict(enumerate(x.tolist()))
         extra, times = ({"w": weight}, 1) if self._weighted and weight != 1.0 else ({}, int(weight))
-        for channel in np.flatnonzero(~np.isnan(y)).tolist():
-            target = bool(y[channel] >= 0.5) if self._classifies[channel] else float(y[channel])
+        for model, classifies, value in zip(self.models[arm], self._classifies, y.tolist(), strict=True):
+            if math.isnan(value):
+                continue
             for _ in range(times):
-                self.models[arm][channel].learn_one(features, target, **extra)
+                model.learn_one(features, value >= 0.5 if classifies else value, **extra)
 
     def _estimate(self, x: F64) -> Estimate:
         features = dict(enumerate(x.tolist()))
-        mean = [[self._predict(arm, c, features) for c in range(self.channels)] for arm in range(self.n_arms)]
-        return Estimate(np.array(mean), np.zeros(self.n_arms))
+        means = [self._predict(range(self.n_arms), channel, features) for channel in range(self.channels)]
+        return Estimate(np.stack(means, axis=1), np.zeros(self.n_arms))
 
     def _add_arm(self, like: int | None, strength: float) -> None:
         if like is None:

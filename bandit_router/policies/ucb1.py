@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import check_share, greedy
+from bandit_router.policies.distributions import check_share, check_width, greedy
 from bandit_router.policies.means import MeanPolicy
 
 
@@ -31,6 +31,7 @@ class UCB1(MeanPolicy):
     """
 
     def __init__(self, *, n_arms: int, dim: int, channels: int = 1, scale: float = 1.0, floor: float = 0.01) -> None:
+        check_width("scale", scale)
         check_share("floor", floor)
         super().__init__(n_arms=n_arms, dim=dim, channels=channels)
         self.scale, self.floor = scale, floor

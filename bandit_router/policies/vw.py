@@ -98,7 +98,8 @@ class VWPolicy(Policy):
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         self._representable("context", x)
-        self._representable("quality", y[:1])
+        if abs(y[0]) > LARGEST:
+            raise InvalidInput(f"quality must stay below {LARGEST:g} for Vowpal Wabbit's float32, got {y[0]}")
         self.workspace.learn(x, arm, -float(y[0]), propensity, weight)
         if self.metered is not None:
             self.metered.learn(arm, x, y[1:], weight)

@@ -64,12 +64,11 @@ class Workspace:
         if self.inner.prediction_type != vw.PredictionType.ActionProbs:
             raise InvalidInput(f"expected a model of --cb_explore_adf, got one for {self.inner.prediction_type}")
         self.layout = list(layout)
-        self._shared, *self._arms = [self._parse(line) for line in layout]
-        self._every = [self._shared, *self._arms]
+        self._asking, self._taught, *self._arms = [self._parse(line) for line in (layout[0], *layout)]
+        self._asking._set_label(vw.CBLabel(shared=True, weight=0.0))  # VW's clock counts outcomes, not decisions
+        self._every = [self._taught, *self._arms]
         self._group, self._index = self._coordinates(dim)
         self._unlabelled = vw.CBLabel()
-        self._asked, self._counted = vw.CBLabel(shared=True, weight=0.0), vw.CBLabel(shared=True)
-        self._shared._set_label(self._asked)  # so that VW's clock counts outcomes, not decisions
         self._skip = 1
 
     def _parse(self, line: str) -> Any:
@@ -80,8 +79,8 @@ class Workspace:
 
     def _coordinates(self, dim: int) -> tuple[int, NDArray[np.uint64]]:
         """Namespace and feature hashes of the shared line."""
-        groups = self._shared._feat_group_indices
-        indices = [index for group in groups for index in self._shared[group].indices]
+        groups = self._asking._feat_group_indices
+        indices = [index for group in groups for index in self._asking[group].indices]
         if len(groups) != 1 or len(indices) != dim:
             raise InvalidInput(
                 f"the shared line must have {dim} features in one namespace, "
@@ -100,14 +99,14 @@ class Workspace:
     def predict(self, x: F64, arms: Sequence[int], offset: F64 | None) -> F64:
         """VW's own distribution over `arms`, with `offset` added to their predicted costs; changes nothing."""
         actions = [self._arms[arm] for arm in arms]
-        self._fill(x)
+        self._fill(self._asking, x)
         if offset is None:
             return self._probabilities(actions)
         return self._predict_shifted(actions, offset)
 
     def _probabilities(self, actions: list[Any]) -> F64:
         p = [0.0] * len(actions)
-        for action, probability in self.inner._workspace.predict_multi_ex_one([self._shared, *actions]):
+        for action, probability in self.inner._workspace.predict_multi_ex_one([self._asking, *actions]):
             p[action] = probability
         return np.array(p) / sum(p)  # float32 sums to 1 within 1e-7; regcbopt gives every arm of a tie 1
 
@@ -142,20 +141,18 @@ class Workspace:
 
     def learn(self, x: F64, arm: int, cost: float, propensity: float, weight: float) -> None:
         """Fold in the cost of the arm that was played."""
-        self._fill(x)
+        self._fill(self._taught, x)
         played = self._arms[arm]
         played._set_label(self._vw.CBLabel(label=(0, cost, propensity), weight=weight))
-        self._shared._set_label(self._counted)
         try:
             self.inner._workspace.learn_multi_ex_one(self._every)
         finally:
             played._set_label(self._unlabelled)
-            self._shared._set_label(self._asked)
 
-    def _fill(self, x: F64) -> None:
-        """Write the context into the shared example, without its zeros: VW's parsers drop them and its scales mind."""
+    def _fill(self, shared: Any, x: F64) -> None:
+        """Write the context into a shared example, without its zeros: VW's parsers drop them and its scales mind."""
         values = x.astype(np.float32)
-        group = self._shared[self._group]
+        group = shared[self._group]
         group.truncate_to(0)
         if np.count_nonzero(values) == len(values):
             group.push_many_features(self._index, values)

@@ -13,6 +13,7 @@ from bandit_router.policies.caching.base import CacheController
 from bandit_router.policies.caching.credit import ExchangeCredit
 from bandit_router.policies.caching.eviction import GDSF, LFU, LRU
 from bandit_router.policies.caching.ftpl import FTPL
+from bandit_router.policies.caching.hazard import ReuseHazard
 from bandit_router.policies.caching.polar import Polar, PolarPlus
 from bandit_router.policies.caching.static import Belady, Static
 from bandit_router.simulators.adapters import Paging
@@ -86,6 +87,7 @@ CONTROLLERS: dict[str, Build] = {
     "LFU": _learning(LFU),
     "GDSF": _learning(GDSF),
     "FTPL": _seeded(FTPL),
+    "ReuseHazard": _learning(ReuseHazard),
     "StaticRandom": _static(_random),
     "StaticPopular": _static(_popular),
     "StaticBest": _static(lambda paging, hindsight: hindsight.best),

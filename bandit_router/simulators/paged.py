@@ -23,7 +23,7 @@ import numpy as np
 from bandit_router.policies.base import F64, Bool, Policy
 from bandit_router.policies.caching.base import CacheController, Served
 from bandit_router.policies.caching.solve import gains, solve_cache
-from bandit_router.policies.distributions import draw
+from bandit_router.policies.play import play
 from bandit_router.residency import OnMiss, PagingCounters, Residency
 from bandit_router.simulators.adapters import Paging
 from bandit_router.simulators.controllers import Hindsight
@@ -119,8 +119,8 @@ def simulate_paged(
 
     n = len(environment.arms)
     eye = np.eye(n, dtype=np.bool_)
-    net, held, plays = np.empty(horizon), 0.0, np.zeros(n)
-    sums, counts = np.zeros(len(weights)), np.zeros(len(weights))
+    net, held, plays = np.empty(horizon), np.empty(horizon), np.zeros(n)
+    outcomes = np.empty((horizon, len(weights)))
     reload, seconds, step = 0.0, 0.0, 0
     for index, block in enumerate(environment.blocks(seed, horizon)):
         uniforms = draws(environment.name, seed, index, len(block.contexts))
@@ -128,30 +128,45 @@ def simulate_paged(
         load_ms = paging.load_ms(luck)
         block_utility = utility(block.means, weights)
         started = time.perf_counter()
-        for i, (x, uniform) in enumerate(zip(block.contexts, uniforms, strict=True)):
-            penalty = residency.penalty()
+        i = 0
+        while i < len(uniforms):
+            penalty, cold = residency.penalty(), ~residency.resident
             forced = controller.forced(step)
-            p = policy.probabilities(
-                x, None if forced is None else eye[forced], weights, penalty if cache_aware else None
+            last = len(uniforms) if controller.on_miss_only else i + (controller.holds(step) if forced is None else 1)
+            arms, _ = play(
+                policy,
+                block.contexts[i:last],
+                block.outcomes[i:last],
+                uniforms[i:last],
+                weights,
+                eligible=None if forced is None else eye[forced],
+                penalty=penalty if cache_aware else None,
+                until=cold if controller.on_miss_only else None,
             )
-            arm = draw(p, uniform)
-            policy.learn(x, arm, block.outcomes[i, arm], propensity=min(float(p[arm]), 1.0))
-            miss = residency.serve(arm, float(load_ms[i, arm]))
-            u = block_utility[i]
-            held += float((u - penalty).max())
-            net[step] = u[arm] - penalty[arm]
-            plays[arm] += 1
-            sums += np.nan_to_num(block.outcomes[i, arm])
-            counts += np.isfinite(block.outcomes[i, arm])
-            proposal = controller.after(Served(step, x, arm, miss), values)
+            rows, steps = np.arange(i, i + len(arms)), slice(step, step + len(arms))
+            held[steps] = (block_utility[rows] - penalty).max(axis=1)
+            net[steps] = block_utility[rows, arms] - penalty[arms]
+            outcomes[steps] = block.outcomes[rows, arms]
+            plays += np.bincount(arms, minlength=n)
+            for row, arm in zip(rows.tolist(), arms.tolist(), strict=True):
+                miss = residency.serve(arm, float(load_ms[row, arm]))
+                proposal = controller.after(Served(step, block.contexts[row], arm, miss), values)
+                step += 1
+            i += len(arms)
             if proposal is not None:
-                loaded = residency.apply(proposal, load_ms[i], missed=arm if miss else None)
+                loaded = residency.apply(proposal, load_ms[i - 1], missed=arm if miss else None)
                 charge = float(loaded @ paging.costs)
                 reload += charge
-                net[step] -= charge
-            step += 1
+                net[step - 1] -= charge
         seconds += time.perf_counter() - started
-    curve = net.cumsum()[checkpoints(horizon) - 1]
     return PagedTrajectory(
-        curve, sums, counts, plays, seconds, held, float(net.sum()) + reload, reload, residency.counters
+        net.cumsum()[checkpoints(horizon) - 1],
+        np.nansum(outcomes, axis=0),
+        np.isfinite(outcomes).sum(axis=0).astype(np.float64),
+        plays,
+        seconds,
+        float(held.sum()),
+        float(net.sum()) + reload,
+        reload,
+        residency.counters,
     )

@@ -169,7 +169,10 @@ def _plot(document: dict[str, Any], stem: Path) -> list[Path]:
         axes.plot([p[0] for p in hull], [p[1] for p in hull], color=line.get_color(), linewidth=1.2)
     for arm in document["fixed_arms"]["points"]:
         axes.plot(arm[f"{channel}_mean"], arm["quality_mean"], "x", color="black")
-        axes.annotate(arm["arm"].split("/")[-1], (arm[f"{channel}_mean"], arm["quality_mean"]), fontsize="x-small")
+        place = (arm[f"{channel}_mean"], arm["quality_mean"])
+        name = arm["arm"].split("/")[-1]
+        axes.annotate(name, place, (0, 5), textcoords="offset points", ha="center", fontsize="x-small")
+    axes.margins(0.1)
     axes.set(
         title=f"{document['scenario']}: quality over {channel}, {document['seeds']} seeds",
         xlabel=f"mean {channel} per request",

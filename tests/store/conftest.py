@@ -59,7 +59,7 @@ def open_router(tmp_path: Path) -> Iterator[Callable[..., Router]]:
 
     def open_(url: str, *, store: dict[str, Any] | None = None, **settings: Any) -> Router:
         options = {"spool": tmp_path / "spool", "wait_s": 10.0, "replica": f"r{next(numbers)}", **(store or {})}
-        defaults = {"arms": ARMS, "dim": DIM, "key": b"k", "clock": Clock()}
+        defaults = {"arms": ARMS, "dim": DIM, "key": b"k", "clock": Clock(), "policy": "LinUCB"}
         opened.append(Router(**{**defaults, **settings}, store=Store(url, **options)))
         return opened[-1]
 

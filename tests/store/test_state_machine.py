@@ -127,6 +127,7 @@ class Serving(RuleBasedStateMachine):
         router = Router(
             arms=ARMS,
             dim=DIM,
+            policy="LinUCB",
             key=b"k",
             clock=self.clock,
             rewards=self.rule,

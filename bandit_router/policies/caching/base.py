@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -80,8 +80,13 @@ class CacheController(ABC):
         capacity: which resident sets fit.
         costs: utility lost when an arm has to be paged in, shape (arms,); 0 for what is always resident.
 
+    Class attribute `on_miss_only`: it proposes only after a miss and never forces an arm. Simulations run whole spans
+    of requests at once where this or `holds` allows.
+
     A controller proposes; `Residency` applies the proposal and charges the loads. Nothing is loaded at the start.
     """
+
+    on_miss_only: ClassVar[bool] = False
 
     def __init__(self, *, capacity: Capacity, costs: F64) -> None:
         if costs.shape != capacity.sizes.shape or not (np.isfinite(costs).all() and (costs >= 0).all()):
@@ -92,6 +97,10 @@ class CacheController(ABC):
     def initial(self) -> Bool:
         """The resident set before the first request."""
         return self.resident.copy()
+
+    def holds(self, step: int) -> int:
+        """How many requests from `step` on, at least 1, end before it can propose or force again."""
+        return 1
 
     def forced(self, step: int) -> int | None:
         """An arm that this step must play whatever the router thinks, or None."""

@@ -54,7 +54,6 @@ class ExchangeCredit(CacheController):
         n = len(costs)
         self._credit = np.zeros((n + 1, n))  # the last row is the free slot
         self._lowest = -memory * costs
-        self._rows = self._leaving()
 
     def _leaving(self) -> Index:
         """Rows of the adapters that may leave, and of the free slot."""
@@ -62,14 +61,15 @@ class ExchangeCredit(CacheController):
 
     def _after(self, served: Served, values: Values) -> Bool | None:
         mean, bonus = values(served.context[None])
-        credit = self._earn(mean[0] + bonus[0])
+        rows = self._leaving()
+        credit = self._earn(rows, mean[0] + bonus[0])
         threshold = np.where(self.resident, np.inf, self.patience * self.costs)
         if served.miss and self.free_insert:
             threshold[served.arm] = 0.0
         surplus = credit - threshold
-        return self._exchange(surplus) if surplus.max() > 0 else None
+        return self._exchange(rows, surplus) if surplus.max() > 0 else None
 
-    def _earn(self, u: F64) -> F64:
+    def _earn(self, rows: Index, u: F64) -> F64:
         """Add this request's gains, shape (rows, arms)."""
         paged = float((u - self.costs).max())
         kept = np.where(self.resident, u, -np.inf)
@@ -78,25 +78,23 @@ class ExchangeCredit(CacheController):
         kept[top] = -np.inf
         without_top = max(float(kept.max()), paged)
         gain = np.maximum(u - best, 0.0)
-        credit = self._credit[self._rows] + gain
-        credit[self._rows == top] += np.maximum(u, without_top) - best - gain
+        credit = self._credit[rows] + gain
+        credit[rows == top] += np.maximum(u, without_top) - best - gain
         np.maximum(credit, self._lowest, out=credit)
-        self._credit[self._rows] = credit
+        self._credit[rows] = credit
         return credit
 
-    def _exchange(self, surplus: F64) -> Bool | None:
+    def _exchange(self, rows: Index, surplus: F64) -> Bool | None:
         """The best exchange that has room."""
         ready = np.argwhere(surplus > 0)
         for row, joining in sorted(ready.tolist(), key=lambda pair: -surplus[pair[0], pair[1]]):
-            leaving = int(self._rows[row])
+            leaving = int(rows[row])
             proposal = self.resident.copy()
             if leaving < len(proposal):
                 proposal[leaving] = False
             proposal[joining] = True
             if self.capacity.fits(proposal):
                 self._restart(leaving, joining)
-                self.resident = proposal
-                self._rows = self._leaving()
                 return proposal
         return None
 

@@ -13,6 +13,8 @@ from bandit_router.policies.caching.base import CacheController, Capacity, Serve
 class DemandCache(CacheController):
     """Base of LRU, LFU and GDSF: a subclass keeps a priority per arm, and the lowest leaves first."""
 
+    on_miss_only = True
+
     def __init__(self, *, capacity: Capacity, costs: F64) -> None:
         super().__init__(capacity=capacity, costs=costs)
         self.priority = np.zeros(len(costs))

@@ -28,6 +28,10 @@ class FTPL(CacheController):
         self.noise = np.random.default_rng(seed).normal(size=len(costs))
         self.uses = np.zeros(len(costs))
 
+    def holds(self, step: int) -> int:
+        """Until the next change of the cache."""
+        return self.every - step % self.every
+
     def _after(self, served: Served, values: Values) -> Bool | None:
         self.uses[served.arm] += 1
         if (served.step + 1) % self.every:

@@ -57,6 +57,10 @@ class Polar(CacheController):
         self.epoch, self.reload = epoch, reload
         self._contexts = _Contexts(window=True, seed=0)
 
+    def holds(self, step: int) -> int:
+        """Until the end of the epoch."""
+        return self.epoch - step % self.epoch
+
     def _after(self, served: Served, values: Values) -> Bool | None:
         self._contexts.add(served.context)
         if (served.step + 1) % self.epoch:
@@ -105,6 +109,10 @@ class PolarPlus(CacheController):
             return None
         self._turn = (self._turn + 1) % len(self.costs)
         return self._turn
+
+    def holds(self, step: int) -> int:
+        """Until the end of the epoch, once its forced part is over."""
+        return max(1, self._begin + self._length - step) if step - self._begin >= self._forced_steps else 1
 
     def _after(self, served: Served, values: Values) -> Bool | None:
         self._contexts.add(served.context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -25,6 +26,10 @@ class Static(CacheController):
             if not capacity.fits(self.resident):
                 raise InvalidInput(f"the static set {np.flatnonzero(resident).tolist()} does not fit")
 
+    def holds(self, step: int) -> int:
+        """For good."""
+        return sys.maxsize
+
     def _after(self, served: Served, values: Values) -> Bool | None:
         return None
 
@@ -41,6 +46,8 @@ class Belady(CacheController):
 
     Source: Belady 1966, IBM Systems Journal 5; with bypassing, as page_through allows.
     """
+
+    on_miss_only = True
 
     def __init__(self, *, capacity: Capacity, costs: F64, future: Sequence[int]) -> None:
         super().__init__(capacity=capacity, costs=costs)

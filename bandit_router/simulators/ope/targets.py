@@ -8,6 +8,7 @@ import numpy as np
 
 from bandit_router.outcomes import CHANNELS, Utility
 from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
+from bandit_router.policies.play import follow as steps
 from bandit_router.simulators.logs.logged import LoggedEvents
 
 Learning = Literal["nothing", "accepted", "every"]
@@ -65,19 +66,20 @@ def follow(
     if (policy.n_arms, policy.dim, policy.channels) != expected:
         got = (policy.n_arms, policy.dim, policy.channels)
         raise InvalidInput(f"the policy must have (arms, features, channels) {expected}, got {got}")
-    if learning == "accepted" and np.isnan(log.propensity).any():
+    accepting = learning == "accepted"
+    if accepting and np.isnan(log.propensity).any():
         raise InvalidInput("rejection replay needs a propensity in every row; use learning='every'")
-    prices = (utility or Utility()).weights(CHANNELS)
-    share = float(log.propensity.min()) if learning == "accepted" else 1.0
-    luck = np.random.default_rng(seed).random(len(log)) if learning == "accepted" else np.zeros(len(log))
     usable = ~np.isnan(log.outcomes[:, 0]) & ~log.degraded & (learning != "nothing")
-    table = np.empty((len(log), len(log.arms)))
-    kept = np.zeros(len(log), dtype=np.bool_)
-    for i in range(len(log)):
-        x, arm = log.contexts[i], int(log.arm[i])
-        p = policy.probabilities(x, None if log.eligible is None else log.eligible[i], prices)
-        table[i] = p
-        kept[i] = learning == "every" or luck[i] * log.propensity[i] < p[arm] * share
-        if kept[i] and usable[i]:
-            policy.learn(x, arm, log.outcomes[i], propensity=max(float(p[arm]), 1e-12))
-    return table, kept
+    bars = np.random.default_rng(seed).random(len(log)) * log.propensity if accepting else np.full(len(log), -1.0)
+    table, kept = steps(
+        policy,
+        log.contexts,
+        log.arm,
+        log.outcomes,
+        (utility or Utility()).weights(CHANNELS),
+        eligible=log.allowed(),
+        bars=bars,
+        share=float(log.propensity.min()) if accepting else 1.0,
+        usable=usable,
+    )
+    return table, np.asarray(kept & (learning != "nothing"))

@@ -1,0 +1,316 @@
+"""A hierarchical linear model of all arms whose scales are learned: the mathematics behind the default policy.
+
+The model. With x = (1, context), arm a answers request x with
+
+    y = x . theta_a + noise,     noise ~ Normal(0, s),
+    theta_a ~ Normal(theta_0, s / L)          every arm deviates from what all arms share,
+    theta_0 ~ Normal(0, s / L_0)              L and L_0 diagonal, one value per block of coefficients.
+
+Given theta_0. With S_a = sum x x' and b_a = sum y x over the requests that a served, and A_a = L + S_a,
+
+    E[theta_a | theta_0] = t_a + A_a^-1 L theta_0,     t_a = A_a^-1 b_a.                                   (1)
+
+What the arms share. One more outcome of a has, given the arm's past and theta_0,
+
+    y - x . t_a = z . theta_0 + Normal(0, s (1 + h)),     v = A_a^-1 x,  z = L v,  h = x . v.            (2)
+
+So theta_0 is a ridge regression too, of innovations on z with weights 1 / (1 + h), and its precision
+P = L_0 + sum_a (L - L A_a^-1 L) moves by rank one. Both regressions are exact (Sherman & Morrison 1950).
+
+Scores. The arms' values at x are jointly normal. In units of s,
+
+    mean_a = x . t_a + z_a . theta_0,     Var(a - g) = h_a + h_g + (z_a - z_g)' P^-1 (z_a - z_g).         (3)
+
+What all arms have in common, such as how hard the request is, cancels in (3), as it should in a choice.
+
+Scales. With coefficients and s integrated out, the evidence for L and L_0 is, up to a constant,
+
+    1/2 sum_a (log|L| - log|A_a|) + 1/2 (log|L_0| - log|P|) - (n + 1)/2 log R,                            (4)
+    R = 1/4 + sum y^2 - sum_a b_a . t_a - q' P^-1 q,     q = L sum_a t_a,     theta_0 = P^-1 q,     s = R / (n + 1),
+
+where the 1/4 is one pseudo-observation of the largest variance on [0, 1]. It is maximised each time the number of
+outcomes has doubled, so its cost per outcome vanishes. The standard deviation of a block, in units of the noise, has
+a half-Cauchy(0, 1) prior (Gelman 2006, "Prior distributions for variance parameters", Bayesian Analysis 1(3)).
+
+Blocks. Columns sort themselves by the values they have had: constant (with the leading 1: the level), 0/1 (indicators,
+such as a task), other numbers (an embedding). The precision of a number is relative to its mean square, so units do
+not matter. A block that explains nothing gets a scale near 0, whatever its number of columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit_router.policies.base import F64
+
+LARGEST_VARIANCE = 0.25  # of anything on [0, 1]
+FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
+LARGEST = float(np.finfo(np.float64).max)
+LIMITS = (1e-3, 1e6)  # of a block's precision: beyond these it is free, or off
+FIRST_FIT, REBUILD = 64, 1024  # outcomes before the first maximisation; outcomes between rebuilt inverses
+EVIDENCE_ARMS = 32  # arms that (4) is summed over; more would only make the maximisation slower
+_SAVED_AS = {"inverse": "covariance", "shared_inverse": "shared_covariance"}  # whole matrices, unlike ridge inverses
+OTHERS_KEEP = 0.5  # of the evidence on other arms when one has changed: whether they changed too is unknown
+OWN_VARIANCE = 32.0  # outcomes from which an arm's own variance, then good to 25 %, outweighs the pool's
+
+
+class Prediction(NamedTuple):
+    """What the model says of one request: `mean` (arms, channels), `own` = h_a and `shared` = z_a of (3)."""
+
+    mean: F64
+    own: F64
+    shared: F64
+
+
+class HierarchicalRidge:
+    """Posterior of the model above, by rank-one updates.
+
+    Args:
+        n_arms, dim, channels: sizes; the leading 1 is added here. Channel 0, the quality, follows the model. The others
+            are costs: they use the same A_a, but deviate from the arm's own running mean, because they differ between
+            arms by orders of magnitude.
+
+    Attributes:
+        noise: s. scale, shared_scale: precision of the blocks (level, indicators, numbers) in L and L_0.
+        precision: L of every arm, shape (n_arms, dim + 1). firmness: what `add_arm` multiplied an arm's L by.
+        count: outcomes per arm (sum of weights). loudness: noise variance of each arm relative to s.
+    """
+
+    SAVED = (
+        *(
+            "gram",
+            "moment",
+            "square",
+            "centre",
+            "count",
+            "costs",
+            "firmness",
+            "loudness",
+            "low",
+            "high",
+            "binary",
+            "kind",
+            "unit",
+        ),
+        *("scale", "shared_scale", "precision", "shared_precision", "outcomes", "loss", "total"),
+        *("inverse", "theta", "shared_inverse", "shared_theta"),
+    )
+
+    inverse: F64
+    theta: F64
+    shared_inverse: F64
+    shared_theta: F64
+    loudness: F64
+    noise: float
+
+    def __init__(self, n_arms: int, dim: int, channels: int) -> None:
+        d = dim + 1
+        self.gram = np.zeros((n_arms, d, d))
+        self.moment = np.zeros((n_arms, channels + 1, d))  # the last column regresses the constant 1
+        self.square, self.count, self.firmness = np.zeros(n_arms), np.zeros(n_arms), np.ones(n_arms)
+        self.centre = np.zeros((n_arms, channels + 1, d))
+        self.costs = np.zeros((n_arms, 2, channels - 1))  # sums and counts
+        self.low, self.high = np.full(d, LARGEST), np.full(d, -LARGEST)  # finite, as snapshots demand
+        self.binary = np.ones(d, dtype=bool)
+        self.scale, self.shared_scale = np.ones(3), np.array([FLAT, 1.0, 1.0])
+        self.kind, self.unit = np.zeros(d, dtype=np.int64), np.ones(d)
+        self.outcomes = np.zeros((), dtype=np.int64)
+        self.fit()
+
+    # -- one request ---------------------------------------------------------------------------------------------
+
+    def predict(self, x: F64) -> Prediction:
+        """Means and the parts of (3) for every arm; x with its leading 1."""
+        v = self.inverse @ x
+        own = self.theta @ x
+        z = v * self.precision
+        mean = own[:, :-1]
+        mean[:, 0] += z @ self.shared_theta
+        mean[:, 1:] += (1.0 - own[:, -1:]) * self.mean_costs()
+        return Prediction(mean, v @ x, z)
+
+    def gap_variance(self, prediction: Prediction, arms: NDArray[np.intp], leader: int) -> F64:
+        """Var(a - leader) of the quality for every arm in `arms`, each arm with its own noise. (3)"""
+        apart = prediction.shared[arms] - prediction.shared[leader]
+        own = prediction.own * self.loudness
+        return np.asarray(self.noise * (own[arms] + own[leader] + ((apart @ self.shared_inverse) * apart).sum(axis=1)))
+
+    def mean_costs(self) -> F64:
+        """Running means of the costs, shape (arms, channels - 1); an arm without any has the others' mean."""
+        sums, counts = self.costs[:, 0], self.costs[:, 1]
+        everyone = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1e-300)
+        return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1e-300), everyone))
+
+    def learn(self, arm: int, x: F64, y: F64, weight: float) -> tuple[float, float]:
+        """Fold one outcome in; returns the innovation y - mean of the quality, raw and in predicted deviations."""
+        self._see(x)
+        v = self.inverse[arm] @ x
+        z = self.precision[arm] * v
+        pz = self.shared_inverse @ z
+        own = self.theta[arm] @ x
+        noise = self.noise * float(self.loudness[arm])
+        innovation = float(y[0] - own[0] - z.dot(self.shared_theta))
+        gain = weight / (1.0 + weight * x.dot(v))
+        shared_gain = gain / (1.0 + gain * z.dot(pz))
+        surprise = innovation / np.sqrt(noise * weight / shared_gain)
+        target = np.append(self._impute(arm, y, own, weight), 1.0)
+        self.shared_theta += (shared_gain * innovation) * pz  # (2)
+        self.shared_inverse -= np.multiply.outer(shared_gain * pz, pz)  # Sherman-Morrison
+        self.theta[arm] += np.multiply.outer(gain * (target - own), v)
+        self.inverse[arm] -= np.multiply.outer(gain * v, v)  # Sherman-Morrison
+        offset = target - self.centre[arm] @ x
+        self.gram[arm] += np.multiply.outer(weight * x, x)
+        self.moment[arm] += np.multiply.outer(weight * offset, x)
+        self.square[arm] += weight * offset[0] ** 2
+        self.count[arm] += weight
+        self.loss += shared_gain * innovation**2  # R of (4), one prediction at a time
+        self.total += weight
+        self.noise = float(self.loss / (self.total + 1.0))
+        self._settle()
+        return innovation, float(surprise)
+
+    def _see(self, x: F64) -> None:
+        np.minimum(self.low, x, out=self.low)
+        np.maximum(self.high, x, out=self.high)
+        self.binary &= (x == 0.0) | (x == 1.0)
+
+    def _impute(self, arm: int, y: F64, own: F64, weight: float) -> F64:
+        """Account the metered costs; an unmetered one is its own prediction, which changes nothing."""
+        if len(y) == 1:
+            return y
+        metered = ~np.isnan(y[1:])
+        self.costs[arm] += np.where(metered, [weight * y[1:], np.full(len(y) - 1, weight)], 0.0)
+        guess = own[1:-1] + (1.0 - own[-1]) * self.mean_costs()[arm]
+        return np.concatenate([y[:1], np.where(metered, y[1:], guess)])
+
+    def _settle(self) -> None:
+        self.outcomes += 1
+        n = int(self.outcomes)
+        if n >= FIRST_FIT and n & (n - 1) == 0:
+            self.maximise()
+        if n % REBUILD == 0 or (n >= FIRST_FIT and n & (n - 1) == 0):
+            self.fit()
+
+    def restart(self, arm: int, keep: float, shift: float) -> None:
+        """An arm has changed: its evidence counts for `keep` times as much, and its quality is `shift` higher."""
+        moment, gram = self.moment[arm], self.gram[arm]
+        self.square[arm] += 2 * shift * moment[0, 0] + shift**2 * gram[0, 0]
+        moment[0] += shift * gram[0]
+        kept = np.full(len(self.count), OTHERS_KEEP)
+        kept[arm] = keep
+        for sums in (self.gram, self.moment, self.square, self.count):
+            sums *= kept.reshape(-1, *(1,) * (sums.ndim - 1))
+        self.fit()
+
+    def add_arm(self, like: int | None, strength: float) -> None:
+        """Append an arm at theta_0, or centred on another arm's estimate; see `Policy.add_arm`."""
+        for name in ("gram", "moment", "square", "count", "costs", "centre"):
+            sums = getattr(self, name)
+            setattr(self, name, np.concatenate([sums, np.zeros_like(sums[:1])]))
+        self.firmness = np.append(self.firmness, 1.0)
+        if like is not None:
+            self._copy(like, strength)
+        self.fit()
+
+    def _copy(self, like: int, strength: float) -> None:
+        """The new arm deviates from the other's estimate and not from theta_0, with `strength` times the precision."""
+        whole = self.inverse[like] @ (self.precision[like] * self.shared_theta) - self.shared_theta
+        self.centre[-1] = self.theta[like]
+        self.centre[-1, 0] += whole
+        self.costs[-1] = self.costs[like] * strength / np.maximum(self.count[like], strength)
+        self.firmness[-1] = strength
+
+    # -- all outcomes so far -------------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Solve (1), (2) and (4) anew at the current scales."""
+        self.precision, self.shared_precision = self._diagonals(self.scale, self.shared_scale)
+        solved = self._solve(self.precision, self.shared_precision, slice(None))
+        self.inverse, own, self.shared_inverse, self.shared_theta, loss = solved
+        self.total, self.loss = np.asarray(self.count.sum()), np.asarray(loss)
+        self.noise = loss / (float(self.total) + 1.0)
+        self.theta = own + self.centre
+        whole = own[:, 0] + ((self.precision * self.shared_theta)[:, None] @ self.inverse)[:, 0]
+        apart = whole - self.shared_theta
+        residual = (
+            self.square
+            - 2 * (whole * self.moment[:, 0]).sum(1)
+            + ((self.gram @ whole[..., None])[..., 0] * whole).sum(1)
+        )
+        residual += np.where(self.count > 0, (apart**2 * self.precision).sum(axis=1), 0.0)
+        variance = (OWN_VARIANCE * self.noise + np.maximum(residual, 0.0)) / (OWN_VARIANCE + self.count)
+        self.loudness = variance / self.noise
+
+    def _solve(self, precision: F64, shared_precision: F64, arms: slice) -> tuple[F64, F64, F64, F64, float]:
+        """A^-1, t, P^-1, theta_0 and R."""
+        moment = self.moment[arms]
+        inverse: F64 = np.asarray(
+            np.linalg.inv(self.gram[arms] + precision[arms, :, None] * np.eye(len(shared_precision))), dtype=np.float64
+        )
+        own = moment @ inverse
+        shrunk = (precision[arms, :, None] * inverse * precision[arms, None, :]).sum(axis=0)
+        shared_inverse: F64 = np.asarray(
+            np.linalg.inv(np.diag(shared_precision + precision[arms].sum(axis=0)) - shrunk), dtype=np.float64
+        )
+        q = (precision[arms] * own[:, 0]).sum(axis=0)
+        shared = shared_inverse @ q
+        loss = LARGEST_VARIANCE + self.square[arms].sum() - (moment[:, 0] * own[:, 0]).sum() - q.dot(shared)
+        return inverse, own, shared_inverse, shared, max(float(loss), 1e-12)
+
+    def _diagonals(self, scale: F64, shared_scale: F64) -> tuple[F64, F64]:
+        own = scale[self.kind] * self.unit
+        return self.firmness[:, None] * own, shared_scale[self.kind] * self.unit
+
+    def _sort_columns(self) -> None:
+        """Block of each column (0 constant so far, 1 indicator, 2 number) and the unit of its precision."""
+        self.kind = np.where(self.low >= self.high, 0, np.where(self.binary, 1, 2))
+        mean_square = self.gram.diagonal(axis1=1, axis2=2).sum(axis=0) / max(1.0, float(self.total))
+        self.unit = np.where((self.kind == 2) & (mean_square > 0), mean_square, 1.0)
+
+    def evidence(self, scale: F64, shared_scale: F64) -> float:
+        """(4) plus the prior of the scales."""
+        precision, shared_precision = self._diagonals(scale, shared_scale)
+        arms = slice(None, None, -(-len(self.count) // EVIDENCE_ARMS))
+        inverse, _, shared_inverse, _, loss = self._solve(precision, shared_precision, arms)
+        logs = np.linalg.slogdet(inverse)[1].sum() + np.linalg.slogdet(shared_inverse)[1]
+        logs += np.log(precision[arms]).sum() + np.log(shared_precision).sum()
+        ratio = np.concatenate([scale, shared_scale[1:]]) ** -0.5
+        prior = (np.log(ratio) - np.log1p(ratio**2)).sum()
+        return float(logs / 2 + prior - (self.count[arms].sum() + 1.0) / 2 * np.log(loss))
+
+    def maximise(self) -> None:
+        """Sort the columns into blocks, then coordinate ascent of (4) by factors of 2."""
+        self._sort_columns()
+        best = self.evidence(self.scale, self.shared_scale)
+        moved = True
+        while moved:
+            moved = False
+            for scale, shared_scale in self._neighbours():
+                value = self.evidence(scale, shared_scale)
+                if value > best + 1e-3:
+                    best, self.scale, self.shared_scale, moved = value, scale, shared_scale, True
+                    break
+
+    def _neighbours(self) -> Iterator[tuple[F64, F64]]:
+        """The scales with one of them doubled or halved; only those of blocks that have columns."""
+        for block in np.unique(self.kind):
+            for step in np.eye(3)[block] * np.log(2.0), -np.eye(3)[block] * np.log(2.0):
+                yield np.clip(self.scale * np.exp(step), *LIMITS), self.shared_scale
+                if block:
+                    yield self.scale, np.clip(self.shared_scale * np.exp(step), *LIMITS)
+
+    # -- state ---------------------------------------------------------------------------------------------------
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Sums, scales and the posterior itself, so that a reload chooses exactly as before."""
+        return {_SAVED_AS.get(name, name): getattr(self, name) for name in self.SAVED}
+
+    def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
+        """Take over saved arrays."""
+        for name in self.SAVED:
+            setattr(self, name, arrays[_SAVED_AS.get(name, name)].astype(getattr(self, name).dtype))
+        self.noise = float(self.loss / (self.total + 1.0))

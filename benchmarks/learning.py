@@ -23,12 +23,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import installed
 from bandit_router.policies import DEFAULT_POLICY, POLICIES
-from bandit_router.simulators.environment import Block, draws, generator
+from bandit_router.simulators.environment import Block, generator
 from bandit_router.simulators.results import interval
 from bandit_router.simulators.run import reference, simulate, utility
 from bandit_router.simulators.table import TableEnvironment, load_table
+from benchmarks.peers import installed
 
 TABLES = ("paretobandit_val_k4", "routerbench_zs", "adapters7", "mmlu_pro")
 PRICES = (0.0, 0.05, 0.2, 0.5)
@@ -121,7 +121,9 @@ def own(cell: Cell, label: str, seeds: int, horizon: int) -> list[float]:
     gains = []
     for seed in range(seeds):
         run = simulate(environment, POLICIES[name](**sizes, **settings), cell.weights, seed=seed, horizon=horizon)
-        gains.append(float(run.curve[-1] - reference(environment, cell.weights, seed=seed, horizon=horizon).fixed[-1].max()))
+        gains.append(
+            float(run.curve[-1] - reference(environment, cell.weights, seed=seed, horizon=horizon).fixed[-1].max())
+        )
     return [gain / horizon for gain in gains]
 
 

@@ -116,7 +116,9 @@ class Gittins:
     def choose(self, x: Any) -> int:
         self.time += 1
         context = {str(j): float(x[j]) for j in np.flatnonzero(x)}
-        self.record = self.engine.decide(self.state, context, self.candidates, float(self.time), f"{self.salt}:{self.time}")
+        self.record = self.engine.decide(
+            self.state, context, self.candidates, float(self.time), f"{self.salt}:{self.time}"
+        )
         return int(self.record.chosen)
 
     def learn(self, x: Any, arm: int, reward: float) -> None:

@@ -103,7 +103,7 @@ def test_a_block_of_noise_is_turned_off_and_a_block_that_matters_is_not():
         task = i % 3
         x = np.concatenate([[1.0], np.eye(3)[task], rng.normal(size=20)])
         model.learn(i % K if i % 2 else int(rng.integers(K)), x, np.array([slopes[i % K, task]]), 1.0)
-    level, indicator, number = model.scale
+    _level, indicator, number = model.scale
     assert number > 30
     assert number > 10 * indicator
 

@@ -33,10 +33,8 @@ outcomes has doubled, so its cost per outcome vanishes. The standard deviation o
 a half-Cauchy(0, 1) prior (Gelman 2006, "Prior distributions for variance parameters", Bayesian Analysis 1(3)).
 
 Blocks. Columns sort themselves by the values they have had: constant (with the leading 1: the level), 0/1 (indicators,
-such as a task), other numbers (an embedding). Precisions are relative to the mean square of a request's block, number
-by number or over all indicators, so that a block's scale is the deviation it adds to a typical request whatever its
-units and number of columns. A block that explains nothing gets a scale near 0. Until the first maximisation the
-context is one block.
+such as a task), other numbers (an embedding). The precision of a number is relative to its mean square, so units do
+not matter. A block that explains nothing gets a scale near 0, whatever its number of columns.
 """
 
 from __future__ import annotations
@@ -119,7 +117,7 @@ class HierarchicalRidge:
         self.low, self.high = np.full(d, LARGEST), np.full(d, -LARGEST)  # finite, as snapshots demand
         self.binary = np.ones(d, dtype=bool)
         self.scale, self.shared_scale = np.ones(3), np.array([FLAT, 1.0, 1.0])
-        self.kind, self.unit = np.minimum(np.arange(d), 1), np.append(1.0, np.full(dim, float(dim)))
+        self.kind, self.unit = np.zeros(d, dtype=np.int64), np.ones(d)
         self.outcomes = np.zeros((), dtype=np.int64)
         self.fit()
 
@@ -271,10 +269,7 @@ class HierarchicalRidge:
         """Block of each column (0 constant so far, 1 indicator, 2 number) and the unit of its precision."""
         self.kind = np.where(self.low >= self.high, 0, np.where(self.binary, 1, 2))
         mean_square = self.gram.diagonal(axis1=1, axis2=2).sum(axis=0) / max(1.0, float(self.total))
-        size = np.bincount(self.kind, minlength=3)
-        active = np.bincount(self.kind, weights=mean_square, minlength=3)
-        unit = np.where(self.kind == 2, mean_square * size[2], active[self.kind])
-        self.unit = np.where(unit > 0, unit, 1.0)
+        self.unit = np.where((self.kind == 2) & (mean_square > 0), mean_square, 1.0)
 
     def evidence(self, scale: F64, shared_scale: F64) -> float:
         """(4) plus the prior of the scales."""

@@ -121,6 +121,17 @@ def kill_at(point: str, calls: int) -> None:
     setattr(owner, name, trap)
 
 
+def fork_server() -> Any:
+    """A multiprocessing context whose children run the same installed package, hence the same kernels, as this process.
+
+    Without safe paths the server would import a source tree that happens to be the working directory.
+    """
+    os.environ["PYTHONSAFEPATH"] = "1"
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bandit_router.router", "bandit_router.store"])
+    return context
+
+
 def campaign(
     url: str,
     folder: Path,
@@ -131,8 +142,7 @@ def campaign(
     crash_every: int = 10,
 ) -> dict[str, Any]:
     """Kill `kills` workers one after the other; returns counts and the list of violations."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.kill_campaign"])
+    context = fork_server()
     chance = random.Random(seed)
     spool, acks = folder / "spool", folder / "acks"
     by_point: dict[str, int] = {}

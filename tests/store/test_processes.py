@@ -11,7 +11,7 @@ from bandit_router.outcomes import Outcome
 from bandit_router.router import Router
 from bandit_router.store import Store
 from bandit_router.store.inspection import Inspection
-from benchmarks.kill_campaign import ARMS, query
+from benchmarks.kill_campaign import ARMS, fork_server, query
 
 PROCESSES, THREADS, EVENTS = 4, 16, 25
 
@@ -43,8 +43,7 @@ def test_4_processes_of_16_threads_that_all_report_the_same_rewards_count_each_o
     with open_router(url, spool) as router:
         for number in range(EVENTS):
             router.decide([1.0], event_id=f"e{number}")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["benchmarks.kill_campaign"])
+    context = fork_server()
     queue = context.Queue()
     children = [context.Process(target=report_everything, args=(url, spool, queue)) for _ in range(PROCESSES)]
     for child in children:

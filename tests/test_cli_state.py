@@ -22,7 +22,8 @@ ARMS = [Arm(id="small"), Arm(id="large")]
 
 
 def open_router(url: str, **settings: Any) -> Router:
-    return Router(arms=ARMS, dim=2, key=b"k", store=Store(url, snapshot_every=4, wait_s=10.0), **settings)
+    store = Store(url, snapshot_every=4, wait_s=10.0)
+    return Router(**{"arms": ARMS, "dim": 2, "key": b"k", "policy": "LinUCB", "store": store, **settings})
 
 
 @pytest.fixture

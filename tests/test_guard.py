@@ -73,6 +73,7 @@ def test_a_guarded_decision_says_so_and_is_learned_from() -> None:
         key=b"k",
         baseline="base",
         guard=ConservativeGuard(slack=0.1),
+        policy="LinUCB",
         settings={"alpha": 1.0, "floor": 1.0},
     )
     decision = engine.decide([1.0], event_id="e")

@@ -21,7 +21,8 @@ ARMS = [Arm(id="base"), Arm(id="b"), Arm(id="c")]
 
 
 def router(rollout: Rollout | None = None, **settings: Any) -> Router:
-    defaults = {"arms": ARMS, "dim": 2, "key": b"k", "baseline": "base", "settings": {"floor": 1.0}}
+    linucb = {"policy": "LinUCB", "settings": {"floor": 1.0}}
+    defaults = {"arms": ARMS, "dim": 2, "key": b"k", "baseline": "base", **linucb}
     return Router(**{**defaults, **settings}, rollout=rollout)
 
 

@@ -1,4 +1,3 @@
-# ruff: noqa: D102
 """One face for our linear learners and the peers': prepare a context (not timed), select an arm, learn its reward."""
 
 from __future__ import annotations

@@ -1,7 +1,13 @@
 """Tiny outcome tables for the tests that read one."""
 
+import sys
+from pathlib import Path
+
 import polars as pl
 import pytest
+
+# Tests share code with benchmarks; last on the path, so that the installed package is what is tested.
+sys.path.append(str(Path(__file__).parent.parent))
 
 
 @pytest.fixture

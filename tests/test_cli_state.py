@@ -22,8 +22,8 @@ ARMS = [Arm(id="small"), Arm(id="large")]
 
 
 def open_router(url: str, **settings: Any) -> Router:
-    store = Store(url, snapshot_every=4, wait_s=10.0)
-    return Router(**{"arms": ARMS, "dim": 2, "key": b"k", "policy": "LinUCB", "store": store, **settings})
+    settings = {"policy": "LinUCB", **settings}
+    return Router(arms=ARMS, dim=2, key=b"k", store=Store(url, snapshot_every=4, wait_s=10.0), **settings)
 
 
 @pytest.fixture

@@ -21,8 +21,7 @@ ARMS = [Arm(id="base"), Arm(id="b"), Arm(id="c")]
 
 
 def router(rollout: Rollout | None = None, **settings: Any) -> Router:
-    linucb = {"policy": "LinUCB", "settings": {"floor": 1.0}}
-    defaults = {"arms": ARMS, "dim": 2, "key": b"k", "baseline": "base", **linucb}
+    defaults = {"arms": ARMS, "dim": 2, "key": b"k", "baseline": "base", "policy": "LinUCB", "settings": {"floor": 1.0}}
     return Router(**{**defaults, **settings}, rollout=rollout)
 
 

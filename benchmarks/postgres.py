@@ -55,4 +55,5 @@ class Postgres:
 
     def __exit__(self, *_: object) -> None:
         self.crash()
+        self._server._postmaster_info = None  # or it would try to stop what is stopped, and wait
         self._server.cleanup()

@@ -29,6 +29,7 @@ MAX_BYTES = 1 << 32
 _DIGEST = "digest"
 _DIGEST_BYTES = 32
 _DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
+_ROUNDING = 1e-8
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 
 
@@ -134,9 +135,9 @@ def _digest(body: bytes, key: bytes | None) -> bytes:
 
 
 def bad_arms(state: Mapping[str, NDArray[Any]]) -> dict[int, str]:
-    """Arms whose part of a state cannot be right, and why: not finite, or a matrix not positive definite.
+    """Arms whose part of a state cannot be right, and why: not finite, a matrix not symmetric or not positive definite.
 
-    Only one half of a symmetric matrix is stored, so it cannot be asymmetric.
+    Inverses are stored as lower halves, by rows; they cannot be asymmetric.
 
     Raises:
         InvalidInput: the fault is not in one arm's part.
@@ -159,6 +160,8 @@ def bad_arms(state: Mapping[str, NDArray[Any]]) -> dict[int, str]:
 def _problem(name: str, part: NDArray[Any]) -> str | None:
     if not np.isfinite(part).all():
         return "is not finite"
+    if name.endswith(("gram", "covariance")) and part.ndim == 2 and part.shape[0] == part.shape[1]:
+        return _problem_of_matrix(part)
     if not name.endswith("inverse"):
         return None
     dim = math.isqrt(2 * part.shape[-1])
@@ -169,6 +172,13 @@ def _problem(name: str, part: NDArray[Any]) -> str | None:
     except np.linalg.LinAlgError:
         return "is not positive definite"
     return None
+
+
+def _problem_of_matrix(matrix: NDArray[Any]) -> str | None:
+    slack = _ROUNDING * float(np.abs(matrix).max())
+    if np.abs(matrix - matrix.T).max() > slack:
+        return "is not symmetric"
+    return "is not positive semi-definite" if np.linalg.eigvalsh(matrix)[0] < -slack else None
 
 
 def sanitise(state: State, policy: Policy) -> tuple[State, dict[int, str]]:

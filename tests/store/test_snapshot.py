@@ -155,6 +155,20 @@ def test_one_bad_arm_is_put_back_to_its_prior_and_the_others_stay(damage: object
         np.testing.assert_array_equal(restored[name][[0, 2]], policy.state()[name][[0, 2]])
 
 
+@pytest.mark.parametrize(
+    ("matrix", "problem"),
+    [
+        ([[1.0, 0.5], [0.4, 1.0]], "is not symmetric"),
+        ([[1.0, 2.0], [2.0, 1.0]], "is not positive semi-definite"),
+        ([[1.0, 1.0], [1.0, 1.0]], None),
+    ],
+)
+def test_full_matrices_are_symmetric_and_positive_semi_definite(matrix: list[list[float]], problem: str | None) -> None:
+    state = trained().state()
+    state["gram"] = np.stack([np.eye(2), np.array(matrix), np.eye(2)])
+    assert bad_arms(state) == ({} if problem is None else {1: f"gram {problem}"})
+
+
 def test_an_inverse_of_the_wrong_shape_is_refused() -> None:
     state = trained().state()
     state["inverse"] = np.ones((3, 4))

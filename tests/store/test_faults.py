@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,9 @@ def decide(router: Router, count: int, prefix: str) -> None:
 def recovers(router: Router, url: str, decisions: int) -> None:
     """Wait until everything decided is in the database."""
     for _ in range(1000):
-        if router.events.healthy and count(url, "decisions") == decisions:  # type: ignore[attr-defined]
-            return
+        with suppress(exc.OperationalError):  # a slow start: the tables are not there yet
+            if router.events.healthy and count(url, "decisions") == decisions:  # type: ignore[attr-defined]
+                return
         time.sleep(0.02)
     raise AssertionError((router.counters, count(url, "decisions")))
 

@@ -15,6 +15,8 @@
 #include "_distributions.h"
 
 #define STACK 4096          /* doubles of scratch on the stack; only a call over hundreds of arms takes more */
+#define SKIP_FROM (1 << 14) /* elements of the inverses from which on skipping arms that cannot win pays */
+#define FIRST_READ 4        /* arms that are read before any can be skipped */
 #define LONG_CALL (1 << 16) /* elements of the inverses read: from about 5 us on a call releases the GIL */
 
 typedef struct {
@@ -22,6 +24,8 @@ typedef struct {
     Py_buffer packed, theta, counts;
     const struct kernels *kernels;
     long n_arms, dim, channels, stride, width;
+    double *bounds; /* above the largest eigenvalue of each inverse, so that width <= sqrt(bound) * |x| */
+    int64_t *due;   /* the count at which an arm's bound is renewed */
 } Ridge;
 
 /* -- arguments --------------------------------------------------------------------------------------------------- */
@@ -96,7 +100,23 @@ static void Ridge_dealloc(Ridge *self)
         PyBuffer_Release(&self->theta);
     if (self->counts.obj)
         PyBuffer_Release(&self->counts);
+    PyMem_Free(self->bounds);
+    PyMem_Free(self->due);
     Py_TYPE(self)->tp_free((PyObject *)self);
+}
+
+static int skips(const Ridge *self)
+{
+    return self->n_arms * self->stride >= SKIP_FROM && self->dim <= BOUND_DIM;
+}
+
+/* An inverse only shrinks while its arm learns, so an old bound holds; renewing it as the count grows keeps it tight. */
+static void renew_bound(Ridge *self, long arm)
+{
+    const int64_t count = ((const int64_t *)self->counts.buf)[arm];
+    const char *packed = (const char *)self->packed.buf + arm * self->stride * self->packed.itemsize;
+    self->bounds[arm] = skips(self) ? self->kernels->bound(packed, self->dim) : INFINITY;
+    self->due[arm] = count < self->dim ? self->dim : count + (count >> 2);
 }
 
 static int Ridge_init(Ridge *self, PyObject *args, PyObject *kwargs)
@@ -131,12 +151,20 @@ static int Ridge_init(Ridge *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     self->kernels = chosen[self->packed.itemsize == 4];
+    self->bounds = PyMem_Calloc((size_t)self->n_arms, sizeof *self->bounds);
+    self->due = PyMem_Calloc((size_t)self->n_arms, sizeof *self->due);
+    if (!self->bounds || !self->due) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (long a = 0; a < self->n_arms; a++)
+        renew_bound(self, a);
     return 0;
 }
 
 static void variances(Ridge *self, const double *x, double *out)
 {
-    self->kernels->variances(self->packed.buf, self->stride, self->n_arms, self->dim, x, out);
+    self->kernels->variances(self->packed.buf, self->stride, NULL, self->n_arms, self->dim, x, out);
 }
 
 static void predict(Ridge *self, const double *x, double *mean, double *width)
@@ -188,6 +216,11 @@ static PyObject *Ridge_predict_many(Ridge *self, PyObject *const *args, Py_ssize
     Py_RETURN_NONE;
 }
 
+static double optimistic(double utility, double alpha, double variance)
+{
+    return utility + (variance > 0 ? alpha * sqrt(variance) : 0);
+}
+
 /* out[a] = prices . mean_a + alpha * width_a */
 static void index_of_arms(Ridge *self, const double *x, const double *prices, double alpha, double *out)
 {
@@ -203,9 +236,50 @@ static void index_of_arms(Ridge *self, const double *x, const double *prices, do
             double utility = 0;
             for (long c = 0; c < channels; c++)
                 utility += prices[c] * means[a * channels + c];
-            const double variance = alpha != 0 ? out[first + a] : 0;
-            out[first + a] = utility + (variance > 0 ? alpha * sqrt(variance) : 0);
+            out[first + a] = alpha != 0 ? optimistic(utility, alpha, out[first + a]) : utility;
         }
+    }
+}
+
+/* Greedy scores of `arms` (NULL: all of them): exact wherever an arm can win, -infinity where it cannot. Widths are read
+ * of the most promising arms first, then of those whose mean plus bound still reaches the best score so far.
+ * `scratch` holds 4 * n_arms doubles. */
+static void winning_scores(Ridge *self, const double *x, const double *prices, const double *penalty,
+                           const int64_t *arms, long count, double alpha, double *score, double *scratch)
+{
+    double norm = 0, best = -INFINITY, *upper = scratch, *variance = upper + self->n_arms;
+    int64_t *which = (int64_t *)(variance + self->n_arms), *place = which + self->n_arms;
+    long found = 0;
+    for (long i = 0; i < self->dim; i++)
+        norm += x[i] * x[i];
+    index_of_arms(self, x, prices, 0, score);
+    for (long i = 0; i < count; i++) {
+        const long arm = arms ? (long)arms[i] : i;
+        score[i] = score[arm]; /* arms ascend, so nothing is overwritten before it is read */
+        upper[i] = score[i] + alpha * sqrt(self->bounds[arm] * norm) - (penalty ? penalty[i] : 0);
+        long j = found < FIRST_READ ? found++ : FIRST_READ;
+        for (; j > 0 && upper[place[j - 1]] < upper[i]; j--)
+            if (j < FIRST_READ)
+                place[j] = place[j - 1];
+        if (j < FIRST_READ)
+            place[j] = i;
+    }
+    for (int rest = 0; rest < 2 && found; rest++) {
+        for (long i = 0; i < found; i++)
+            which[i] = arms ? arms[place[i]] : place[i];
+        self->kernels->variances(self->packed.buf, self->stride, which, found, self->dim, x, variance);
+        for (long i = 0; i < found; i++) {
+            const long at = (long)place[i];
+            score[at] = optimistic(score[at], alpha, variance[i]) - (penalty ? penalty[at] : 0);
+            best = score[at] > best ? score[at] : best;
+            upper[at] = -INFINITY;
+        }
+        found = 0;
+        for (long i = 0; !rest && i < count; i++)
+            if (upper[i] >= best)
+                place[found++] = i;
+            else if (upper[i] > -INFINITY)
+                score[i] = -INFINITY;
     }
 }
 
@@ -220,6 +294,11 @@ static void decide(Ridge *self, struct decision how, const double *x, const doub
                    const int64_t *arms, long count, double parameter, double *p, double *scratch)
 {
     double *score = scratch, *sd = score + self->n_arms;
+    if (how.rule == GREEDY && how.alpha > 0 && skips(self)) {
+        winning_scores(self, x, prices, penalty, arms, count, how.alpha, score, sd);
+        distribute(GREEDY, score, NULL, count, parameter, p, NULL);
+        return;
+    }
     if (how.rule == WINS) {
         variances(self, x, sd);
         for (long a = 0; a < self->n_arms; a++)
@@ -298,7 +377,10 @@ static PyObject *Ridge_select(Ridge *self, PyObject *const *args, Py_ssize_t n)
         vector(args[1], "prices", self->channels, 0, prices) < 0 || !(score = take_scratch(self, local)))
         return NULL;
     PyThreadState *thread = self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
-    index_of_arms(self, x, prices, alpha, score);
+    if (alpha > 0 && skips(self))
+        winning_scores(self, x, prices, NULL, NULL, self->n_arms, alpha, score, score + self->n_arms);
+    else
+        index_of_arms(self, x, prices, alpha, score);
     if (thread)
         PyEval_RestoreThread(thread);
     long best = 0;
@@ -357,8 +439,13 @@ static int fold(Ridge *self, long arm, const double *x, const double *y, double 
     char *packed = (char *)self->packed.buf + arm * self->stride * self->packed.itemsize;
     double *theta = (double *)self->theta.buf + arm * self->channels * self->width;
     int64_t *count = (int64_t *)self->counts.buf + arm;
-    return self->kernels->learn(packed, theta, self->stride, self->dim, self->width, self->channels, x, y, weight, keep,
-                                ridge, (long)(*count)++);
+    const int repaired = self->kernels->learn(packed, theta, self->stride, self->dim, self->width, self->channels, x, y,
+                                              weight, keep, ridge, (long)(*count)++);
+    if (keep < 1)
+        self->bounds[arm] = INFINITY; /* an inverse that forgets grows */
+    else if (repaired || *count >= self->due[arm])
+        renew_bound(self, arm);
+    return repaired;
 }
 
 PyDoc_STRVAR(learn_doc, "learn(arm, x, y, weight, keep, ridge)\n\nFold one observation in, after forgetting 1 - keep. "

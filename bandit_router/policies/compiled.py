@@ -2,8 +2,9 @@
 
 Same interface and same numbers as `RidgeStatistics`. A is not stored: the inverse is its own record, A is recovered by
 inversion when replicas exchange sums. Greedy rules over many arms read the widths of those arms alone that can win:
-width <= sqrt(largest eigenvalue of A^-1) * |x|, with a proven bound of that eigenvalue kept per arm. The packed update keeps the inverse exactly symmetric, and a variance that
-rounding has made negative is repaired on the spot by lifting the diagonal (counted in `refreshes`).
+width <= sqrt(largest eigenvalue of A^-1) * |x|, with a proven bound of that eigenvalue kept per arm. The packed update
+keeps the inverse exactly symmetric, and a variance that rounding has made negative is repaired on the spot by lifting
+the diagonal (counted in `refreshes`).
 """
 
 from __future__ import annotations

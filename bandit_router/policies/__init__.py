@@ -14,6 +14,7 @@ from bandit_router.policies.lin_ids import LinIDS
 from bandit_router.policies.lints import LinTS
 from bandit_router.policies.linucb import LinUCB
 from bandit_router.policies.river import RiverEpsilonGreedy, RiverSoftmax, RiverSquareCB
+from bandit_router.policies.sketched import SketchedLinUCB
 from bandit_router.policies.softmax import Softmax
 from bandit_router.policies.squarecb import SquareCB
 from bandit_router.policies.thompson import BetaThompson, GaussianThompson
@@ -47,6 +48,7 @@ POLICIES: dict[str, type[Policy]] = {
         HybridLinUCB,
         HierarchicalLinTS,
         LinIDS,
+        SketchedLinUCB,
         DriftLinUCB,
         DriftLinTS,
         VWEpsilonGreedy,

@@ -92,6 +92,9 @@ def test_every_form_and_vector_width_agrees(sizes, precision, forgetting, vector
     other = trained(FORMS[-1], sizes, **settings)
     assert_same(reference, other, TOLERANCE[precision])
     assert other.refreshes == 0
+    for x in np.eye(sizes[1])[:3]:
+        np.testing.assert_allclose(other.solve(x), reference.solve(x), atol=TOLERANCE[precision])
+        assert other.solve_arm(0, x).tolist() == other.solve(x)[0].tolist()
     prices = np.linspace(1.0, -1.0, sizes[2])
     contexts = np.random.default_rng(5).normal(size=(6, sizes[1]))
     means, widths = other.predict_many(contexts)
@@ -360,6 +363,9 @@ def test_packing_keeps_the_lower_half_by_rows():
         lambda r: r.index(np.ones((2, 3)), np.ones(1), 1.0, np.empty(2)),
         lambda r: r.predict_many(np.ones((2, 3)), np.empty((2, 2, 1)), np.empty(2)),
         lambda r: r.predict(np.ones(3), np.empty((2, 1)), np.empty(1)),
+        lambda r: r.solve(np.ones(3), 0, np.empty((3, 3))),
+        lambda r: r.solve(np.ones(3), 1, np.empty((2, 3))),
+        lambda r: r.solve(np.ones(3), 0, np.empty(4)),
         lambda r: r.predict(np.ones(3), np.empty((2, 1))),
     ],
 )

@@ -13,6 +13,7 @@ struct kernels {
     int (*learn)(void *packed, double *theta, long stride, long dim, long width, long channels, const double *x,
                  const double *y, double weight, double keep, double ridge, long turn);
     double (*bound)(const void *packed, long dim);
+    void (*solve)(const void *packed, long dim, const double *x, double *out);
 };
 
 #define FN(name) name##_f64_16

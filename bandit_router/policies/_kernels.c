@@ -190,6 +190,29 @@ static PyObject *Ridge_predict(Ridge *self, PyObject *const *args, Py_ssize_t n)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(solve_doc, "solve(x, first, out)\n\nFill out (arms, dim) with A^-1 x of that many arms from `first` on.");
+
+static PyObject *Ridge_solve(Ridge *self, PyObject *const *args, Py_ssize_t n)
+{
+    double x[MAX_DIM], *out;
+    struct views views = {.held = 0};
+    if (!enough(n, 3, "x, first, out") || vector(args[0], "x", self->dim, self->width, x) < 0)
+        return NULL;
+    const long first = PyLong_AsLong(args[1]);
+    if (PyErr_Occurred() || !(out = array(&views, args[2], "out", 'd', -1, PyBUF_WRITABLE)))
+        return NULL;
+    const Py_ssize_t line = (Py_ssize_t)sizeof(double) * self->dim, count = views.buffer[0].len / line;
+    if (first < 0 || first + count > self->n_arms || count * line != views.buffer[0].len) {
+        release(&views);
+        return PyErr_Format(PyExc_IndexError, "out must hold whole rows of arms in 0..%ld", self->n_arms - 1);
+    }
+    const char *packed = (const char *)self->packed.buf + first * self->stride * self->packed.itemsize;
+    for (Py_ssize_t a = 0; a < count; a++, packed += self->stride * self->packed.itemsize)
+        self->kernels->solve(packed, self->dim, x, out + a * self->dim);
+    release(&views);
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(predict_many_doc, "predict_many(contexts, mean, width)\n\nThe same for every row of contexts (rows, dim): "
                                "mean (rows, n_arms, channels), width (rows, n_arms).");
 
@@ -473,6 +496,7 @@ static PyObject *Ridge_learn(Ridge *self, PyObject *const *args, Py_ssize_t n)
 
 static PyMethodDef Ridge_methods[] = {
     {"predict", (PyCFunction)(void (*)(void))Ridge_predict, METH_FASTCALL, predict_doc},
+    {"solve", (PyCFunction)(void (*)(void))Ridge_solve, METH_FASTCALL, solve_doc},
     {"index", (PyCFunction)(void (*)(void))Ridge_index, METH_FASTCALL, index_doc},
     {"predict_many", (PyCFunction)(void (*)(void))Ridge_predict_many, METH_FASTCALL, predict_many_doc},
     {"select", (PyCFunction)(void (*)(void))Ridge_select, METH_FASTCALL, select_doc},

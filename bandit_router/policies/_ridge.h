@@ -248,6 +248,17 @@ static double FN(bound)(const void *start, long dim)
     return SLACK * trace;
 }
 
+/* out = P x of one arm. */
+static void FN(solve)(const void *packed, long dim, const double *x, double *out)
+{
+    REAL xs[MAX_DIM], v[MAX_DIM];
+    for (long i = 0; i < dim; i++)
+        xs[i] = (REAL)x[i];
+    FN(multiply)(packed, dim, xs, v);
+    for (long i = 0; i < dim; i++)
+        out[i] = v[i];
+}
+
 static int FN(learn)(void *packed, double *theta, long stride, long dim, long width, long channels, const double *x,
                      const double *y, double weight, double keep, double ridge, long turn)
 {
@@ -265,7 +276,7 @@ static int FN(learn)(void *packed, double *theta, long stride, long dim, long wi
     return repaired + FN(fold)(p, theta, dim, width, channels, x, y, weight);
 }
 
-static const struct kernels FN(table) = {FN(read), FN(products), FN(learn), FN(bound)};
+static const struct kernels FN(table) = {FN(read), FN(products), FN(learn), FN(bound), FN(solve)};
 
 #undef LANES
 #undef DOUBLES

@@ -69,6 +69,16 @@ class CompiledRidge(RidgeStatistics):
         self._ridge.predict_many(np.ascontiguousarray(contexts, dtype=np.float64), mean, width)
         return mean, width
 
+    def solve(self, x: F64) -> F64:  # noqa: D102
+        out = np.empty((len(self.counts), self.dim))
+        self._ridge.solve(x, 0, out)
+        return out
+
+    def solve_arm(self, arm: int, x: F64) -> F64:  # noqa: D102
+        out = np.empty(self.dim)
+        self._ridge.solve(x, arm, out)
+        return out
+
     def index(self, x: F64, prices: F64, alpha: float) -> F64:  # noqa: D102
         out = np.empty(len(self.counts))
         self._ridge.index(x, prices, alpha, out)

@@ -1,10 +1,11 @@
-"""The whole path of `Router.decide`: store off and on, LinUCB and the default policy, alone and under observing threads.
+"""The whole path of `Router.decide`: store off and on, LinUCB and the default policy, alone and while others observe.
 
     python -m benchmarks.decide > benchmarks/results/decide.json
 
-Everyone decides the same requests in turns of fifty, so that a busy machine slows all of them: compare ratios. `numpy select` is the index of all arms from stacked inverses and its argmax, nothing else. ParetoBandit's
-`route` is beside it where that package is installed. `observed` is `decide` while four threads settle decisions as fast
-as they can: on an interpreter with a global lock it waits for them, up to a switch interval (5 ms) each.
+Everyone decides the same requests in turns of fifty, so that a busy machine slows all of them: compare ratios. `numpy
+select` is the index of all arms from stacked inverses and its argmax, nothing else. ParetoBandit's `route` is beside it
+where that package is installed. `under 4 observing threads` is `decide` while four threads settle decisions as fast as
+they can: with a global interpreter lock it waits for them, up to a switch interval (5 ms) each.
 """
 
 from __future__ import annotations

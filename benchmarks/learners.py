@@ -22,7 +22,7 @@ Make = Callable[[int, int, int], "Learner"]
 
 
 class Learner:
-    """Prepare a context, select an arm for it, learn the reward of that arm; `choose` and `learn` prepare by themselves."""
+    """Prepare a context, select an arm, learn its reward; `choose` and `learn` prepare by themselves."""
 
     def prepare(self, x: Any) -> Any:
         """The context in the package's own form."""
@@ -74,7 +74,7 @@ class Policy(Learner):
 
 
 class VowpalWabbit(Learner):
-    """vowpal-wabbit-next, action-dependent features, interactions of context and arm; the text is parsed in `prepare`."""
+    """vowpal-wabbit-next, action-dependent features, interactions of context and arm; `prepare` parses the text."""
 
     def __init__(self, n_arms: int, dim: int, seed: int, *, options: str) -> None:
         import vowpal_wabbit_next as vw

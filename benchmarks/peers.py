@@ -80,7 +80,9 @@ class Run:
             "events": len(self.arms),
             "reward": self._share(),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            "shares": [self._share(quarter) for quarter in range(1, 41)] if len(self.arms) == len(self.contexts) else [],
+            "shares": [self._share(quarter) for quarter in range(1, 41)]
+            if len(self.arms) == len(self.contexts)
+            else [],
         }
 
     def _share(self, fortieths: int = 40) -> float:

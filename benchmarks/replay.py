@@ -5,8 +5,8 @@
 The log was made by a uniform policy on linear rewards (`streams.linear`). Everyone decides each row and then learns its
 outcome, over the same file: ours from arrays, Vowpal Wabbit from its text, which its own command line parses in C++
 (`driver`) and its Python interface reads parsed (`Python loop`). `play` is the simulation loop, where the arm that the
-policy itself draws is learned. Turns of a part of the log each, and processor time instead of the clock's, because a busy
-machine interrupts long parts more than short ones (Vowpal Wabbit's driver parses in a second thread: both are counted).
+policy itself draws is learned. Turns of a part of the log each, and processor time instead of the clock's, because a
+busy machine interrupts long parts more than short ones (the driver's second thread, which parses, is counted too).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 
 from bandit_router.policies import LinUCB
-from bandit_router.policies.base import F64, Index
+from bandit_router.policies.base import Index
 from bandit_router.policies.linear import RidgeStatistics
 from bandit_router.policies.play import follow, play
 from benchmarks.learners import ALPHA, VowpalWabbit
 from benchmarks.streams import linear, machine, publish, say
 
-N_ARMS, DIM, PART = 16, 32, 1000
+N_ARMS, DIM, PART = 16, 32, 2000
 OPTIONS = "--epsilon 0.05"
 
 

@@ -76,7 +76,7 @@ class Run:
             "select_us": _median_and_p99(self.selects),
             "update_us": _median_and_p99(self.updates),
             "both_us": statistics.median(both) / 1e3,
-            "events_per_s": 1e9 / float(both.mean()),
+            "events_per_s": 1e9 / statistics.median(both),
             "events": len(self.arms),
             "reward": self._share(),
             "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,

@@ -16,7 +16,6 @@ from bandit_router import __version__
 from bandit_router.policies.base import F64
 from bandit_router.policies.native import kernel_name
 
-RESULTS = Path(__file__).parent / "results"
 PACKAGES = (
     "numpy",
     "vowpal-wabbit-next",
@@ -78,5 +77,13 @@ def _processor() -> str:
 
 
 def publish(document: dict[str, Any]) -> None:
-    """The document as JSON on stdout."""
-    print(json.dumps(document, indent=1))
+    """The document as JSON on stdout, numbers to five digits."""
+    print(json.dumps(_short(document), indent=1))
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_short(each) for each in value]
+    return float(f"{value:.5g}") if isinstance(value, float) else value

@@ -15,8 +15,6 @@
 #include "_distributions.h"
 
 #define STACK 4096          /* doubles of scratch on the stack; only a call over hundreds of arms takes more */
-#define SKIP_FROM (1 << 14) /* elements of the inverses from which on skipping arms that cannot win pays */
-#define FIRST_READ 4        /* arms that are read before any can be skipped */
 #define LONG_CALL (1 << 16) /* elements of the inverses read: from about 5 us on a call releases the GIL */
 
 typedef struct {
@@ -28,67 +26,7 @@ typedef struct {
     int64_t *due;   /* the count at which an arm's bound is renewed */
 } Ridge;
 
-/* -- arguments --------------------------------------------------------------------------------------------------- */
-
-/* Arrays of one call, released together. */
-struct views {
-    Py_buffer buffer[12];
-    int held;
-};
-
-static void release(struct views *views)
-{
-    while (views->held)
-        PyBuffer_Release(&views->buffer[--views->held]);
-}
-
-/* The memory of a C-contiguous array of `items` (any number if negative) of type 'd', 'q' or '?', held in `views`;
- * NULL and a Python error, with everything released, otherwise. */
-static void *array(struct views *views, PyObject *object, const char *name, char type, Py_ssize_t items, int flags)
-{
-    Py_buffer *view = &views->buffer[views->held];
-    if (PyObject_GetBuffer(object, view, flags | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) {
-        release(views);
-        return NULL;
-    }
-    views->held++;
-    const char found = view->format && strlen(view->format) == 1 ? view->format[0] : 0;
-    const int match = found == type || (type == 'q' && found == 'l' && view->itemsize == 8);
-    if (match && (items < 0 || view->len == items * view->itemsize))
-        return view->buf;
-    PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous array of %zd items of type %c, got %zd bytes of type %s",
-                 name, items, type, view->len, view->format ? view->format : "B");
-    release(views);
-    return NULL;
-}
-
-/* Copy a float64 vector argument, strided or not, to the stack, zero-padded to `padded`. */
-static int vector(PyObject *object, const char *name, long length, long padded, double *out)
-{
-    Py_buffer view;
-    if (PyObject_GetBuffer(object, &view, PyBUF_STRIDES | PyBUF_FORMAT) < 0)
-        return -1;
-    const int match = view.ndim == 1 && view.shape[0] == length && view.format && !strcmp(view.format, "d");
-    if (match) {
-        const char *from = view.buf;
-        for (long i = 0; i < length; i++, from += view.strides[0])
-            out[i] = *(const double *)from;
-        for (long i = length; i < padded; i++)
-            out[i] = 0;
-    }
-    else
-        PyErr_Format(PyExc_ValueError, "%s must be %ld float64 numbers", name, length);
-    PyBuffer_Release(&view);
-    return match ? 0 : -1;
-}
-
-static int enough(Py_ssize_t given, Py_ssize_t wanted, const char *signature)
-{
-    if (given == wanted)
-        return 1;
-    PyErr_Format(PyExc_TypeError, "expected the arguments %s, got %zd of them", signature, given);
-    return 0;
-}
+#include "_arguments.h"
 
 /* -- Ridge ------------------------------------------------------------------------------------------------------- */
 
@@ -105,19 +43,7 @@ static void Ridge_dealloc(Ridge *self)
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
 
-static int skips(const Ridge *self)
-{
-    return self->n_arms * self->stride >= SKIP_FROM && self->dim <= BOUND_DIM;
-}
-
-/* An inverse only shrinks while its arm learns, so an old bound holds; renewing it as the count grows keeps it tight. */
-static void renew_bound(Ridge *self, long arm)
-{
-    const int64_t count = ((const int64_t *)self->counts.buf)[arm];
-    const char *packed = (const char *)self->packed.buf + arm * self->stride * self->packed.itemsize;
-    self->bounds[arm] = skips(self) ? self->kernels->bound(packed, self->dim) : INFINITY;
-    self->due[arm] = count < self->dim ? self->dim : count + (count >> 2);
-}
+#include "_skipping.h"
 
 static int Ridge_init(Ridge *self, PyObject *args, PyObject *kwargs)
 {
@@ -157,8 +83,7 @@ static int Ridge_init(Ridge *self, PyObject *args, PyObject *kwargs)
         PyErr_NoMemory();
         return -1;
     }
-    for (long a = 0; a < self->n_arms; a++)
-        renew_bound(self, a);
+    renew_bounds(self);
     return 0;
 }
 
@@ -206,9 +131,8 @@ static PyObject *Ridge_solve(Ridge *self, PyObject *const *args, Py_ssize_t n)
         release(&views);
         return PyErr_Format(PyExc_IndexError, "out must hold whole rows of arms in 0..%ld", self->n_arms - 1);
     }
-    const char *packed = (const char *)self->packed.buf + first * self->stride * self->packed.itemsize;
-    for (Py_ssize_t a = 0; a < count; a++, packed += self->stride * self->packed.itemsize)
-        self->kernels->solve(packed, self->dim, x, out + a * self->dim);
+    for (Py_ssize_t a = 0; a < count; a++)
+        self->kernels->solve(inverse_of(self, first + (long)a), self->dim, x, out + a * self->dim);
     release(&views);
     Py_RETURN_NONE;
 }
@@ -239,11 +163,6 @@ static PyObject *Ridge_predict_many(Ridge *self, PyObject *const *args, Py_ssize
     Py_RETURN_NONE;
 }
 
-static double optimistic(double utility, double alpha, double variance)
-{
-    return utility + (variance > 0 ? alpha * sqrt(variance) : 0);
-}
-
 /* out[a] = prices . mean_a + alpha * width_a */
 static void index_of_arms(Ridge *self, const double *x, const double *prices, double alpha, double *out)
 {
@@ -261,48 +180,6 @@ static void index_of_arms(Ridge *self, const double *x, const double *prices, do
                 utility += prices[c] * means[a * channels + c];
             out[first + a] = alpha != 0 ? optimistic(utility, alpha, out[first + a]) : utility;
         }
-    }
-}
-
-/* Greedy scores of `arms` (NULL: all of them): exact wherever an arm can win, -infinity where it cannot. Widths are read
- * of the most promising arms first, then of those whose mean plus bound still reaches the best score so far.
- * `scratch` holds 4 * n_arms doubles. */
-static void winning_scores(Ridge *self, const double *x, const double *prices, const double *penalty,
-                           const int64_t *arms, long count, double alpha, double *score, double *scratch)
-{
-    double norm = 0, best = -INFINITY, *upper = scratch, *variance = upper + self->n_arms;
-    int64_t *which = (int64_t *)(variance + self->n_arms), *place = which + self->n_arms;
-    long found = 0;
-    for (long i = 0; i < self->dim; i++)
-        norm += x[i] * x[i];
-    index_of_arms(self, x, prices, 0, score);
-    for (long i = 0; i < count; i++) {
-        const long arm = arms ? (long)arms[i] : i;
-        score[i] = score[arm]; /* arms ascend, so nothing is overwritten before it is read */
-        upper[i] = score[i] + alpha * sqrt(self->bounds[arm] * norm) - (penalty ? penalty[i] : 0);
-        long j = found < FIRST_READ ? found++ : FIRST_READ;
-        for (; j > 0 && upper[place[j - 1]] < upper[i]; j--)
-            if (j < FIRST_READ)
-                place[j] = place[j - 1];
-        if (j < FIRST_READ)
-            place[j] = i;
-    }
-    for (int rest = 0; rest < 2 && found; rest++) {
-        for (long i = 0; i < found; i++)
-            which[i] = arms ? arms[place[i]] : place[i];
-        self->kernels->variances(self->packed.buf, self->stride, which, found, self->dim, x, variance);
-        for (long i = 0; i < found; i++) {
-            const long at = (long)place[i];
-            score[at] = optimistic(score[at], alpha, variance[i]) - (penalty ? penalty[at] : 0);
-            best = score[at] > best ? score[at] : best;
-            upper[at] = -INFINITY;
-        }
-        found = 0;
-        for (long i = 0; !rest && i < count; i++)
-            if (upper[i] >= best)
-                place[found++] = i;
-            else if (upper[i] > -INFINITY)
-                score[i] = -INFINITY;
     }
 }
 
@@ -459,11 +336,10 @@ static PyObject *Ridge_probabilities(Ridge *self, PyObject *const *args, Py_ssiz
 
 static int fold(Ridge *self, long arm, const double *x, const double *y, double weight, double keep, double ridge)
 {
-    char *packed = (char *)self->packed.buf + arm * self->stride * self->packed.itemsize;
     double *theta = (double *)self->theta.buf + arm * self->channels * self->width;
     int64_t *count = (int64_t *)self->counts.buf + arm;
-    const int repaired = self->kernels->learn(packed, theta, self->stride, self->dim, self->width, self->channels, x, y,
-                                              weight, keep, ridge, (long)(*count)++);
+    const int repaired = self->kernels->learn(inverse_of(self, arm), theta, self->stride, self->dim, self->width,
+                                              self->channels, x, y, weight, keep, ridge, (long)(*count)++);
     if (keep < 1)
         self->bounds[arm] = INFINITY; /* an inverse that forgets grows */
     else if (repaired || *count >= self->due[arm])

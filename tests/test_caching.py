@@ -118,6 +118,25 @@ def test_exchange_credit_loads_only_after_the_lack_has_cost_patience_loads():
     assert steps == 3  # each lacking request costs 0.2; more than 0.4 is needed
 
 
+@given(
+    sizes=st.lists(st.integers(0, 5), min_size=2, max_size=7),
+    slots=st.none() | st.integers(0, 4),
+    limit=st.none() | st.integers(0, 12),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_room_after_an_exchange_is_room_for_the_exchanged_set(sizes, slots, limit, data):
+    capacity = Capacity(np.array(sizes, dtype=float), slots, limit)
+    resident = capacity.floor | np.array(data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes))))
+    leaving = np.append(np.flatnonzero(resident & ~capacity.floor), len(sizes))
+    room = capacity.room_instead(resident, leaving)
+    for row, gone in enumerate(leaving):
+        for joining in np.flatnonzero(~resident):
+            exchanged = np.append(resident, False)
+            exchanged[gone], exchanged[joining] = False, True
+            assert room[row, joining] == capacity.fits(exchanged[:-1])
+
+
 def test_exchange_credit_keeps_a_missed_adapter_at_once_when_there_is_room_and_that_is_free():
     capacity, costs = equal_arms(1)
     controller = ExchangeCredit(capacity=capacity, costs=costs)

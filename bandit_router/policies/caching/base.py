@@ -63,6 +63,17 @@ class Capacity:
         with_arm[arm] = True
         return self.fits(with_arm)
 
+    def room_instead(self, resident: Bool, leaving: Index) -> Bool:
+        """Whether each arm has room once one has left, shape (leaving, arms); an index past the arms: nobody leaves."""
+        slot, size = np.append(~self.free, False), np.append(self.sizes, 0.0)
+        slots = np.inf if self.slots is None else self.slots
+        limit = np.inf if self.limit_bytes is None else self.limit_bytes
+        used, stored = (resident & ~self.free).sum(), self.sizes[resident].sum()
+        joins, weighs = np.where(resident, 0, ~self.free), np.where(resident, 0.0, self.sizes)
+        return np.asarray(
+            (used - slot[leaving][:, None] + joins <= slots) & (stored - size[leaving][:, None] + weighs <= limit)
+        )
+
 
 class Served(NamedTuple):
     """One served request, as a controller sees it. `miss`: the arm was paged in for it."""

@@ -118,17 +118,14 @@ class ExchangeCredit(CacheController):
 
     def _exchange(self, rows: Index, surplus: F64) -> Bool | None:
         """The best exchange that has room."""
-        ready = np.argwhere(surplus > 0)
-        for row, joining in sorted(ready.tolist(), key=lambda pair: -surplus[pair[0], pair[1]]):
-            leaving = int(rows[row])
-            proposal = self.resident.copy()
-            if leaving < len(proposal):
-                proposal[leaving] = False
-            proposal[joining] = True
-            if self.capacity.fits(proposal):
-                self._restart(leaving, joining)
-                return proposal
-        return None
+        surplus = np.where(self.capacity.room_instead(self.resident, rows), surplus, -np.inf)
+        row, joining = np.unravel_index(int(surplus.argmax()), surplus.shape)
+        if surplus[row, joining] <= 0:
+            return None
+        leaving, proposal = int(rows[row]), np.append(self.resident, False)  # the last one is the free slot
+        proposal[leaving], proposal[joining] = False, True
+        self._restart(leaving, int(joining))
+        return proposal[:-1]
 
     def _restart(self, leaving: int, joining: int) -> None:
         for arm in (leaving, joining):

@@ -185,7 +185,8 @@ class HybridLinUCB(HybridPolicy):
         utility, own = (mean @ prices)[arms] - penalty, variance[arms]
         squares = ((self.described**2).sum(axis=1) * (left**2).sum(axis=1))[arms]
         index = utility + self.alpha * np.sqrt(own)
-        bound = utility + self.alpha * np.sqrt(own + np.linalg.norm(self.shared.inverse[0]) * squares)
+        largest = min(1.0 / self.shared_ridge, float(np.linalg.norm(self.shared.inverse[0])))  # at least its eigenvalue
+        bound = utility + self.alpha * np.sqrt(own + largest * squares)
         close = np.flatnonzero(bound >= index.max())  # the shared variance of the others decides nothing
         index[close] = utility[close] + self._bonus(own[close], self._q(left, arms[close]))
         return greedy(index, self.floor)

@@ -51,7 +51,7 @@ def peers(document: dict[str, Any]) -> str:
             if "left_out" in each:
                 rows.append([name, each["left_out"], *[""] * 8])
                 continue
-            times = [*each["select_us"], *each["update_us"], each["events_per_s"], f"{each['times_reference']:.3g}x"]
+            times = [*each["select_us"], *each["update_us"], each["events_per_s"], f"{number(each['times_reference'])}x"]
             shares = [f"{each[share]:.3f}" for share in ("reward", "reference_reward")]
             rows.append([name, *times, *shares, round(each["peak_memory_mib"])])
         n_arms, dim = size.split("x")
@@ -79,7 +79,7 @@ def decide(document: dict[str, Any]) -> str:
 def replay(document: dict[str, Any]) -> str:
     """Rows a second and how many times slower than ours."""
     rates, over = document["rows_per_cpu_s"], document["follow_64_over"]
-    rows = [[name, rate, f"{over[name]:.3g}x"] for name, rate in rates.items()]
+    rows = [[name, rate, f"{number(over[name])}x"] for name, rate in rates.items()]
     return f"{setting(document)}\n\n{table(['loop', 'rows per second of one core', 'slower than the first'], rows)}"
 
 
@@ -132,6 +132,35 @@ def kernels(document: dict[str, Any]) -> str:
     return "\n\n".join([setting(document), *parts])
 
 
+def summary(documents: dict[str, dict[str, Any]]) -> str:
+    """What was aimed at, and what came out."""
+    learners = documents["peers"]["sizes"]["16x32"]
+    others = {name: each for name, each in learners.items() if "left_out" not in each and not name.startswith("ours")}
+    equals = {name: each for name, each in others.items() if each["reward"] > 0.99 * each["reference_reward"]}
+    peer = min(equals, key=lambda name: equals[name]["both_us"])
+    called = {(row["arms"], row["dim"]): row["ratio"] for row in documents["kernels"]["calls"]}
+    ratios, over = documents["decide"]["sizes"]["16x32"]["ratios"], documents["replay"]["follow_64_over"]
+    two = next(row for row in documents["scale"]["threads"] if row["dim"] == 32)
+    rows = [
+        [
+            f"select + update, the fastest peer that learns as well ({peer}) over ours",
+            "25",
+            equals[peer]["times_reference"],
+        ],
+        ["select + update from Python over the loop in C, (16, 64)", "at most 1.5", called[16, 64]],
+        ["the same, (256, 64)", "at most 1.5", called[256, 64]],
+        ["`decide` with LinUCB over a NumPy select alone", "at most 1.03", ratios["LinUCB, no store / numpy select"]],
+        ["ParetoBandit's route over `decide` with LinUCB", "8", 1 / ratios["LinUCB, no store / ParetoBandit route"]],
+        ["replay over the NumPy loop", "15", over["follow, NumPy"]],
+        ["replay over NumPy by hand", "", over["NumPy by hand"]],
+        ["replay over VW, from Python, text parsed before", "40", over["VW, Python loop"]],
+        ["replay over VW's own driver, parsing included", "40", over["VW, driver"]],
+        ["two threads over one, by the clock", "1.8", two["two_over_one"]["median"]],
+        ["two threads, processor time a step, one over two", "", two["processor_time_one_over_two"]],
+    ]
+    return table(["ratio, (16, 32) unless it says otherwise", "aim", "measured"], rows)
+
+
 def draw(documents: dict[str, dict[str, Any]], folder: Path) -> None:
     """Two figures: what a step costs as things grow, and every learner's time against its reward."""
     from matplotlib.figure import Figure
@@ -173,7 +202,7 @@ def main() -> None:
     scale = documents["scale"]
     parts = {name: globals()[name](documents[name]) for name in ("peers", "decide", "replay", "kernels")}
     parts |= {name: globals()[name](scale[name]) for name in ("skipping", "sketch", "hybrid", "threads")}
-    parts["setting"] = setting(scale)
+    parts |= {"setting": setting(scale), "summary": summary(documents)}
     page = path.read_text(encoding="utf-8")
     for name, text in parts.items():
         block = f"<!-- {name} -->\n\n{text}\n\n<!-- /{name} -->"

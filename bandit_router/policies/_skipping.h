@@ -12,7 +12,7 @@ static char *inverse_of(const Ridge *self, long arm)
     return (char *)self->packed.buf + arm * self->stride * self->packed.itemsize;
 }
 
-/* Whether it pays: the inverses do not fit into the first-level cache, and proving a bound is cheap enough. */
+/* Whether it pays: there is enough to read, and proving a bound is cheap enough. */
 static int skips(const Ridge *self)
 {
     return self->n_arms * self->stride >= SKIP_FROM && self->dim <= BOUND_DIM;

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit_router.policies import DEFAULT_POLICY, POLICIES
+from bandit_router.policies import DEFAULT_POLICY, POLICIES, InvalidInput
 from bandit_router.simulators.configs import PolicyConfig
 from bandit_router.simulators.experiment import run_scenario
 from bandit_router.simulators.scenario import load_scenario
@@ -47,7 +47,10 @@ def regret(preset: str, name: str) -> dict[str, Any]:
     seeds, horizon = PRESETS[preset]
     config = msgspec.structs.replace(CONFIGS[name], label=name)
     scenario = msgspec.structs.replace(scenario, paging=None, seeds=seeds, horizon_requests=horizon, policies=(config,))
-    experiment = run_scenario(scenario, folder)
+    try:
+        experiment = run_scenario(scenario, folder)
+    except InvalidInput as error:  # BetaThompson: noisy adapters have qualities outside [0, 1]
+        return {"refused": str(error)}
     curves = np.round(experiment.bands()[name], 2).tolist()
     references = experiment.document["references"]
     return {**experiment.document["policies"][0], "references": references, "curves": curves}
@@ -95,9 +98,11 @@ def rows(path: Path, names: list[str]) -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def table(known: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> str:
-    """The policies by their mean share of the regret of uniform random play, over the presets."""
+    """The policies by their mean share of the regret of uniform random play to the oracle, over the presets."""
 
     def share(name: str) -> float:
+        if any("refused" in known[preset, name] for preset in PRESETS):
+            return float("inf")
         pairs = [(known[preset, name], known[preset, "UniformRandom"]) for preset in PRESETS]
         return float(np.mean([_oracle(one) / _oracle(uniform) for one, uniform in pairs]))
 
@@ -114,6 +119,12 @@ def table(known: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> str
             [*cells, f"{share(name):.2f}", *(f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in times)]
         )
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    if "refused" in row:
+        return ["refused", ""]
+    return [_interval(row["utility_mean"], 3), _interval(row["regret"]["best_fixed"], 0)]
 
 
 def _oracle(row: dict[str, Any]) -> float:
@@ -139,6 +150,8 @@ def picture(family: str, known: dict[tuple[str, str], dict[str, Any]], path: Pat
     figure = Figure(figsize=(12, 3.8), layout="constrained")
     for axes, (preset, (seeds, horizon)) in zip(figure.subplots(1, len(PRESETS)), PRESETS.items(), strict=True):
         for name in dict.fromkeys((*FAMILIES[family], DEFAULT_POLICY)):
+            if "refused" in known[preset, name]:
+                continue
             mean, low, high = np.array(known[preset, name]["curves"])
             style = {"color": "black", "linestyle": "--"} if name == DEFAULT_POLICY else {}
             steps = np.unique(np.linspace(1, horizon, len(mean)).round())

@@ -4,7 +4,8 @@
 
 The last arm is the best fixed one with cost priced at 0.2 of the dearest arm's mean; the arms that cost less may begin.
 Run at that price, and at one that makes the last arm's own mean bill weigh 0.2. The signal is simulated: the first
-answer's real score plus normal noise, as a judge of that accuracy would give it. Both steps run the default policy; the router beside it may pick every arm, once a request.
+answer's real score plus normal noise, as a judge of that accuracy would give it. Both steps run the default policy;
+the router beside it may pick every arm, once a request.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 BASELINES = ("Fixed", "UniformRandom", "RoundRobin")
 CONFIGS = {name: PolicyConfig(name=name) for name in POLICIES}
 CONFIGS["EvidenceThompson, premium 0.1"] = PolicyConfig(name="EvidenceThompson", settings={"premium": 0.1})
-PRESETS = {"models/llm": (10, 1785), "adapters/zipf": (5, 2000), "adapters/drift": (5, 2000)}  # seeds, requests
+PRESETS = {"models/llm": (10, 1785), "adapters/zipf": (10, 3000), "adapters/drift": (10, 3000)}  # seeds, requests
 SIZES = ((16, 16), (64, 16), (16, 64))  # arms, dim
 STEPS, BLOCKS = 10, 5
 
@@ -112,12 +112,9 @@ def table(known: dict[tuple[str, str], dict[str, Any]], names: list[str]) -> str
     for name in sorted(names, key=share):
         cells = [name + (" (default)" if name == DEFAULT_POLICY else ""), _family(name)]
         for preset in PRESETS:
-            row = known[preset, name]
-            cells += [_interval(row["utility_mean"], 3), _interval(row["regret"]["best_fixed"], 0)]
-        times = known["cost", name]["microseconds"]
-        lines.append(
-            [*cells, f"{share(name):.2f}", *(f"{value:.2g}" if value < 10 else f"{value:.0f}" for value in times)]
-        )
+            cells += _cells(known[preset, name])
+        times = [f"{us:.0f}" for us in known["cost", name]["microseconds"]]
+        lines.append([*cells, f"{share(name):.2f}".replace("inf", ""), *times])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

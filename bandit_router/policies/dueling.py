@@ -71,7 +71,7 @@ class DuelingLinear:
         hopeless = np.any((gap > self.alpha * width) & allowed[:, None], axis=0)  # some b beats a surely
         inside = np.flatnonzero(allowed[self.pairs].all(axis=1))
         plausible = inside[(~np.asarray(hopeless)[self.pairs[inside]]).all(axis=1)]
-        if not len(plausible):  # one arm is left: compare it with the runner-up
+        if not len(plausible):  # one arm is left: compare it with whom it is least known against
             best = int(np.where(allowed, self.theta @ x, -np.inf).argmax())
             plausible = inside[(self.pairs[inside] == best).any(axis=1)]
         spread = width[self.pairs[plausible, 0], self.pairs[plausible, 1]]

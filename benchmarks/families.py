@@ -26,8 +26,17 @@ from bandit_router.simulators.scenario import load_scenario
 from benchmarks.markdown import replace
 
 FAMILIES: dict[str, tuple[str, ...]] = {
-    "linear": ("LinUCB", "LinTS", "LinEpsilonGreedy", "SquareCB", "LinIDS", "BootstrapLinear", "RandomLayerTS"),
-    "context-free": ("EpsilonGreedy", "Softmax", "UCB1", "GaussianThompson", "BetaThompson", "Exp3"),
+    "linear": (
+        "LinUCB",
+        "LinTS",
+        "LinEpsilonGreedy",
+        "SquareCB",
+        "Softmax",
+        "LinIDS",
+        "BootstrapLinear",
+        "RandomLayerTS",
+    ),
+    "context-free": ("EpsilonGreedy", "UCB1", "GaussianThompson", "BetaThompson", "Exp3"),
     "hierarchical": ("EvidenceThompson", "HybridLinUCB", "HierarchicalLinTS"),
     "foreign": tuple(name for name in POLICIES if name.startswith(("VW", "River"))),
     "drift": ("DriftLinUCB", "DriftLinTS", "LinUCB", "LinTS"),
@@ -132,7 +141,7 @@ def _family(name: str) -> str:
     for family, members in FAMILIES.items():
         if name in members:
             return f"[{family}](policies/{family}.md)"
-    return "baseline"
+    return "baseline" if name in BASELINES else ""
 
 
 def _interval(value: dict[str, Any], digits: int) -> str:

@@ -9,14 +9,14 @@ from bandit_router.policies import BootstrapLinear, InvalidInput
 def test_replicates_spread_like_the_standard_error_of_the_mean_and_follow_each_arms_own_noise():
     """Poisson weights: the variance of a bootstrapped mean of n outcomes is that of the outcomes over n."""
     rng, n = np.random.default_rng(0), 400
-    policy = BootstrapLinear(n_arms=2, dim=1, replicates=2000, ridge=1e-6, prior=0.0)
+    policy = BootstrapLinear(n_arms=2, dim=1, replicates=800, ridge=1e-6, prior=0.0)
     samples = [0.5 + sd * rng.normal(size=n) for sd in (0.05, 0.4)]
     for arm, sample in enumerate(samples):
         for y in sample:
             policy.learn([1.0], arm, [y])
     estimate = policy.estimate([1.0])
     assert estimate.mean[:, 0] == pytest.approx([s.mean() for s in samples], abs=2e-3)
-    assert estimate.bonus == pytest.approx([s.std() / np.sqrt(n) for s in samples], rel=0.08)
+    assert estimate.bonus == pytest.approx([s.std() / np.sqrt(n) for s in samples], rel=0.1)
 
 
 def test_propensities_are_the_share_of_replicates_that_find_an_arm_best():

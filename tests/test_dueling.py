@@ -27,7 +27,7 @@ def duels(policy, n, seed=0):
 
 def test_online_newton_comes_near_the_penalised_maximum_likelihood():
     policy = DuelingLinear(n_arms=3, dim=2, floor=1.0)
-    log = duels(policy, 3000)
+    log = duels(policy, 1500)
 
     def loss(flat):
         theta = flat.reshape(3, 2)
@@ -38,7 +38,7 @@ def test_online_newton_comes_near_the_penalised_maximum_likelihood():
     for x in ([1.0, 1.0], [1.0, 0.0], [1.0, -1.0]):
         scores = best @ x
         expected = expit(scores[:, None] - scores[None, :])
-        assert policy.chance(x) == pytest.approx(expected, abs=0.03)
+        assert policy.chance(x) == pytest.approx(expected, abs=0.04)
 
 
 def test_it_learns_which_arm_to_serve_where():

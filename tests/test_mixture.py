@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bandit_router.policies import GaussianThompson, HierarchicalLinTS, LinTS, LinUCB
+from bandit_router.policies import Exp3, GaussianThompson, HierarchicalLinTS, InvalidInput, LinTS, LinUCB
 from bandit_router.policies.mixture import MixtureThompson, PolicyMixture
 
 SIZES = {"n_arms": 3, "dim": 2, "channels": 2}
@@ -71,3 +71,9 @@ def test_another_mixture_is_two_lines_and_obeys_a_reload():
     copy = Optimists.from_state(policy.state())
     assert copy.probabilities([1.0]).tolist() == policy.probabilities([1.0]).tolist()
     assert copy.errors.tolist() == [pytest.approx(0.49), pytest.approx(0.49)]
+
+
+@pytest.mark.parametrize("parts", [(LinTS, LinTS), (LinTS, Exp3)])
+def test_parts_that_could_not_be_told_apart_or_judged_are_refused(parts):
+    with pytest.raises(InvalidInput, match="different policies that estimate"):
+        type("Bad", (PolicyMixture,), {"bases": parts})

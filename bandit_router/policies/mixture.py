@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from bandit_router.policies.base import F64, Estimate, Index, Policy
+from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
 from bandit_router.policies.distributions import check_positive
 from bandit_router.policies.hybrid import HierarchicalLinTS
 from bandit_router.policies.lints import LinTS
@@ -28,6 +28,9 @@ class PolicyMixture(Policy):
         n_arms, dim, channels: sizes, see `Policy`. The policies have their default settings.
         rate: of the weights, per squared unit of quality.
 
+    Raises:
+        InvalidInput: at the definition of a subclass, for bases that are named twice or keep no estimate.
+
     Why predictions and not rewards. CORRAL (Agarwal et al. 2017, arXiv 1612.06246) and Exp4 charge policy j with
     p_j(a) / p(a) times the loss, p_j at the prices, penalties and eligible arms of the decision. An outcome comes
     without these, and prices may have moved; the squared error of a quality needs none of them, has no importance
@@ -43,6 +46,9 @@ class PolicyMixture(Policy):
     bases: ClassVar[tuple[type[Policy], ...]]
 
     def __init_subclass__(cls) -> None:
+        if len(set(cls.bases)) < len(cls.bases) or any(base._estimate is Policy._estimate for base in cls.bases):
+            names = [base.__name__ for base in cls.bases]
+            raise InvalidInput(f"bases must be different policies that estimate qualities, got {names}")
         cls.contextual = any(base.contextual for base in cls.bases)
         cls.variable = tuple(f"{base.__name__}.{name}" for base in cls.bases for name in base.variable)
 

@@ -134,24 +134,16 @@ def proposals_fit_and_keep_what_is_pinned(make: Factory) -> None:
 
 
 def nothing_moves_while_it_holds(make: Factory) -> None:
-    """`holds(step)`, at least 1, is how many requests from a step on end before it can propose or force again."""
-    until = 0
-    for served, forced, held, proposal in drive(make(capacity=ROOM, costs=COSTS)):
+    """Between the ends of what `holds` says, it neither forces nor proposes, unless a miss wakes it."""
+    controller, until = make(capacity=ROOM, costs=COSTS), 0
+    for served, forced, held, proposal in drive(controller):
         step = served.step
         expect(held >= 1, f"holds({step}) must be at least 1, got {held}")
         expect(step >= until or forced is None, f"it forced arm {forced} at step {step} though it held until {until}")
         until = until if step < until else step + held
+        if served.miss and controller.wakes_on_miss:
+            until = step + 1
         expect(step + 1 == until or proposal is None, f"it proposed at step {step} though it held until {until}")
-
-
-def on_miss_only_is_true(make: Factory) -> None:
-    """A controller that declares `on_miss_only` proposes after misses alone and forces nothing."""
-    controller = make(capacity=ROOM, costs=COSTS)
-    if not controller.on_miss_only:
-        return
-    for served, forced, _, proposal in drive(controller):
-        expect(forced is None, f"it forced arm {forced} at step {served.step}")
-        expect(served.miss or proposal is None, f"it proposed at step {served.step}, which was no miss")
 
 
 def equal_requests_give_equal_sets(make: Factory) -> None:
@@ -176,14 +168,13 @@ def answers_are_copies(make: Factory) -> None:
 
 
 def memory_is_bounded(make: Factory) -> None:
-    """Three times as many requests do not make it larger."""
-    sizes = []
-    for steps in (STEPS, 3 * STEPS):
-        controller = make(capacity=ROOM, costs=COSTS)
-        for _ in drive(controller, steps=steps):
-            pass
-        sizes.append(len(pickle.dumps(vars(controller))))
-    expect(sizes[1] <= 1.05 * sizes[0] + 64, f"it grew from {sizes[0]} to {sizes[1]} bytes pickled")
+    """Three times as many requests do not make it larger; what it collects and settles may come and go."""
+    controller, largest = make(capacity=ROOM, costs=COSTS), [0, 0, 0]
+    for step in drive(controller, steps=3 * STEPS):
+        third, done = divmod(step.served.step, STEPS)
+        if done >= STEPS - 50:
+            largest[third] = max(largest[third], len(pickle.dumps(vars(controller))))
+    expect(largest[2] <= 1.05 * largest[0] + 64, f"it grew from {largest[0]} to {largest[2]} bytes pickled")
 
 
 def impossible_costs_are_refused(make: Factory) -> None:
@@ -199,7 +190,6 @@ def impossible_costs_are_refused(make: Factory) -> None:
 CONTROLLER_LAWS: tuple[Callable[[Factory], None], ...] = (
     proposals_fit_and_keep_what_is_pinned,
     nothing_moves_while_it_holds,
-    on_miss_only_is_true,
     equal_requests_give_equal_sets,
     answers_are_copies,
     memory_is_bounded,

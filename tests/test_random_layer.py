@@ -41,6 +41,8 @@ def test_many_contexts_are_estimated_as_one_by_one():
         assert b == pytest.approx(one.bonus, abs=1e-12)
 
 
-def test_a_layer_without_units_is_refused():
+def test_a_layer_without_units_and_a_negative_seed_are_refused():
     with pytest.raises(InvalidInput, match="width must be at least 1"):
         RandomLayerTS(n_arms=1, dim=1, width=0)
+    with pytest.raises(InvalidInput, match="seed at least 0, got 32 and -1"):
+        RandomLayerTS(n_arms=1, dim=1, seed=-1)

@@ -58,8 +58,8 @@ class BootstrapLinear(Policy):
         seed: int = 0,
     ) -> None:
         super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        if replicates < 1:
-            raise InvalidInput(f"replicates must be at least 1, got {replicates}")
+        if replicates < 1 or seed < 0:
+            raise InvalidInput(f"replicates must be at least 1 and seed at least 0, got {replicates} and {seed}")
         check_width("prior", prior)
         check_share("floor", floor)
         self.ridge, self.replicates, self.prior, self.floor, self.seed = ridge, replicates, prior, floor, seed

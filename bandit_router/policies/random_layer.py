@@ -45,8 +45,8 @@ class RandomLayerTS(LinTS):
         width: int = 32,
         seed: int = 0,
     ) -> None:
-        if width < 1:
-            raise InvalidInput(f"width must be at least 1, got {width}")
+        if width < 1 or seed < 0:
+            raise InvalidInput(f"width must be at least 1 and seed at least 0, got {width} and {seed}")
         super().__init__(
             n_arms=n_arms,
             dim=dim,

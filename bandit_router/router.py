@@ -23,6 +23,7 @@ from bandit_router.guard import ConservativeGuard
 from bandit_router.learner import Learner
 from bandit_router.memory import MemoryStore
 from bandit_router.modes import Rollout
+from bandit_router.monitor import DriftMonitor
 from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies import DEFAULT_POLICY, policy_class
 from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
@@ -47,6 +48,8 @@ class Router:
         baseline: id of the arm that serves when the policy may not or cannot decide; default the first eligible one.
         rollout: what the policy may decide; default everything. See `Rollout`.
         guard: lets the policy explore only what its record can pay for; see `ConservativeGuard`.
+        monitor: lets a linear policy trust an arm less that has changed silently; see `DriftMonitor`. The default
+            policy watches for changes itself and takes none.
         budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused. With a
             store they go on after a restart, and routers on one store share them.
         store: a durable event store (`bandit_router.store.Store`); default in memory only.
@@ -74,6 +77,7 @@ class Router:
         baseline: str | None = None,
         rollout: Rollout | None = None,
         guard: ConservativeGuard | None = None,
+        monitor: DriftMonitor | None = None,
         budgets: Budgets | None = None,
         store: DurableStore | None = None,
         max_events: int = 100_000,
@@ -90,6 +94,7 @@ class Router:
             policy=_build(policy, settings, n_arms=len(catalogue), dim=dim, channels=len(channels)),
             channels=channels,
             utility=Utility() if utility is None else utility,
+            monitor=monitor,
         )
         self.key = secrets.token_bytes(32) if key is None else key
         self._chooser = Chooser(

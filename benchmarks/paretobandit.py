@@ -31,8 +31,8 @@ import numpy as np
 
 from bandit_router.arms import Arm
 from bandit_router.budgets import Budgets
-from bandit_router.drift import DriftMonitor
 from bandit_router.limits import Rate
+from bandit_router.monitor import DriftMonitor
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64
 from bandit_router.router import Router
@@ -63,21 +63,17 @@ class Ours:
             policy="LinUCB",
             settings={"alpha": ALPHA, "ridge": 0.2, "floor": 0.0},
             channels=("quality", "cost_usd"),
+            monitor=DriftMonitor(),
             budgets=self.budgets,
             key=str(seed).encode(),
         )
-        self.monitor, self.decisions = DriftMonitor(n_arms=len(arms)), {}
 
     def decide(self, x: F64, step: int) -> str:
         """Name the arm of a request."""
-        self.decisions[step] = self.router.decide(x, event_id=str(step))
-        return str(self.decisions[step].arm)
+        return str(self.router.decide(x, event_id=str(step)).arm)
 
     def report(self, step: int, quality: float | None, cost: float) -> None:
         """Report its bill, and its reward unless that is missing."""
-        decision = self.decisions.pop(step)
-        if quality is not None:
-            self.monitor.observe(self.router.policy, decision.context, arm=decision.arm_index, quality=quality)
         self.router.observe(str(step), Outcome(quality=quality, cost_usd=cost))
 
     def reprice(self, arm: str, factor: float) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import delete, func, insert, select
 
 from bandit_router.arms import Catalogue
-from bandit_router.learner import Learner
+from bandit_router.learner import Learner, monitor_of
 from bandit_router.outcomes import Utility
 from bandit_router.policies import policy_class
 from bandit_router.policies.base import InvalidInput
@@ -196,7 +196,10 @@ class Inspection:
             raise InvalidInput(f"the first state of {name} is gone; a router that opens the store writes it again")
         policy = policy_class(class_of(name)).from_state(first.state)
         catalogue = Catalogue(arm for arm, _ in self.ledger.arms())
-        learner = Learner(catalogue=catalogue, policy=policy, channels=channels_of(name), utility=Utility())
+        watch = monitor_of(first.state)
+        learner = Learner(
+            catalogue=catalogue, policy=policy, channels=channels_of(name), utility=Utility(), monitor=watch
+        )
         learner.restore(0, first.state)
         return learner
 

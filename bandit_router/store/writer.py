@@ -193,7 +193,7 @@ class Writer:
             loading.catch_up(self.ledger, loaded)
             self.learner.adopt(loaded)
             return
-        name = policy_key(loaded.policy, loaded.channels)
+        name = policy_key(loaded.policy, loaded.channels, loaded.monitor)
         exchange = join(
             self.ledger,
             loaded,
@@ -296,7 +296,7 @@ class Writer:
 
     def _snapshot(self) -> None:
         position, state = self.learner.capture()
-        name = policy_key(self.learner.policy, self.learner.channels)
+        name = policy_key(self.learner.policy, self.learner.channels, self.learner.monitor)
         body = encode(position, state, policy=name, key=self.settings.snapshot_key)
         self.ledger.put_snapshot(name, position, body, keep=_KEEP_SNAPSHOTS)
         self._snapshot_at = position

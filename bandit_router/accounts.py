@@ -1,7 +1,8 @@
 """What budgets remember: an account for each limit and tenant, what each arm was seen to take, requests under way.
 
 Everything here is plain data that is saved as it is. What changes it is an entry: a `Booking` when a request is
-decided, a `Bill` when an outcome comes. Applying the same entries in the same order gives the same numbers.
+decided, a `Bill` when an outcome comes, `Told` when limits are new. Applying the same entries in the same order gives
+the same numbers.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 
 import msgspec
 
+from bandit_router.limits import Limit
 from bandit_router.outcomes import Outcome
 
 UNIT = 0.02
@@ -64,7 +66,14 @@ class Bill(msgspec.Struct, frozen=True, array_like=True, tag="s1"):
     outcome: Outcome
 
 
-Entry = Booking | Bill
+class Told(msgspec.Struct, frozen=True, array_like=True, tag="l1"):
+    """Limits that are in force somewhere, and what requests are thought to take: what `Budgets` is made with."""
+
+    limits: tuple[Limit, ...]
+    expected: dict[str, Outcome]
+
+
+Entry = Booking | Bill | Told
 
 
 class Account(msgspec.Struct):

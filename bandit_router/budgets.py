@@ -31,7 +31,7 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from bandit_router.accounts import CATCH_UP, Account, Bill, Booking, Entry, Hold, Part, Reprice, Seen, State
+from bandit_router.accounts import CATCH_UP, Account, Bill, Booking, Entry, Hold, Part, Reprice, Seen, State, Told
 from bandit_router.limits import Limit, Rate, Tail, Window
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
@@ -111,6 +111,10 @@ class Budgets:
             )
         self._limits[limit.name] = limit
         self._state.seen[limit.name] = seen
+
+    def _admit_all(self, limits: Iterable[Limit]) -> None:
+        for limit in limits:
+            self._admit(limit)
 
     # -- the three calls of a router -------------------------------------------------------------------------
 
@@ -197,6 +201,9 @@ class Budgets:
         """Follow what was booked or billed elsewhere, or before a restart. A bill that is known changes nothing."""
         if isinstance(entry, Bill):
             return self.settle(entry.event_id, entry.outcome)
+        if isinstance(entry, Told):
+            self.expected = {**self.expected, **entry.expected}
+            return self._admit_all(entry.limits)
         for change in entry.reprices:
             self._reprice(change)
         return self._book(entry)
@@ -262,15 +269,14 @@ class Budgets:
             if key == name or key.startswith(f"{name}/")
         ]
 
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        """The limits in force."""
-        return tuple(self._limits.values())
+    def told(self) -> Told:
+        """The limits in force, and what is expected."""
+        return Told(tuple(self._limits.values()), self.expected)
 
     def twin(self) -> Budgets:
         """Budgets with the same limits and settings that have booked nothing."""
-        settings: dict[str, Any] = {"expected": self.expected, "exhausted": self.exhausted, "timeout_s": self.timeout_s}
-        return Budgets(limits=self.limits, **settings)
+        told, timeout_s = self.told(), self.timeout_s
+        return Budgets(limits=told.limits, expected=told.expected, exhausted=self.exhausted, timeout_s=timeout_s)
 
     def state(self) -> dict[str, Any]:
         """Everything that changes, as plain numbers, strings, lists and dictionaries (JSON)."""
@@ -288,8 +294,7 @@ class Budgets:
                 if part.account not in restored.accounts:
                     raise InvalidInput(f"not a state of Budgets: a request is booked on no account {part.account!r}")
         self._state = restored
-        for limit in self._limits.values():
-            self._admit(limit)
+        self._admit_all(tuple(self._limits.values()))
 
     # -- inside ----------------------------------------------------------------------------------------------
 

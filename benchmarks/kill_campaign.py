@@ -277,17 +277,17 @@ def check_log(url: str, position: int, state: dict[str, Any], spool: Path) -> li
 
 # -- a hard budget -----------------------------------------------------------------------------------------------
 
-TOTAL, ERROR = 3000.0, 0.5
+ERROR = 0.5
 PRICES = {"a": 1.0, "b": 2.0, "c": 3.0}
 
 
-def spend(url: str, spool: Path, acks: Path, round_: int, ready: Any) -> None:
+def spend(url: str, spool: Path, acks: Path, round_: int, total: float, ready: Any) -> None:
     """Serve under a hard window until it is spent or this process is killed; one line for everything that is spent.
 
     A request costs up to what was held for it, or `ERROR` more; two in three are billed.
     """
     file = os.open(acks, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    window = Window(name="cap", channel="cost_usd", total=TOTAL, window_s=1e12, margin=ERROR)
+    window = Window(name="cap", channel="cost_usd", total=total, window_s=1e12, margin=ERROR)
     budgets = Budgets(limits=[window], expected={arm: Outcome(cost_usd=cost) for arm, cost in PRICES.items()})
     router = open_router(url, spool, budgets=budgets)
 
@@ -313,13 +313,13 @@ def spend(url: str, spool: Path, acks: Path, round_: int, ready: Any) -> None:
     router.close()
 
 
-def spending_campaign(url: str, folder: Path, *, kills: int, seed: int = 0) -> dict[str, Any]:
+def spending_campaign(url: str, folder: Path, *, kills: int, seed: int = 0, total: float = 10_000.0) -> dict[str, Any]:
     """Kill workers that share one hard window over all their lives, then let the last one spend what is left."""
     context, chance = fork_server(), random.Random(seed)
     spool, acks = folder / "spool", folder / "spent"
     for round_ in range(kills + 1):
         heard, ready = context.Pipe(duplex=False)
-        child = context.Process(target=spend, args=(url, spool, acks, round_, ready), daemon=True)
+        child = context.Process(target=spend, args=(url, spool, acks, round_, total, ready), daemon=True)
         child.start()
         ready.close()
         if not heard.poll(60.0):
@@ -330,12 +330,12 @@ def spending_campaign(url: str, folder: Path, *, kills: int, seed: int = 0) -> d
         child.join()
     costs = [float.fromhex(line.split()[1]) for line in acks.read_text().splitlines()]
     spent, kept = math.fsum(costs), count(url, "decisions")
-    wrong = [f"{spent} of {TOTAL} was spent"] if spent > TOTAL + ERROR else []
+    wrong = [f"{spent} of {total} was spent"] if spent > total + ERROR else []
     wrong += [f"{len(costs)} decisions were answered, {kept} kept"] if len(costs) > kept else []
     return {
         "kills": kills,
         "decisions": len(costs),
-        "total": TOTAL,
+        "total": total,
         "spent": spent,
         "one_error": ERROR,
         "violations": wrong,

@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, delete, select
 
-from bandit_router.accounts import Bill, Booking, Entry
+from bandit_router.accounts import Bill, Booking, Entry, Told
 from bandit_router.budgets import Budgets
 from bandit_router.events import Decision
 from bandit_router.policies.base import InvalidInput
@@ -31,10 +31,11 @@ from bandit_router.store.wire import encode_struct
 
 _log = logging.getLogger(__name__)
 _COLUMNS = ("event_id", "channels", "process", "body")
-_NAME = "budgets"
+_NAME, _LIMITS = "budgets", "limits"
 _PAGE = 1000
 _KEEP = 3
-_entry = msgspec.msgpack.Decoder(Booking | Bill)
+_entry = msgspec.msgpack.Decoder(Entry)
+_told = msgspec.msgpack.Decoder(Told)
 
 
 class Spending:
@@ -59,6 +60,7 @@ class Spending:
         self.key, self.every, self.counters = key, every, counters
         self.process = secrets.token_hex(8)
         self._position = self._saved = 0
+        self._told: list[Told] = []
         self._folded = budgets.twin()
 
     def write(self, connection: Connection, records: Iterable[Decision | Reward]) -> None:
@@ -78,10 +80,11 @@ class Spending:
     # -- after a restart -------------------------------------------------------------------------------------
 
     def load(self) -> None:
-        """Fold everything in the database."""
+        """Fold everything in the database, the limits of other processes included."""
         self._folded, self._position = self.budgets.twin(), 0
         self._restore_newest()
         self._saved = self._position
+        self._tell()
         self._fold()
 
     def adopt(self, decided: Iterable[Decision]) -> None:
@@ -98,6 +101,7 @@ class Spending:
         for row in rows:
             try:
                 found = snapshot.decode(row.body, key=self.key)
+                self._folded.apply(_told.decode(found.state[_LIMITS].tobytes()))
                 self._folded.restore(msgspec.msgpack.decode(found.state[_NAME].tobytes()))
             except (InvalidInput, KeyError, msgspec.DecodeError) as problem:
                 self.counters["snapshots_rejected"] += 1
@@ -110,6 +114,8 @@ class Spending:
 
     def follow(self) -> None:
         """Fold the new rows; the router's budgets take in those of other processes. Capture the state now and then."""
+        if not self._told or self._told[-1] != self.budgets.told():
+            self._tell()
         others = self._fold()
         for start in range(0, len(others), 64):
             with self.lock:  # in short turns: decisions wait for it
@@ -118,11 +124,16 @@ class Spending:
         if self._position - self._saved >= self.every:
             self.save()
 
+    def _tell(self) -> None:
+        """Write this router's limits, so that every process can fold what is booked on them."""
+        told = self.budgets.told()
+        row = ("", f"{self.process} {len(self._told)}", self.process, encode_struct(told))
+        with self.ledger.engine.begin() as connection:
+            insert_rows(connection, spending, _COLUMNS, [row])
+        self._told.append(told)
+
     def _fold(self) -> list[Entry]:
-        """Fold what is past the position; returns what the router's budgets may not know: all but own bookings."""
-        if self._folded.limits != self.budgets.limits:
-            for limit in self.budgets.limits:
-                self._folded.replace(limit)
+        """Fold what is past the position; returns what the router's budgets may not know: bills, others' bookings."""
         others: list[Entry] = []
         while True:
             query = select(spending).where(spending.c.id > self._position).order_by(spending.c.id).limit(_PAGE)
@@ -131,7 +142,8 @@ class Spending:
             for row in rows:
                 entry = _entry.decode(row.body)
                 self._folded.apply(entry)
-                if isinstance(entry, Bill) or row.process != self.process:
+                foreign = row.process != self.process and isinstance(entry, Booking)
+                if foreign or isinstance(entry, Bill):
                     others.append(entry)  # a bill that is known changes nothing
                 self._position = row.id
             if len(rows) < _PAGE:
@@ -141,8 +153,9 @@ class Spending:
         """Capture the folded state, and drop what is older than the captured states that are kept."""
         if self._position == self._saved:
             return
-        state = np.frombuffer(msgspec.msgpack.encode(self._folded.state()), dtype=np.uint8)
-        body = snapshot.encode(self._position, {_NAME: state}, policy=_NAME, key=self.key)
+        parts = {_NAME: msgspec.msgpack.encode(self._folded.state()), _LIMITS: encode_struct(self._folded.told())}
+        state = {name: np.frombuffer(data, dtype=np.uint8) for name, data in parts.items()}
+        body = snapshot.encode(self._position, state, policy=_NAME, key=self.key)
         newest = select(budget_states.c.position).order_by(budget_states.c.position.desc())
         with self.ledger.engine.begin() as connection:
             insert_rows(connection, budget_states, ("position", "body"), [(self._position, body)])

@@ -8,7 +8,7 @@ Full-information sub-pools (3, 4, 5 models; all outcomes known) are streamed; on
 over 16 models (propensity 1/16) a policy is judged by rejection replay (Li et al. 2011) while it learns, and what it
 has learned after half of the log by IPS on the other half. Reward as GreenServ's at lambda 0.5, embeddings WordLlama's
 (GreenServ: MiniLM). A fifth of the queries is set apart for warm starts: before the stream begins the policies marked
-warm learn its rows of the random log (some 0.2 of the models a query), those marked table what every model of the
+warm learn its rows of the random log (5 of the 16 models a query), those marked table what every model of the
 sub-pool made of it, as a user knows it who has tried the models on an evaluation set. Every policy is judged on the
 other four fifths.
 
@@ -205,7 +205,36 @@ def sub_pool(size: int, seeds: int, names: Sequence[str]) -> dict[str, Any]:
         **{name: [stream(CONTENDERS[name], models, seed).sum() for seed in range(seeds)] for name in names},
     }
     print(f"pool of {size} done", file=sys.stderr)
-    return {"requests": len(streams[0]), "policies": _compare(totals, oracle, per_task)}
+    return {
+        "requests": len(streams[0]),
+        "policies": _compare(totals, oracle, per_task),
+        "supervised_regret_over_best_per_task": supervised(models, best),
+    }
+
+
+def supervised(models: Index, best: dict[int, int]) -> dict[str, float]:
+    """Regret of ridge regression on all outcomes, five-fold, over that of each task's best model; 24 text components.
+
+    What the features could tell with everything known: below 1, there is more to learn than the best model of a task.
+    """
+    from bandit_router.text import fit_pca
+
+    known, (tasks, bins, vectors) = data(), parts()
+    rows = np.flatnonzero(np.isfinite(known.reward[:, models]).all(axis=1))
+    length = np.log1p([[len(prompt)] for prompt in known.prompts])
+    text = np.hstack([tasks, bins, (length - length.mean()) / length.std(), fit_pca(vectors[:512])(vectors)])
+    rewards = known.reward[rows][:, models]
+    per_task = rewards[np.arange(len(rows)), [best[task] for task in known.task[rows]]].sum()
+    regret = {}
+    for name, x in (("task", tasks[rows]), ("task and text", text[rows])):
+        got = 0.0
+        for fold in np.array_split(np.random.default_rng(0).permutation(len(rows)), 5):
+            rest = np.setdiff1d(np.arange(len(rows)), fold)
+            gram = x[rest].T @ x[rest] + 10.0 * np.eye(x.shape[1])
+            choice = (x[fold] @ np.linalg.solve(gram, x[rest].T @ rewards[rest])).argmax(axis=1)
+            got += rewards[fold, choice].sum()
+        regret[name] = float((rewards.max(axis=1).sum() - got) / (rewards.max(axis=1).sum() - per_task))
+    return regret
 
 
 def _compare(totals: dict[str, list[float]], oracle: list[float], per_task: list[float]) -> dict[str, Any]:

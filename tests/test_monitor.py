@@ -17,6 +17,7 @@ from bandit_router.rewards import RewardRule
 from bandit_router.router import Router
 from bandit_router.store import Store
 from bandit_router.store.inspection import Inspection
+from bandit_router.store.store import Sharing
 
 
 def run(shift, *, steps=600, at=300, noise=0.2, seed=0, monitor=None, policy=None):
@@ -156,6 +157,12 @@ def test_a_state_from_a_router_without_a_monitor_starts_it_anew():
     drifting(router, steps=10)
     router.learner.restore(*plain.learner.capture())
     assert router.learner.monitor.state()["sums"].shape == (0, 4)
+
+
+def test_a_watched_policy_is_not_shared_by_deltas(tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/events.db", share=Sharing(), replica="a", wait_s=20.0)
+    with pytest.raises(InvalidInput, match="cannot be shared by deltas"):
+        watched(store=store)
 
 
 def test_only_linear_policies_are_watched_and_every_one_of_them_can_be():

@@ -16,7 +16,18 @@ from bandit_router.policies.base import InvalidInput
 from bandit_router.store import migrations
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.loading import PAGE
-from bandit_router.store.schema import arms, decisions, deltas, early, log, quarantine, rewards, snapshots
+from bandit_router.store.schema import (
+    arms,
+    budget_states,
+    decisions,
+    deltas,
+    early,
+    log,
+    quarantine,
+    rewards,
+    snapshots,
+    spending,
+)
 from bandit_router.store.snapshot import bad_arms, channels_of, class_of, decode, encode, sanitise, write_file
 
 
@@ -85,7 +96,7 @@ class Inspection:
 
     def report(self) -> Report:
         """Everything `state show` prints."""
-        tables = (decisions, rewards, early, quarantine, log, snapshots, deltas)
+        tables = (decisions, rewards, early, quarantine, log, snapshots, spending, budget_states, deltas)
         with self.ledger.engine.connect() as connection:
             rows = {t.name: connection.execute(select(func.count()).select_from(t)).scalar_one() for t in tables}
             reasons = connection.execute(

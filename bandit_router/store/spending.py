@@ -140,12 +140,17 @@ class Spending:
             with self.ledger.engine.connect() as connection:
                 rows = connection.execute(query).all()
             for row in rows:
-                entry = _entry.decode(row.body)
+                self._position = row.id
+                try:
+                    entry = _entry.decode(row.body)
+                except msgspec.DecodeError as problem:  # one bad row must not stop the others
+                    self.counters["failed_records"] += 1
+                    _log.error("row %d of spending cannot be read: %s", row.id, problem)
+                    continue
                 self._folded.apply(entry)
                 foreign = row.process != self.process and isinstance(entry, Booking)
                 if foreign or isinstance(entry, Bill):
                     others.append(entry)  # a bill that is known changes nothing
-                self._position = row.id
             if len(rows) < _PAGE:
                 return others
 

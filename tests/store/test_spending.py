@@ -287,7 +287,7 @@ def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_
     assert second.budgets.report()[0]["committed"] == 4.0 + 3.0  # type: ignore[union-attr]
 
 
-def test_rows_that_the_kept_states_hold_are_dropped_and_a_damaged_state_is_passed_over(
+def test_rows_that_the_kept_states_hold_are_dropped_and_damaged_states_and_rows_are_passed_over(
     tmp_path: Path, open_router: OpenRouter
 ) -> None:
     url, settings = f"sqlite:///{tmp_path}/events.db", {"dim": 1, "clock": Clock(), "store": {"snapshot_every": 20}}
@@ -303,10 +303,12 @@ def test_rows_that_the_kept_states_hold_are_dropped_and_a_damaged_state_is_passe
         assert rows[0] == states[0] + 1, "what the oldest kept state holds is gone"
         assert rows[1] == states[-1]
         connection.execute(text(f"UPDATE budget_states SET body = x'00' WHERE position = {states[-1]}"))
+        unreadable = "INSERT INTO spending (event_id, channels, process, body) VALUES ('x', '', 'p', x'00')"
+        connection.execute(text(unreadable))
     engine.dispose()
     again = open_router(url, budgets=budgets(total=1e6), **settings)
     assert again.budgets.state() == router.budgets.state()  # type: ignore[union-attr]
-    assert again.counters["snapshots_rejected"] == 1
+    assert (again.counters["snapshots_rejected"], again.counters["failed_records"]) == (1, 1)
 
 
 def test_a_database_from_before_budgets_were_kept_is_brought_up_to_date(url: str, open_router: OpenRouter) -> None:

@@ -49,7 +49,7 @@ class Booking(msgspec.Struct, frozen=True, array_like=True, tag="b1"):
 
     Attributes:
         event_id, arm, at_s: the decision. parts: its stakes.
-        reprices: price changes told since the booking before.
+        reprices: price changes told since the booking before; a bill that came in between is folded before them.
     """
 
     event_id: str

@@ -46,7 +46,8 @@ def play(steps: list[tuple[str, object, object]]) -> tuple[Budgets, list[Entry]]
             now += first
         elif verb == "reprice":
             budgets.reprice("small", "cost_usd", first)
-    entries.append(budgets.reserve("last", "small", now_s=now))  # carries the price changes told since
+            entries.append(budgets.reserve(str(booked), "small", now_s=now))  # carries the price change
+            booked += 1
     data = [msgspec.msgpack.encode(entry) for entry in entries]
     return budgets, [msgspec.msgpack.decode(one, type=Entry) for one in data]
 

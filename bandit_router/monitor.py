@@ -113,6 +113,6 @@ def widen(policy: LinearPolicy, arm: int, keep: float) -> None:
     statistics = policy.statistics
     gram = statistics.sums()["gram"][arm]
     arrays = {name: array.copy() for name, array in statistics.arrays().items()}
-    shrunk = invert(keep * gram + (1.0 - keep) * statistics.ridge * np.eye(policy.dim))
+    shrunk = invert(keep * gram + (1.0 - keep) * statistics.ridge * np.eye(len(gram)))
     arrays["inverse"][arm] = pack(shrunk[None])[0]
     statistics.restore(arrays)

@@ -41,7 +41,7 @@ def test_gaussian_win_probabilities_equal_adaptive_quadrature(n, seed, spread):
 
     knots = np.unique(np.clip((mean - mean[arm]) / sd[arm], -8, 8))
     expected = quad(integrand, -8.5, 8.5, points=knots, limit=500, epsabs=1e-11)[0]
-    assert p[arm] == pytest.approx(expected, abs=2e-6)
+    assert p[arm] == pytest.approx(expected, abs=5e-6)
     assert p.sum() == pytest.approx(1.0, abs=1e-12)
 
 

@@ -57,7 +57,7 @@ def gaussian_wins(mean: F64, sd: F64) -> F64:
 
     P(a wins) = integral of f_a(s) * prod_{b != a} F_b(s) ds, by Gauss-Legendre panels on every arm's own scale, so a
     narrow arm among wide ones is resolved too. Arms with sd 0 are points; tied points share. The result is accurate
-    to about 1e-7 and then normalised; arms that cannot reach the best one's lower tail get 0.
+    to about 1e-7, at worst to 5e-6, and then normalised; arms that cannot reach the best one's lower tail get 0.
     """
     sd = np.maximum(sd, 1e-9 * max(1.0, float(np.abs(mean).max()), float(sd.max())))
     reach = _NORMAL_BREAKS[-1] * sd

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bandit_router.policies.hierarchical import FLAT, HierarchicalRidge
+from bandit_router.policies.hierarchical import FLAT, TYPICAL, HierarchicalRidge
 
 K, D, N = 3, 2, 40
 
@@ -55,14 +55,15 @@ def test_the_evidence_is_the_marginal_likelihood_with_the_noise_integrated_out()
     model = learned(x, arms, y)
 
     def log_marginal(scale, shared_scale):
-        unit = np.ones(1 + D)
-        design, prior = dense(x, arms, scale[0] * unit, shared_scale[0] * unit)
+        precision, shared_precision = model._diagonals(scale, shared_scale)
+        design, prior = dense(x, arms, precision[0], shared_precision)
         v = np.eye(N) + design @ np.diag(1 / prior) @ design.T
         return -np.linalg.slogdet(v)[1] / 2 - (N + 1) / 2 * np.log(0.25 + y @ np.linalg.solve(v, y))
 
     def log_prior(scale, shared_scale):
-        tau = np.concatenate([scale, shared_scale[1:]]) ** -0.5
-        return np.log(tau / (1 + tau**2)).sum()
+        """Half-Cauchy densities of the deviations, over their logarithms."""
+        ratio = np.concatenate([scale, shared_scale[1:]]) ** -0.5 / TYPICAL
+        return np.log(ratio / (1 + ratio**2)).sum()
 
     one, two = (np.ones(3), np.array([FLAT, 1.0, 1.0])), (np.array([7.0, 2.0, 3.0]), np.array([0.3, 2.0, 5.0]))
     expected = log_marginal(*one) - log_marginal(*two) + log_prior(*one) - log_prior(*two)
@@ -97,15 +98,15 @@ def test_columns_sort_themselves_into_constants_indicators_and_numbers():
 
 def test_a_block_of_noise_is_turned_off_and_a_block_that_matters_is_not():
     rng = np.random.default_rng(1)
-    slopes = rng.normal(size=(K, 3)) * 0.3
-    model = HierarchicalRidge(K, 3 + 20, 1)
-    for i in range(512):
-        task = i % 3
-        x = np.concatenate([[1.0], np.eye(3)[task], rng.normal(size=20)])
-        model.learn(i % K if i % 2 else int(rng.integers(K)), x, np.array([slopes[i % K, task]]), 1.0)
-    _level, indicator, number = model.scale
-    assert number > 30
-    assert number > 10 * indicator
+    value = rng.normal(0.5, 0.2, (K, 4))
+    model = HierarchicalRidge(K, 4 + 20, 1)
+    for _ in range(512):
+        task, arm = rng.integers(4), int(rng.integers(K))
+        x = np.concatenate([[1.0], np.eye(4)[task], rng.normal(size=20)])
+        model.learn(arm, x, np.array([value[arm, task] + rng.normal(0, 0.2)]), 1.0)
+    _, indicator, number = model.scale
+    assert indicator < 10
+    assert number > 50
 
 
 def test_the_unit_of_a_number_does_not_matter():

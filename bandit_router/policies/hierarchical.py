@@ -29,8 +29,8 @@ Scales. With coefficients and s integrated out, the evidence for L and L_0 is, u
     R = 1/4 + sum y^2 - sum_a b_a . t_a - q' P^-1 q,     q = L sum_a t_a,     theta_0 = P^-1 q,     s = R / (n + 1),
 
 where the 1/4 is one pseudo-observation of the largest variance on [0, 1]. It is maximised each time the number of
-outcomes has doubled, so its cost per outcome vanishes. The standard deviation of a block, in units of the noise, has
-a half-Cauchy(0, 1) prior (Gelman 2006, "Prior distributions for variance parameters", Bayesian Analysis 1(3)).
+outcomes has doubled, so its cost per outcome vanishes. The deviation that a block adds, in units of the noise, has a
+half-Cauchy prior with median `TYPICAL` (Gelman 2006, "Prior distributions for variance parameters", Bayesian Analysis 1(3)).
 
 Blocks. Columns sort themselves by the values they have had: constant (with the leading 1: the level), 0/1 (indicators,
 such as a task), other numbers (an embedding). The precision of a number is relative to its mean square, so units do
@@ -48,6 +48,9 @@ from numpy.typing import NDArray
 from bandit_router.policies.base import F64
 
 LARGEST_VARIANCE = 0.25  # of anything on [0, 1]
+# Prior median of every block's deviation, in noise deviations: levels of arms and difficulties of requests differ by
+# about half the noise of one outcome, arms differ in what context does to them by about a tenth of it.
+TYPICAL = np.array([0.5, 0.1, 0.1, 0.5, 0.5])
 FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
 LARGEST = float(np.finfo(np.float64).max)
 LIMITS = (1e-3, 1e6)  # of a block's precision: beyond these it is free, or off
@@ -116,8 +119,8 @@ class HierarchicalRidge:
         self.costs = np.zeros((n_arms, 2, channels - 1))  # sums and counts
         self.low, self.high = np.full(d, LARGEST), np.full(d, -LARGEST)  # finite, as snapshots demand
         self.binary = np.ones(d, dtype=bool)
-        self.scale, self.shared_scale = np.ones(3), np.array([FLAT, 1.0, 1.0])
-        self.kind, self.unit = np.zeros(d, dtype=np.int64), np.ones(d)
+        self.scale, self.shared_scale = TYPICAL[:3] ** -2, np.append(FLAT, TYPICAL[3:] ** -2)
+        self.kind, self.unit = np.minimum(np.arange(d), 1), np.append(1.0, np.full(dim, float(dim)))
         self.outcomes = np.zeros((), dtype=np.int64)
         self.fit()
 
@@ -278,7 +281,7 @@ class HierarchicalRidge:
         inverse, _, shared_inverse, _, loss = self._solve(precision, shared_precision, arms)
         logs = np.linalg.slogdet(inverse)[1].sum() + np.linalg.slogdet(shared_inverse)[1]
         logs += np.log(precision[arms]).sum() + np.log(shared_precision).sum()
-        ratio = np.concatenate([scale, shared_scale[1:]]) ** -0.5
+        ratio = np.concatenate([scale, shared_scale[1:]]) ** -0.5 / TYPICAL
         prior = (np.log(ratio) - np.log1p(ratio**2)).sum()
         return float(logs / 2 + prior - (self.count[arms].sum() + 1.0) / 2 * np.log(loss))
 

@@ -30,6 +30,7 @@ class VowpalWabbit:
         return [self.parser.parse_line(line) for line in lines]
 
     def choose(self, x: Any) -> int:
+        """The arm for this context."""
         p = np.zeros(self.n_arms)
         for arm, probability in self.workspace.predict_one(self._examples(x)):
             p[arm] = probability
@@ -38,6 +39,7 @@ class VowpalWabbit:
         return arm
 
     def learn(self, x: Any, arm: int, reward: float) -> None:
+        """Fold one reward in."""
         self.workspace.learn_one(self._examples(x, arm, f"0:{-reward:.6g}:{self.p:.6g} "))
 
 
@@ -51,9 +53,11 @@ class ParetoBandit:
         self.policy = DisjointLinUCBPolicy(self.names, dim=dim, seed=seed)
 
     def choose(self, x: Any) -> int:
+        """The arm for this context."""
         return int(self.policy.select_arm(x)[0])
 
     def learn(self, x: Any, arm: int, reward: float) -> None:
+        """Fold one reward in."""
         self.policy.update(self.names[arm], x, reward)
 
 
@@ -67,9 +71,11 @@ class BayesianBandits:
         self.agent = ContextualAgent(arms, ThompsonSampling(), random_seed=seed)
 
     def choose(self, x: Any) -> int:
+        """The arm for this context."""
         return int(self.agent.pull(x[None])[0])
 
     def learn(self, x: Any, arm: int, reward: float) -> None:
+        """Fold one reward in."""
         self.agent.select_for_update(arm).update(x[None], np.array([reward]))
 
 
@@ -83,9 +89,11 @@ class MABWiser:
         self.mab.fit(list(range(n_arms)), [0.5] * n_arms, np.zeros((n_arms, dim)))
 
     def choose(self, x: Any) -> int:
+        """The arm for this context."""
         return int(self.mab.predict(x[None]))
 
     def learn(self, x: Any, arm: int, reward: float) -> None:
+        """Fold one reward in."""
         self.mab.partial_fit([arm], [reward], x[None])
 
 
@@ -98,9 +106,11 @@ class River:
         self.arms, self.policy = list(range(n_arms)), LinUCBDisjoint(seed=seed)
 
     def choose(self, x: Any) -> int:
+        """The arm for this context."""
         return int(self.policy.pull(self.arms, dict(enumerate(x.tolist()))))
 
     def learn(self, x: Any, arm: int, reward: float) -> None:
+        """Fold one reward in."""
         self.policy.update(arm, dict(enumerate(x.tolist())), reward)
 
 
@@ -114,6 +124,7 @@ class Gittins:
         self.candidates = [(str(a), {f"arm{a}": 1.0}) for a in range(n_arms)]
 
     def choose(self, x: Any) -> int:
+        """The arm for this context."""
         self.time += 1
         context = {str(j): float(x[j]) for j in np.flatnonzero(x)}
         self.record = self.engine.decide(
@@ -122,6 +133,7 @@ class Gittins:
         return int(self.record.chosen)
 
     def learn(self, x: Any, arm: int, reward: float) -> None:
+        """Fold one reward in."""
         self.engine.learn(self.state, self.record.decision_id, reward, float(self.time))
 
 
@@ -135,9 +147,11 @@ class ContextualBandits:
         self.policy.partial_fit(np.zeros((n_arms, dim)), np.arange(n_arms), np.full(n_arms, 0.5))
 
     def choose(self, x: Any) -> int:
+        """The arm for this context."""
         return int(self.policy.predict(x[None])[0])
 
     def learn(self, x: Any, arm: int, reward: float) -> None:
+        """Fold one reward in."""
         self.policy.partial_fit(x[None], np.array([arm]), np.array([reward]))
 
 

@@ -23,6 +23,13 @@ def alarm(t: int) -> float:
     return math.log(len(STAKES) * t * (1.0 + math.log(t)))
 
 
+def with_level(x: F64) -> F64:
+    """The context behind a leading 1."""
+    whole = np.ones(len(x) + 1)
+    whole[1:] = x
+    return whole
+
+
 class EvidenceThompson(Policy):
     """Play each arm by its odds of beating the leader, under a hierarchical model whose scales are learned.
 
@@ -64,7 +71,7 @@ class EvidenceThompson(Policy):
         self.bets = np.zeros((n_arms, 3, len(STAKES)))  # log wealth, outcomes and sum of innovations since its start
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        prediction = self.model.predict(np.concatenate(([1.0], x)))
+        prediction = self.model.predict(with_level(x))
         score = (prediction.mean @ prices)[arms] - penalty
         leader = int(score.argmax())
         variance = self.model.gap_variance(prediction, arms, int(arms[leader]))
@@ -74,7 +81,7 @@ class EvidenceThompson(Policy):
         return self.insurance.mix(odds / odds.sum(), arms, prices)
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
-        innovation, surprise = self.model.learn(arm, np.concatenate(([1.0], x)), y, weight)
+        innovation, surprise = self.model.learn(arm, with_level(x), y, weight)
         self.insurance.learn(arm, y, weight, propensity)
         self._bet(arm, innovation, surprise)
 
@@ -92,7 +99,7 @@ class EvidenceThompson(Policy):
             self.bets[arm] = 0.0
 
     def _estimate(self, x: F64) -> Estimate:
-        prediction = self.model.predict(np.concatenate(([1.0], x)))
+        prediction = self.model.predict(with_level(x))
         mean = prediction.mean
         mean[:, 1:][:, self.model.costs[:, 1].sum(axis=0) == 0] = np.nan
         return Estimate(mean, np.sqrt(TEMPER * self.model.noise * prediction.own * self.model.loudness))

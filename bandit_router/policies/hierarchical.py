@@ -39,6 +39,7 @@ not matter. A block that explains nothing gets a scale near 0, whatever its numb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
 LARGEST = float(np.finfo(np.float64).max)
 LIMITS = (1e-3, 1e6)  # of a block's precision: beyond these it is free, or off
 FIRST_FIT, REBUILD = 64, 1024  # outcomes before the first maximisation; outcomes between rebuilt inverses
+TOLERANCE = 1e-3  # in log evidence
 EVIDENCE_ARMS = 32  # arms that (4) is summed over; more would only make the maximisation slower
 _SAVED_AS = {"inverse": "covariance", "shared_inverse": "shared_covariance"}  # whole matrices, unlike ridge inverses
 OTHERS_KEEP = 0.5  # of the evidence on other arms when one has changed: whether they changed too is unknown
@@ -95,7 +97,6 @@ class HierarchicalRidge:
             "loudness",
             "low",
             "high",
-            "binary",
             "kind",
             "unit",
         ),
@@ -118,7 +119,6 @@ class HierarchicalRidge:
         self.centre = np.zeros((n_arms, channels + 1, d))
         self.costs = np.zeros((n_arms, 2, channels - 1))  # sums and counts
         self.low, self.high = np.full(d, LARGEST), np.full(d, -LARGEST)  # finite, as snapshots demand
-        self.binary = np.ones(d, dtype=bool)
         self.scale, self.shared_scale = TYPICAL[:3] ** -2, np.append(FLAT, TYPICAL[3:] ** -2)
         self.kind, self.unit = np.minimum(np.arange(d), 1), np.append(1.0, np.full(dim, float(dim)))
         self.outcomes = np.zeros((), dtype=np.int64)
@@ -133,7 +133,8 @@ class HierarchicalRidge:
         z = v * self.precision
         mean = own[:, :-1]
         mean[:, 0] += z @ self.shared_theta
-        mean[:, 1:] += (1.0 - own[:, -1:]) * self.mean_costs()
+        if mean.shape[1] > 1:
+            mean[:, 1:] += (1.0 - own[:, -1:]) * self.mean_costs()
         return Prediction(mean, v @ x, z)
 
     def gap_variance(self, prediction: Prediction, arms: NDArray[np.intp], leader: int) -> F64:
@@ -157,38 +158,40 @@ class HierarchicalRidge:
         own = self.theta[arm] @ x
         noise = self.noise * float(self.loudness[arm])
         innovation = float(y[0] - own[0] - z.dot(self.shared_theta))
-        gain = weight / (1.0 + weight * x.dot(v))
-        shared_gain = gain / (1.0 + gain * z.dot(pz))
-        surprise = innovation / np.sqrt(noise * weight / shared_gain)
-        target = np.append(self._impute(arm, y, own, weight), 1.0)
+        gain = weight / (1.0 + weight * float(x.dot(v)))
+        shared_gain = gain / (1.0 + gain * float(z.dot(pz)))
+        surprise = innovation / math.sqrt(noise * weight / shared_gain)
+        target = self._target(arm, y, own, weight)
         self.shared_theta += (shared_gain * innovation) * pz  # (2)
-        self.shared_inverse -= np.multiply.outer(shared_gain * pz, pz)  # Sherman-Morrison
-        self.theta[arm] += np.multiply.outer(gain * (target - own), v)
-        self.inverse[arm] -= np.multiply.outer(gain * v, v)  # Sherman-Morrison
+        self.shared_inverse -= (shared_gain * pz)[:, None] * pz  # Sherman-Morrison
+        self.theta[arm] += (gain * (target - own))[:, None] * v
+        self.inverse[arm] -= (gain * v)[:, None] * v  # Sherman-Morrison
         offset = target - self.centre[arm] @ x
-        self.gram[arm] += np.multiply.outer(weight * x, x)
-        self.moment[arm] += np.multiply.outer(weight * offset, x)
+        self.gram[arm] += (weight * x)[:, None] * x
+        self.moment[arm] += (weight * offset)[:, None] * x
         self.square[arm] += weight * offset[0] ** 2
         self.count[arm] += weight
         self.loss += shared_gain * innovation**2  # R of (4), one prediction at a time
         self.total += weight
         self.noise = float(self.loss / (self.total + 1.0))
         self._settle()
-        return innovation, float(surprise)
+        return innovation, surprise
 
     def _see(self, x: F64) -> None:
         np.minimum(self.low, x, out=self.low)
         np.maximum(self.high, x, out=self.high)
-        self.binary &= (x == 0.0) | (x == 1.0)
 
-    def _impute(self, arm: int, y: F64, own: F64, weight: float) -> F64:
-        """Account the metered costs; an unmetered one is its own prediction, which changes nothing."""
-        if len(y) == 1:
-            return y
-        metered = ~np.isnan(y[1:])
-        self.costs[arm] += np.where(metered, [weight * y[1:], np.full(len(y) - 1, weight)], 0.0)
-        guess = own[1:-1] + (1.0 - own[-1]) * self.mean_costs()[arm]
-        return np.concatenate([y[:1], np.where(metered, y[1:], guess)])
+    def _target(self, arm: int, y: F64, own: F64, weight: float) -> F64:
+        """What the columns regress: y and 1. An unmetered cost is its own prediction, which changes nothing."""
+        target = np.ones(len(y) + 1)
+        target[:-1] = y
+        if len(y) > 1:
+            metered = ~np.isnan(y[1:])
+            self.costs[arm] += np.where(metered, [weight * y[1:], np.full(len(y) - 1, weight)], 0.0)
+            if not metered.all():
+                guess = own[1:-1] + (1.0 - own[-1]) * self.mean_costs()[arm]
+                target[1:-1] = np.where(metered, y[1:], guess)
+        return target
 
     def _settle(self) -> None:
         self.outcomes += 1
@@ -270,9 +273,14 @@ class HierarchicalRidge:
 
     def _sort_columns(self) -> None:
         """Block of each column (0 constant so far, 1 indicator, 2 number) and the unit of its precision."""
-        self.kind = np.where(self.low >= self.high, 0, np.where(self.binary, 1, 2))
-        mean_square = self.gram.diagonal(axis1=1, axis2=2).sum(axis=0) / max(1.0, float(self.total))
-        self.unit = np.where((self.kind == 2) & (mean_square > 0), mean_square, 1.0)
+        sums, squares = self.gram[:, 0].sum(axis=0), self.gram.diagonal(axis1=1, axis2=2).sum(axis=0)
+        binary = (self.low >= 0.0) & (self.high <= 1.0) & (sums == squares)
+        self.kind = np.where(self.low >= self.high, 0, np.where(binary, 1, 2))
+        mean_square = squares / max(1.0, float(self.total))
+        size = np.bincount(self.kind, minlength=3)
+        active = np.bincount(self.kind, weights=mean_square, minlength=3)
+        unit = np.where(self.kind == 2, mean_square * size[2], active[self.kind])
+        self.unit = np.where(unit > 0, unit, 1.0)
 
     def evidence(self, scale: F64, shared_scale: F64) -> float:
         """(4) plus the prior of the scales."""
@@ -289,22 +297,28 @@ class HierarchicalRidge:
         """Sort the columns into blocks, then coordinate ascent of (4) by factors of 2."""
         self._sort_columns()
         best = self.evidence(self.scale, self.shared_scale)
-        moved = True
-        while moved:
-            moved = False
-            for scale, shared_scale in self._neighbours():
-                value = self.evidence(scale, shared_scale)
-                if value > best + 1e-3:
-                    best, self.scale, self.shared_scale, moved = value, scale, shared_scale, True
-                    break
+        started = -np.inf
+        while best > started:
+            started = best
+            for step in self._directions():
+                best = self._climb(np.exp2(step), best)
 
-    def _neighbours(self) -> Iterator[tuple[F64, F64]]:
-        """The scales with one of them doubled or halved; only those of blocks that have columns."""
-        for block in np.unique(self.kind):
-            for step in np.eye(3)[block] * np.log(2.0), -np.eye(3)[block] * np.log(2.0):
-                yield np.clip(self.scale * np.exp(step), *LIMITS), self.shared_scale
-                if block:
-                    yield self.scale, np.clip(self.shared_scale * np.exp(step), *LIMITS)
+    def _directions(self) -> Iterator[F64]:
+        """One scale up or down, those of L first; only scales of blocks that have columns."""
+        for shared in (False, True):
+            for block in np.unique(self.kind):
+                if block or not shared:
+                    for sign in (1.0, -1.0):
+                        yield sign * np.eye(2)[int(shared)][:, None] * np.eye(3)[block]
+
+    def _climb(self, factor: F64, best: float) -> float:
+        """Go on while the evidence grows; returns it."""
+        while True:
+            scales = [np.clip(s * f, *LIMITS) for s, f in zip((self.scale, self.shared_scale), factor, strict=True)]
+            value = self.evidence(scales[0], scales[1])
+            if value <= best + TOLERANCE:
+                return best
+            best, (self.scale, self.shared_scale) = value, scales
 
     # -- state ---------------------------------------------------------------------------------------------------
 

@@ -30,11 +30,14 @@ Scales. With coefficients and s integrated out, the evidence for L and L_0 is, u
 
 where the 1/4 is one pseudo-observation of the largest variance on [0, 1]. It is maximised each time the number of
 outcomes has doubled, so its cost per outcome vanishes. The deviation that a block adds, in units of the noise, has a
-half-Cauchy prior with median `TYPICAL` (Gelman 2006, "Prior distributions for variance parameters", Bayesian Analysis 1(3)).
+half-Cauchy prior with median `TYPICAL` (Gelman 2006, "Prior distributions for variance parameters in hierarchical
+models", Bayesian Analysis 1(3)).
 
 Blocks. Columns sort themselves by the values they have had: constant (with the leading 1: the level), 0/1 (indicators,
-such as a task), other numbers (an embedding). The precision of a number is relative to its mean square, so units do
-not matter. A block that explains nothing gets a scale near 0, whatever its number of columns.
+such as a task), other numbers (an embedding). Precisions are relative to the mean square of a request's block, number
+by number or over all indicators, so that a block's scale is the deviation it adds to a typical request whatever its
+units and number of columns. A block that explains nothing gets a scale near 0. Until the first maximisation the
+context is one block.
 """
 
 from __future__ import annotations

@@ -7,7 +7,10 @@ setup(
         Extension(
             "bandit_router.policies._kernels",
             sources=["bandit_router/policies/_kernels.c"],
-            depends=[f"bandit_router/policies/_{name}.h" for name in ("ridge", "dispatch", "distributions", "loops")],
+            depends=[
+                f"bandit_router/policies/_{name}.h"
+                for name in ("ridge", "dispatch", "distributions", "loops", "hierarchical", "symmetric")
+            ],
             extra_compile_args=["-O3", "-fno-math-errno", "-fno-trapping-math"],
             optional=True,
         )

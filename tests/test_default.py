@@ -46,7 +46,7 @@ def test_of_two_arms_each_is_played_with_its_probability_of_being_better():
     policy = EvidenceThompson(n_arms=2, dim=1)
     for arm, quality in ((0, 0.6), (1, 0.5), (0, 0.7), (1, 0.8), (1, 0.4)):
         policy.learn([1.0], arm, [quality])
-    prediction = policy.model.predict(np.ones(2))
+    prediction = policy.model.predict(np.ones(1))
     gap = float(prediction.mean[0, 0] - prediction.mean[1, 0])
     variance = float(policy.model.gap_variance(prediction, np.arange(2), 0)[1]) / 2
     assert policy.probabilities([1.0])[0] == pytest.approx(norm.cdf(gap / np.sqrt(variance)), abs=1e-9)

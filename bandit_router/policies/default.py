@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 from bandit_router.policies.base import F64, Estimate, Index, Policy
-from bandit_router.policies.hierarchical import HierarchicalRidge
+from bandit_router.policies.compiled_hierarchy import hierarchical_ridge
+from bandit_router.policies.native import kernels
 from bandit_router.policies.safe import ArmInsurance
+
+_kernels = kernels()
 
 TEMPER = 0.5
 STAKES = np.array([0.25, 0.5, 1.0, -0.25, -0.5, -1.0])
@@ -22,11 +24,15 @@ def alarm(t: int) -> float:
     return math.log(len(STAKES) * t * (1.0 + math.log(t)))
 
 
-def with_level(x: F64) -> F64:
-    """The context behind a leading 1."""
-    whole = np.ones(len(x) + 1)
-    whole[1:] = x
-    return whole
+def _bet(bets: F64, stakes: F64, innovation: float, surprise: float) -> float:
+    """The bets of one arm move on: log wealth, outcomes and sum of innovations; returns the largest log wealth."""
+    wealth = bets[0] + stakes * surprise - stakes**2 * ((surprise**2 + 2.0) / 6.0)
+    bets[0], bets[1], bets[2] = wealth, bets[1] + 1.0, bets[2] + innovation
+    bets[:, wealth <= 0.0] = 0.0
+    return float(bets[0].max())
+
+
+bet = _bet if _kernels is None else _kernels.bet
 
 
 class EvidenceThompson(Policy):
@@ -67,40 +73,30 @@ class EvidenceThompson(Policy):
 
     def __init__(self, *, n_arms: int, dim: int, channels: int = 1, premium: float = 0.0) -> None:
         super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.model = HierarchicalRidge(n_arms, dim, channels)
+        self.model = hierarchical_ridge(n_arms, dim, channels)
         self.insurance = ArmInsurance(n_arms, channels, premium=premium)
         self.premium = premium
         self.bets = np.zeros((n_arms, 3, len(STAKES)))  # log wealth, outcomes and sum of innovations since its start
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        prediction = self.model.predict(with_level(x))
-        score = (prediction.mean @ prices)[arms] - penalty
-        leader = int(score.argmax())
-        variance = self.model.gap_variance(prediction, arms, int(arms[leader]))
-        deviation = abs(prices[0]) * np.sqrt(TEMPER * np.maximum(variance, 0.0)) + 1e-12
-        ahead = ndtr((score - score[leader]) / deviation)
-        odds = ahead / (1.0 - ahead)
-        return self.insurance.mix(odds / odds.sum(), arms, prices)
+        odds = self.model.odds(x, arms, prices, penalty, TEMPER)
+        return self.insurance.mix(odds, arms, prices)
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
-        innovation, surprise = self.model.learn(arm, with_level(x), y, weight)
+        innovation, surprise = self.model.learn(arm, x, y, weight)
         self.insurance.learn(arm, y, weight, propensity)
         self._bet(arm, innovation, surprise)
 
     def _bet(self, arm: int, innovation: float, surprise: float) -> None:
-        wealth, length, drift = self.bets[arm]
-        wealth += STAKES * surprise - STAKES**2 * ((surprise**2 + 2.0) / 6.0)
-        length += 1.0
-        drift += innovation
-        self.bets[arm, :, wealth <= 0.0] = 0.0
-        best = int(wealth.argmax())
-        if wealth[best] > alarm(self.steps + 1):
+        if bet(self.bets[arm], STAKES, innovation, surprise) > alarm(self.steps + 1):
+            wealth, length, drift = self.bets[arm]
+            best = int(wealth.argmax())
             keep = min(1.0, length[best] / self.model.count[arm])
             self.model.restart(arm, float(keep), float(drift[best] / length[best]))
             self.bets[arm] = 0.0
 
     def _estimate(self, x: F64) -> Estimate:
-        prediction = self.model.predict(with_level(x))
+        prediction = self.model.predict(x)
         mean = prediction.mean
         mean[:, 1:][:, self.model.costs[:, 1].sum(axis=0) == 0] = np.nan
         return Estimate(mean, np.sqrt(TEMPER * self.model.noise * prediction.own * self.model.loudness))

@@ -48,6 +48,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from bandit_router.policies.base import F64
 
@@ -72,6 +73,13 @@ class Prediction(NamedTuple):
     mean: F64
     own: F64
     shared: F64
+
+
+def with_level(context: F64) -> F64:
+    """The context behind a leading 1."""
+    x = np.ones(len(context) + 1)
+    x[1:] = context
+    return x
 
 
 class HierarchicalRidge:
@@ -112,7 +120,8 @@ class HierarchicalRidge:
     shared_inverse: F64
     shared_theta: F64
     loudness: F64
-    noise: float
+    loss: F64
+    total: F64
 
     def __init__(self, n_arms: int, dim: int, channels: int) -> None:
         d = dim + 1
@@ -124,13 +133,19 @@ class HierarchicalRidge:
         self.low, self.high = np.full(d, LARGEST), np.full(d, -LARGEST)  # finite, as snapshots demand
         self.scale, self.shared_scale = TYPICAL[:3] ** -2, np.append(FLAT, TYPICAL[3:] ** -2)
         self.kind, self.unit = np.minimum(np.arange(d), 1), np.append(1.0, np.full(dim, float(dim)))
-        self.outcomes = np.zeros((), dtype=np.int64)
+        self.outcomes = 0
         self.fit()
+
+    @property
+    def noise(self) -> float:
+        """Variance of an outcome, s of (4)."""
+        return float(self.loss / (self.total + 1.0))
 
     # -- one request ---------------------------------------------------------------------------------------------
 
-    def predict(self, x: F64) -> Prediction:
-        """Means and the parts of (3) for every arm; x with its leading 1."""
+    def predict(self, context: F64) -> Prediction:
+        """Means and the parts of (3) for every arm."""
+        x = with_level(context)
         v = self.inverse @ x
         own = self.theta @ x
         z = v * self.precision
@@ -146,15 +161,38 @@ class HierarchicalRidge:
         own = prediction.own * self.loudness
         return np.asarray(self.noise * (own[arms] + own[leader] + ((apart @ self.shared_inverse) * apart).sum(axis=1)))
 
+    def odds(self, context: F64, arms: NDArray[np.intp], prices: F64, penalty: F64, temper: float) -> F64:
+        """Odds of each of `arms` of beating the leader, normalised, by a posterior of `temper` times the variance."""
+        prediction = self.predict(context)
+        score = (prediction.mean @ prices)[arms] - penalty
+        leader = int(score.argmax())
+        variance = self.gap_variance(prediction, arms, int(arms[leader]))
+        deviation = abs(prices[0]) * np.sqrt(temper * np.maximum(variance, 0.0)) + 1e-12
+        ahead = ndtr((score - score[leader]) / deviation)
+        odds = ahead / (1.0 - ahead)
+        return np.asarray(odds / odds.sum())
+
     def mean_costs(self) -> F64:
         """Running means of the costs, shape (arms, channels - 1); an arm without any has the others' mean."""
         sums, counts = self.costs[:, 0], self.costs[:, 1]
         everyone = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1e-300)
         return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1e-300), everyone))
 
-    def learn(self, arm: int, x: F64, y: F64, weight: float) -> tuple[float, float]:
+    def learn(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
         """Fold one outcome in; returns the innovation y - mean of the quality, raw and in predicted deviations."""
-        self._see(x)
+        told = self._fold(arm, context, y, weight)
+        self.outcomes = n = self.outcomes + 1
+        doubled = n >= FIRST_FIT and n & (n - 1) == 0
+        if doubled:
+            self.maximise()
+        if doubled or n % REBUILD == 0:
+            self.fit()
+        return told
+
+    def _fold(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
+        x = with_level(context)
+        np.minimum(self.low, x, out=self.low)
+        np.maximum(self.high, x, out=self.high)
         v = self.inverse[arm] @ x
         z = self.precision[arm] * v
         pz = self.shared_inverse @ z
@@ -176,13 +214,7 @@ class HierarchicalRidge:
         self.count[arm] += weight
         self.loss += shared_gain * innovation**2  # R of (4), one prediction at a time
         self.total += weight
-        self.noise = float(self.loss / (self.total + 1.0))
-        self._settle()
         return innovation, surprise
-
-    def _see(self, x: F64) -> None:
-        np.minimum(self.low, x, out=self.low)
-        np.maximum(self.high, x, out=self.high)
 
     def _target(self, arm: int, y: F64, own: F64, weight: float) -> F64:
         """What the columns regress: y and 1. An unmetered cost is its own prediction, which changes nothing."""
@@ -195,14 +227,6 @@ class HierarchicalRidge:
                 guess = own[1:-1] + (1.0 - own[-1]) * self.mean_costs()[arm]
                 target[1:-1] = np.where(metered, y[1:], guess)
         return target
-
-    def _settle(self) -> None:
-        self.outcomes += 1
-        n = int(self.outcomes)
-        if n >= FIRST_FIT and n & (n - 1) == 0:
-            self.maximise()
-        if n % REBUILD == 0 or (n >= FIRST_FIT and n & (n - 1) == 0):
-            self.fit()
 
     def restart(self, arm: int, keep: float, shift: float) -> None:
         """An arm has changed: its evidence counts for `keep` times as much, and its quality is `shift` higher."""
@@ -241,7 +265,6 @@ class HierarchicalRidge:
         solved = self._solve(self.precision, self.shared_precision, slice(None))
         self.inverse, own, self.shared_inverse, self.shared_theta, loss = solved
         self.total, self.loss = np.asarray(self.count.sum()), np.asarray(loss)
-        self.noise = loss / (float(self.total) + 1.0)
         self.theta = own + self.centre
         whole = own[:, 0] + ((self.precision * self.shared_theta)[:, None] @ self.inverse)[:, 0]
         apart = whole - self.shared_theta
@@ -253,6 +276,10 @@ class HierarchicalRidge:
         residual += np.where(self.count > 0, (apart**2 * self.precision).sum(axis=1), 0.0)
         variance = (OWN_VARIANCE * self.noise + np.maximum(residual, 0.0)) / (OWN_VARIANCE + self.count)
         self.loudness = variance / self.noise
+        self._settled()
+
+    def _settled(self) -> None:
+        """A hook: the arrays are new ones."""
 
     def _solve(self, precision: F64, shared_precision: F64, arms: slice) -> tuple[F64, F64, F64, F64, float]:
         """A^-1, t, P^-1, theta_0 and R."""
@@ -327,10 +354,11 @@ class HierarchicalRidge:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Sums, scales and the posterior itself, so that a reload chooses exactly as before."""
-        return {_SAVED_AS.get(name, name): getattr(self, name) for name in self.SAVED}
+        return {_SAVED_AS.get(name, name): np.asarray(getattr(self, name)) for name in self.SAVED}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Take over saved arrays."""
         for name in self.SAVED:
-            setattr(self, name, arrays[_SAVED_AS.get(name, name)].astype(getattr(self, name).dtype))
-        self.noise = float(self.loss / (self.total + 1.0))
+            setattr(self, name, arrays[_SAVED_AS.get(name, name)].astype(np.asarray(getattr(self, name)).dtype))
+        self.outcomes = int(self.outcomes)
+        self._settled()

@@ -172,6 +172,10 @@ PEERS: dict[str, Make] = {
     "contextualbandits LinUCB 0.1": lambda k, d, s: ContextualBandits(k, d, s, alpha=0.1),
 }
 
+PACKAGES = tuple(
+    ["vowpal-wabbit-next", "paretobandit", "bayesianbandits", "mabwiser", "river", "gittins", "contextualbandits"]
+)
+
 
 def installed() -> dict[str, Make]:
     """The peers that can be made here."""

@@ -35,8 +35,7 @@ class CompiledHierarchy(HierarchicalRidge):
         return out
 
     def _fold(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
-        told: tuple[float, float] = self._kernel.learn(arm, context, y, weight)
-        return told
+        return self._kernel.learn(arm, context, y, weight)
 
     def _settled(self) -> None:
         from bandit_router.policies import _kernels  # absent where it was not built

@@ -21,10 +21,10 @@ STAKES = np.array([0.25, 0.5, 1.0, -0.25, -0.5, -1.0])
 
 def alarm(t: int) -> float:
     """Log wealth that counts as a change at step t."""
-    return math.log(len(STAKES) * t * (1.0 + math.log(t)))
+    return math.log(len(STAKES) * t)
 
 
-def _bet(bets: F64, stakes: F64, innovation: float, surprise: float) -> float:
+def _move(bets: F64, stakes: F64, innovation: float, surprise: float) -> float:
     """The bets of one arm move on: log wealth, outcomes and sum of innovations; returns the largest log wealth."""
     wealth = bets[0] + stakes * surprise - stakes**2 * ((surprise**2 + 2.0) / 6.0)
     bets[0], bets[1], bets[2] = wealth, bets[1] + 1.0, bets[2] + innovation
@@ -32,7 +32,7 @@ def _bet(bets: F64, stakes: F64, innovation: float, surprise: float) -> float:
     return float(bets[0].max())
 
 
-bet = _bet if _kernels is None else _kernels.bet
+bet = _move if _kernels is None else _kernels.bet
 
 
 class EvidenceThompson(Policy):
@@ -53,9 +53,9 @@ class EvidenceThompson(Policy):
     Change. Each arm's surprises r (standardised innovations) are bet against, with stakes b of 1/4, 1/2, 1 either way:
     log W <- max(0, log W) + b r - b^2 (r^2 + 2) / 6. While the model is right no factor has a mean above 1, whatever
     the shape of the noise (Delyon 2009, Electronic Journal of Probability 14, Theorem 1), and for a shift of m noise
-    deviations the best stake gains about m^2 / 2 an outcome. A wealth above 6 t (1 + log t) at step t is an alarm, so
-    the expected number of false ones grows no faster than log log t (each step starts a new bet: the e-detector of
-    Shin, Ramdas & Rinaldo 2022, arXiv 2203.03532). At an alarm the arm's evidence shrinks to what came since the
+    deviations the best stake gains about m^2 / 2 an outcome. A wealth above 6 t at step t is an alarm, so the expected
+    number of false ones grows no faster than log t (each step starts a new bet: the e-detector of Shin, Ramdas &
+    Rinaldo 2022, arXiv 2203.03532). At an alarm the arm's evidence shrinks to what came since the
     winning bet began and moves by its mean innovation since; whether other arms changed too is unknown, so half of
     their evidence is kept.
 

@@ -6,7 +6,7 @@
 On shuffled first passes with the task as context, where every policy of a cell meets the same requests. Our own
 policies run over whole tables (`whole`) and with the two best arms changing places halfway (abrupt) or ever more often
 from a quarter on (gradual) within the first 3,000 requests (`flips`). Other packages run beside the default over the
-first 1,500 requests of the same cells (`start`, `start_flips`), because some take milliseconds a request. Utility is
+first 1,000 requests of the same cells (`start`, `start_flips`), because some take milliseconds a request. Utility is
 quality minus price x cost / mean cost of the dearest arm. Finished runs are in the log and are not done again.
 """
 
@@ -39,9 +39,10 @@ from benchmarks.peers import PACKAGES, PEERS, installed
 TABLES = ("paretobandit_val_k4", "routerbench_zs", "adapters7", "mmlu_pro")
 PRICES = (0.0, 0.05, 0.2, 0.5)
 FLIP_PRICE, FLIP_HORIZON = 0.2, 3000
-START = 1500
+START = 1000
 GRID: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     DEFAULT_POLICY: (DEFAULT_POLICY, ("task",), {}),
+    f"{DEFAULT_POLICY}, premium 0.01": (DEFAULT_POLICY, ("task",), {"premium": 0.01}),
     "LinUCB 0.1": ("LinUCB", ("task",), {"ridge": 0.25, "alpha": 0.1}),
     "LinUCB 0.3": ("LinUCB", ("task",), {"ridge": 0.25, "alpha": 0.3}),
     "LinUCB 0.1, bias only": ("LinUCB", (), {"ridge": 0.25, "alpha": 0.1}),
@@ -182,7 +183,8 @@ def compare(part: str, cell: Cell, horizon: int, seeds: dict[str, int], log: Log
 def main() -> None:
     """Print {"environment", "seeds", "whole", "flips", "start", "start_flips"}."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=20, help="streams of our own policies")
+    parser.add_argument("--seeds", type=int, default=20, help="streams of the default policy")
+    parser.add_argument("--others", type=int, default=20, help="streams of every other policy of ours")
     parser.add_argument("--peers", type=int, default=20, help="streams of every other package")
     parser.add_argument("--log", type=Path, help="JSON lines of finished runs, read first and appended to")
     options = parser.parse_args()
@@ -192,12 +194,12 @@ def main() -> None:
     packages, log = installed(), Log(options.log)
     results: dict[str, Any] = {
         "environment": environment(),
-        "seeds": {"own": options.seeds, "peers": options.peers},
+        "seeds": {"default": options.seeds, "others": options.others, "peers": options.peers},
         "start_requests": START,
     }
-    for part, flips in (("whole", False), ("flips", True), ("start", False), ("start_flips", True)):
+    for part, flips in (("whole", False), ("start", False), ("flips", True), ("start_flips", True)):
         short = part.startswith("start")
-        seeds = dict.fromkeys(GRID, options.seeds)
+        seeds = dict.fromkeys(GRID, options.others) | {DEFAULT_POLICY: options.seeds}
         if short:
             seeds = {DEFAULT_POLICY: options.peers} | dict.fromkeys(packages, options.peers)
         every = cells(Path(folder), START if short else FLIP_HORIZON) if flips else cells(Path(folder), None)

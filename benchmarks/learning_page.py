@@ -1,8 +1,8 @@
 """Results of `benchmarks.learning` as the tables and the figure of docs/learning.md.
 
-    python -m benchmarks.learning_page docs/learning.md < learning.json
+    python -m benchmarks.learning_page docs/learning.md < benchmarks/results/learning.json
 
-Replaces what stands between `<!-- results -->` and `<!-- /results -->` there and writes learning.png beside it.
+Replaces what stands between `<!-- results -->` and `<!-- /results -->` there and writes img/learning.png beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ TITLES = {
     "whole": "Our own policies, whole tables",
     "flips": "Our own policies, the two best arms change places",
     "start": "Other packages, first {start_requests:,} requests",
+    "start_flips": "Other packages, the two best arms change places",
 }
 
 
@@ -50,13 +51,15 @@ def table(part: str, results: dict[str, Any]) -> str:
 
 
 def every(part: str, results: dict[str, Any]) -> str:
-    """The mean gain of every policy on every cell."""
+    """The mean gain of every policy on every cell, and its mean over the cells."""
     cells = results[part]
     short = [re.sub(r"_[a-z0-9_]*", "", cell["cell"]) for cell in cells]
-    lines = ["| | " + " | ".join(short) + " |", "| --- |" + " ---: |" * len(cells)]
+    lines = ["| | mean | " + " | ".join(short) + " |", "| --- | ---: |" + " ---: |" * len(cells)]
     for i, row in enumerate(cells[0]["rows"]):
-        values = " | ".join(f"{100 * cell['rows'][i]['gain']['mean']:+.2f}" for cell in cells)
-        lines.append(f"| {row['policy']} | {values} |")
+        gains = [100 * cell["rows"][i]["gain"]["mean"] for cell in cells]
+        lines.append(
+            f"| {row['policy']} | " + " | ".join(f"{g:+.2f}" for g in (sum(gains) / len(gains), *gains)) + " |"
+        )
     return "\n".join(lines)
 
 
@@ -67,8 +70,8 @@ def figure(results: dict[str, Any], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    drawing, axes = plt.subplots(1, 3, figsize=(13, 4.5), width_ratios=[len(results[part]) for part in TITLES])
-    for axis, (part, title) in zip(axes, TITLES.items(), strict=True):
+    drawing, axes = plt.subplots(2, 2, figsize=(11, 8), sharey=True, width_ratios=[5, 4])
+    for axis, (part, title) in zip(axes.flat, TITLES.items(), strict=True):
         for i, cell in enumerate(results[part]):
             default, *others = cell["rows"]
             axis.plot([i] * len(others), [100 * row["gain"]["mean"] for row in others], "_", color="0.5", ms=9)
@@ -80,7 +83,8 @@ def figure(results: dict[str, Any], path: Path) -> None:
         axis.set_title(title.format(**results), fontsize=9)
         names = [re.sub(r"_[a-z0-9_]*", "", cell["cell"]) for cell in results[part]]
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
-    axes[0].set_ylabel("utility over the best fixed arm, points")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("utility over the best fixed arm, points")
     drawing.tight_layout()
     drawing.savefig(path, dpi=110)
 
@@ -98,7 +102,7 @@ def main() -> None:
     if found != 1:
         raise SystemExit(f"{page} must have one <!-- results --> ... <!-- /results -->, has {found}")
     page.write_text(text, encoding="utf-8")
-    figure(results, page.parent / "learning.png")
+    figure(results, page.parent / "img" / "learning.png")
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@
     python -m benchmarks.learning_page docs/learning.md < benchmarks/results/learning.json
 
 On shuffled first passes with the task as context, where every policy of a cell meets the same requests. Our own
-policies run over whole tables (`whole`) and with the two best arms changing places halfway (abrupt) or ever more often
-from a quarter on (gradual) within the first 3,000 requests (`flips`). Other packages run beside the default over the
-first 1,000 requests of the same cells (`start`, `start_flips`), because some take milliseconds a request. Utility is
-quality minus price x cost / mean cost of the dearest arm. Finished runs are in the log and are not done again.
+policies run over whole tables, of MMLU-Pro the first 4,000 requests (`whole`), and with the two best arms changing
+places halfway (abrupt) or ever more often from a quarter on (gradual) within the first 2,000 requests (`flips`). Other
+packages run beside the default over the first 1,000 requests of the same cells (`start`, `start_flips`), because some
+take milliseconds a request. Utility is quality minus price x cost / mean cost of the dearest arm. Finished runs are in
+the log and are not done again; a log is of one version of the code.
 """
 
 from __future__ import annotations
@@ -38,8 +39,10 @@ from benchmarks.peers import PACKAGES, PEERS, installed
 
 TABLES = ("paretobandit_val_k4", "routerbench_zs", "adapters7", "mmlu_pro")
 PRICES = (0.0, 0.05, 0.2, 0.5)
-FLIP_PRICE, FLIP_HORIZON = 0.2, 3000
+FLIP_PRICE, FLIP_HORIZON = 0.2, 2000
 START = 1000
+LONGEST = {"mmlu_pro": 4000}  # 28 arms: some policies take a third of a millisecond a request
+PARTS = {"whole": False, "start": False, "flips": True, "start_flips": True}
 GRID: dict[str, tuple[str, tuple[str, ...], dict[str, Any]]] = {
     DEFAULT_POLICY: (DEFAULT_POLICY, ("task",), {}),
     f"{DEFAULT_POLICY}, premium 0.01": (DEFAULT_POLICY, ("task",), {"premium": 0.01}),
@@ -105,7 +108,8 @@ def cells(folder: Path, flips: int | None) -> Iterator[Cell]:
                 cost = table.channels.index("cost_usd")
                 weights[cost] = -price / base[()].scales["cost_usd"]
             if not flips:
-                yield Cell(f"{name} {price:g}", base, weights, len(table.tasks), _per_task(table, weights))
+                horizon = min(LONGEST.get(name, len(table.tasks)), len(table.tasks))
+                yield Cell(f"{name} {price:g}", base, weights, horizon, _per_task(table, weights))
                 continue
             for gradual in (False, True):
                 both = {parts: Flipped(env, weights, gradual=gradual) for parts, env in base.items()}
@@ -181,11 +185,13 @@ def compare(part: str, cell: Cell, horizon: int, seeds: dict[str, int], log: Log
 
 
 def main() -> None:
-    """Print {"environment", "seeds", "whole", "flips", "start", "start_flips"}."""
+    """Print {"environment", "seeds", "start_requests"} and the parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20, help="streams of the default policy")
     parser.add_argument("--others", type=int, default=20, help="streams of every other policy of ours")
+    parser.add_argument("--flips", type=int, default=20, help="the same where arms change places")
     parser.add_argument("--peers", type=int, default=20, help="streams of every other package")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--log", type=Path, help="JSON lines of finished runs, read first and appended to")
     options = parser.parse_args()
     folder = os.environ.get("BANDIT_ROUTER_DATA")
@@ -194,12 +200,12 @@ def main() -> None:
     packages, log = installed(), Log(options.log)
     results: dict[str, Any] = {
         "environment": environment(),
-        "seeds": {"default": options.seeds, "others": options.others, "peers": options.peers},
+        "seeds": {name: getattr(options, name) for name in ("seeds", "others", "flips", "peers")},
         "start_requests": START,
     }
-    for part, flips in (("whole", False), ("start", False), ("flips", True), ("start_flips", True)):
-        short = part.startswith("start")
-        seeds = dict.fromkeys(GRID, options.others) | {DEFAULT_POLICY: options.seeds}
+    for part in options.parts:
+        short, flips = part.startswith("start"), PARTS[part]
+        seeds = dict.fromkeys(GRID, options.flips if flips else options.others) | {DEFAULT_POLICY: options.seeds}
         if short:
             seeds = {DEFAULT_POLICY: options.peers} | dict.fromkeys(packages, options.peers)
         every = cells(Path(folder), START if short else FLIP_HORIZON) if flips else cells(Path(folder), None)

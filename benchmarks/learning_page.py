@@ -72,6 +72,9 @@ def figure(results: dict[str, Any], path: Path) -> None:
 
     drawing, axes = plt.subplots(2, 2, figsize=(11, 8), sharey=True, width_ratios=[5, 4])
     for axis, (part, title) in zip(axes.flat, TITLES.items(), strict=True):
+        if part not in results:
+            axis.set_axis_off()
+            continue
         for i, cell in enumerate(results[part]):
             default, *others = cell["rows"]
             axis.plot([i] * len(others), [100 * row["gain"]["mean"] for row in others], "_", color="0.5", ms=9)
@@ -95,6 +98,7 @@ def main() -> None:
     parts = [
         f"## {title.format(**results)}\n\n{table(part, results)}\n\n{every(part, results)}"
         for part, title in TITLES.items()
+        if part in results
     ]
     marks = r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)"
     body = "\n\n".join(parts)

@@ -26,9 +26,9 @@ from bandit_router.policies.distributions import draw
 from bandit_router.policies.play import play
 from bandit_router.simulators.results import interval
 from bandit_router.simulators.table import load_table
+from benchmarks.learning import TABLES, environment
 
 TASKS, NOISE = 4, 0.25
-TABLES = ("paretobandit_val_k4", "routerbench_zs", "adapters7", "mmlu_pro")
 NOISE_COLUMNS, TABLE_ROWS = 64, 2000
 
 
@@ -169,7 +169,7 @@ def useful_features(seeds: int) -> dict[str, Any]:
             learned, right, without = np.mean(utilities, axis=0)
             key = f"{'0/1' if binary else 'normal'}, deviation {100 * size:.0f} points"
             rows[key] = {"gain": learned - without, "right_scale": right - without}
-            rows[key]["share"] = (learned - without) / (right - without)
+            rows[key]["share"] = (learned - without) / (right - without) if right > without else None
             print(key, rows[key], file=sys.stderr)
     return rows
 
@@ -210,7 +210,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     seeds = parser.parse_args().seeds
     folder = os.environ.get("BANDIT_ROUTER_DATA")
-    document: dict[str, Any] = {"seeds": seeds, "flips": flips(seeds), "new_arms": new_arms(seeds)}
+    document: dict[str, Any] = {"environment": environment(), "seeds": seeds}
+    document |= {"flips": flips(seeds), "new_arms": new_arms(seeds)}
     document["noise_columns_loss"] = noise_columns(seeds, folder)
     document["useful_features"], document["step_time"] = useful_features(seeds), step_time()
     json.dump(document, sys.stdout, indent=1)

@@ -168,6 +168,11 @@ class Log:
         return self.gains[key]
 
 
+def rounded(of: dict[str, Any]) -> dict[str, Any]:
+    """An interval to six decimals."""
+    return {"mean": round(of["mean"], 6), "ci95": of["ci95"] and [round(end, 6) for end in of["ci95"]]}
+
+
 def compare(part: str, cell: Cell, horizon: int, seeds: dict[str, int], log: Log) -> dict[str, Any]:
     """Gains of all policies on one cell, and of the default over each of them on their common seeds."""
     rows: list[dict[str, Any]] = []
@@ -178,8 +183,8 @@ def compare(part: str, cell: Cell, horizon: int, seeds: dict[str, int], log: Log
         gains = np.array([log.run(part, cell.name, label, s, partial(play, s, horizon)) for s in range(count)])
         default = default if len(default) else gains
         common = min(len(default), count)
-        paired = interval(default[:common] - gains[:common])
-        rows.append({"policy": label, "seeds": count, "gain": interval(gains), "default_minus_this": paired})
+        paired = rounded(interval(default[:common] - gains[:common]))
+        rows.append({"policy": label, "seeds": count, "gain": rounded(interval(gains)), "default_minus_this": paired})
         print(f"{cell.name}: {label} {np.mean(gains):+.4f} ({time.perf_counter() - started:.0f} s)", file=sys.stderr)
     return {"cell": cell.name, "horizon": horizon, "per_task": cell.per_task, "rows": rows}
 
@@ -210,7 +215,7 @@ def main() -> None:
             seeds = {DEFAULT_POLICY: options.peers} | dict.fromkeys(packages, options.peers)
         every = cells(Path(folder), START if short else FLIP_HORIZON) if flips else cells(Path(folder), None)
         results[part] = [compare(part, c, min(START, c.horizon) if short else c.horizon, seeds, log) for c in every]
-    json.dump(results, sys.stdout, indent=1)
+    json.dump(results, sys.stdout)
     print()
 
 

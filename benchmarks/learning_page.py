@@ -34,11 +34,15 @@ def gain(row: dict[str, Any]) -> str:
 
 
 def table(part: str, results: dict[str, Any]) -> str:
-    """One line a cell: the default, the strongest other policy in hindsight, and how many the default beats."""
+    """One line a cell: the default, the strongest other policy in hindsight, and how many the default beats.
+
+    The default's own variants are no other policies.
+    """
     head = "| cell | best per task | default | best other there | default minus that | wins, ties, losses |"
     lines = [head, "| --- | ---: | ---: | --- | ---: | ---: |"]
     for cell in results[part]:
         default, *others = cell["rows"]
+        others = [row for row in others if not row["policy"].startswith(default["policy"])]
         best = max(others, key=lambda row: row["gain"]["mean"])
         low, high = best["default_minus_this"]["ci95"]
         counts = [[verdict(row["default_minus_this"]) for row in others].count(word) for word in ("win", "tie", "loss")]

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bandit_router.adapter_cache import AdapterCache
     from bandit_router.arms import Arm, Catalogue, Status
+    from bandit_router.cascade import Cascade
     from bandit_router.contexts import Request
     from bandit_router.events import Decision, Settlement
     from bandit_router.explain import Explanation
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AdapterCache",
     "Arm",
+    "Cascade",
     "Catalogue",
     "Decision",
     "Explanation",
@@ -46,6 +48,7 @@ __all__ = [
 _HOMES = {
     "adapter_cache": ("AdapterCache",),
     "arms": ("Arm", "Catalogue", "Status"),
+    "cascade": ("Cascade",),
     "contexts": ("Request",),
     "events": ("Decision", "Settlement"),
     "explain": ("Explanation",),

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from bandit_router.policies import EvidenceThompson, LinTS, LinUCB
 from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.drift import DriftLinTS, DriftLinUCB
@@ -131,20 +132,22 @@ def regret(policy: Policy, *, steps: int, flip: int, seed: int) -> np.ndarray:
 
 def drift(seeds: int = 10, flip: int = 1500) -> Iterator[dict[str, Any]]:
     """Share of the utility lost at a flip that is earned again 400 to 500 steps later, and the cost of vigilance."""
-    for wrapped, settings in ((DriftLinUCB, {}), (DriftLinUCB, {"alpha": 1.0}), (DriftLinTS, {})):
-        for cls in (wrapped, wrapped.inner):
-            after, steady = [], []
-            for seed in range(seeds):
-                losses = regret(cls(n_arms=5, dim=4, **settings), steps=flip + 500, flip=flip, seed=seed)
-                after.append(1 - losses[flip + 400 :].mean() / losses[flip : flip + 15].mean())
-                steady.append(regret(cls(n_arms=5, dim=4, **settings), steps=2000, flip=2000, seed=seed).mean())
-            yield {
-                "policy": cls.__name__,
-                **settings,
-                "recovered_mean": float(np.mean(after)),
-                "recovered_min": float(np.min(after)),
-                "steady_regret_per_step": float(np.mean(steady)),
-            }
+    wide = {"alpha": 1.0}
+    runs: list[tuple[type[Policy], dict[str, float]]] = [(DriftLinUCB, {}), (LinUCB, {}), (DriftLinUCB, wide)]
+    runs += [(LinUCB, wide), (DriftLinTS, {}), (LinTS, {}), (EvidenceThompson, {})]
+    for cls, settings in runs:
+        after, steady = [], []
+        for seed in range(seeds):
+            losses = regret(cls(n_arms=5, dim=4, **settings), steps=flip + 500, flip=flip, seed=seed)
+            after.append(1 - losses[flip + 400 :].mean() / losses[flip : flip + 15].mean())
+            steady.append(regret(cls(n_arms=5, dim=4, **settings), steps=2000, flip=2000, seed=seed).mean())
+        yield {
+            "policy": cls.__name__,
+            **settings,
+            "recovered_mean": float(np.mean(after)),
+            "recovered_min": float(np.min(after)),
+            "steady_regret_per_step": float(np.mean(steady)),
+        }
 
 
 def main() -> None:

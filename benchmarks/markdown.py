@@ -56,19 +56,23 @@ def section(document: dict[str, Any]) -> str:
     return f"## {document['scenario']}\n\n{facts}\n\n{table(document)}"
 
 
+def replace(path: Path, text: str) -> None:
+    """Write `text` between the marks of a document."""
+    marks = r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)"
+    page, found = re.subn(marks, lambda _: f"\n{text}\n\n", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+    if found != 1:
+        raise SystemExit(f"{path} must have one <!-- results --> ... <!-- /results -->, has {found}")
+    path.write_text(page, encoding="utf-8")
+
+
 def main() -> None:
     """Print, or write into the file that is named."""
     results = json.load(sys.stdin)
     text = "\n\n".join(map(section, results["tables"])) if "tables" in results else table(results)
     if len(sys.argv) < 2:
         print(text)
-        return
-    path = Path(sys.argv[1])
-    marks = r"(?<=<!-- results -->\n).*?(?=<!-- /results -->)"
-    page, found = re.subn(marks, lambda _: f"\n{text}\n\n", path.read_text(encoding="utf-8"), flags=re.DOTALL)
-    if found != 1:
-        raise SystemExit(f"{path} must have one <!-- results --> ... <!-- /results -->, has {found}")
-    path.write_text(page, encoding="utf-8")
+    else:
+        replace(Path(sys.argv[1]), text)
 
 
 if __name__ == "__main__":

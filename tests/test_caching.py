@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.integrate import quad
+from scipy.stats import norm
 
 from bandit_router.policies.base import InvalidInput
 from bandit_router.policies.caching.base import Capacity, Served
-from bandit_router.policies.caching.credit import ExchangeCredit
+from bandit_router.policies.caching.credit import ExchangeCredit, _improvement
 from bandit_router.policies.caching.eviction import GDSF, LFU, LRU
 from bandit_router.policies.caching.polar import Polar, PolarPlus
 from bandit_router.policies.caching.static import Belady, Static
@@ -116,13 +118,65 @@ def test_exchange_credit_loads_only_after_the_lack_has_cost_patience_loads():
     assert steps == 3  # each lacking request costs 0.2; more than 0.4 is needed
 
 
+@given(
+    sizes=st.lists(st.integers(0, 5), min_size=2, max_size=7),
+    slots=st.none() | st.integers(0, 4),
+    limit=st.none() | st.integers(0, 12),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_room_after_an_exchange_is_room_for_the_exchanged_set(sizes, slots, limit, data):
+    capacity = Capacity(np.array(sizes, dtype=float), slots, limit)
+    resident = capacity.floor | np.array(data.draw(st.lists(st.booleans(), min_size=len(sizes), max_size=len(sizes))))
+    leaving = np.append(np.flatnonzero(resident & ~capacity.floor), len(sizes))
+    room = capacity.room_instead(resident, leaving)
+    for row, gone in enumerate(leaving):
+        for joining in np.flatnonzero(~resident):
+            exchanged = np.append(resident, False)
+            exchanged[gone], exchanged[joining] = False, True
+            assert room[row, joining] == capacity.fits(exchanged[:-1])
+
+
 def test_exchange_credit_keeps_a_missed_adapter_at_once_when_there_is_room_and_that_is_free():
     capacity, costs = equal_arms(1)
     controller = ExchangeCredit(capacity=capacity, costs=costs)
     assert controller.after(Served(0, np.ones(1), 1, True), named(1)) is not None
 
 
-def test_exchange_credit_follows_a_change_within_memory_plus_patience_loads_however_long_the_past():
+def test_exchange_credit_asks_for_more_before_a_second_load():
+    capacity, costs = equal_arms(1)
+    controller = ExchangeCredit(capacity=capacity, costs=costs, patience=2.0, again=4.0, memory=0.0, free_insert=False)
+    waits = []
+    for arm in (1, 2, 1):
+        steps = 0
+        while not controller.resident[arm]:
+            controller.after(Served(steps, np.ones(1), arm, True), named(arm))
+            steps += 1
+        waits.append(steps)
+    assert waits == [3, 3, 5]  # each lacking request costs 0.2, one load; more than 2, 2 and 4 loads are needed
+
+
+def test_uncertainty_counts_only_for_an_arm_that_is_not_played_because_it_is_cold():
+    capacity, costs = equal_arms(1)
+    mean, bonus = np.full((16, ARMS), 0.5), np.zeros((16, ARMS))
+    bonus[:, 1:4] = 0.1, 0.3, 0.05  # would be played if warm; is played though cold; is not played though warm
+    mean[:, 3] = 0.4
+    controller = ExchangeCredit(capacity=capacity, costs=costs, patience=100.0)
+    for step in range(16):
+        controller.after(Served(step, np.ones(1), 0, False), lambda contexts: (mean, bonus))
+    earned = controller._credit[-1]
+    assert earned[1] > 0
+    assert (earned[2:] == 0).all()
+
+
+@pytest.mark.parametrize(("ahead", "deviation"), [(0.1, 0.2), (-0.3, 0.1), (0.0, 1.0)])
+def test_expected_improvement_equals_its_integral(ahead, deviation):
+    integral, _ = quad(lambda y: y * norm.pdf(y, ahead, deviation), 0, 20, points=[0.5], limit=200)
+    assert _improvement(np.array(ahead), np.array(deviation)) == pytest.approx(integral, rel=1e-7)
+    assert _improvement(np.array([-1.0, 1.0]), np.zeros(2)).tolist() == [0.0, 1.0]
+
+
+def test_exchange_credit_follows_a_change_within_memory_plus_again_loads_however_long_the_past():
     capacity, costs = equal_arms(1)
     controller = ExchangeCredit(capacity=capacity, costs=costs, free_insert=False)
     for step in range(2000):
@@ -131,7 +185,7 @@ def test_exchange_credit_follows_a_change_within_memory_plus_patience_loads_howe
     while not controller.resident[2]:
         controller.after(Served(steps, np.ones(1), 2, True), named(2))
         steps += 1
-    assert steps <= 3 + 2 + 1
+    assert steps <= 3 + 6 + 1
 
 
 def test_polar_changes_the_cache_at_multiples_of_its_epoch_only():

@@ -167,7 +167,7 @@ def test_spans_of_requests_give_what_single_requests_give(name, monkeypatch):
 
     kind, spans = trajectory()
     monkeypatch.setattr(kind, "holds", lambda self, step: 1)
-    monkeypatch.setattr(kind, "on_miss_only", False)
+    monkeypatch.setattr(kind, "wakes_on_miss", False)
     _, single = trajectory()
     assert spans.curve.tolist() == single.curve.tolist()
     assert spans.plays.tolist() == single.plays.tolist()

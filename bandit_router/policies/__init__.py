@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bandit_router.policies.base import Estimate, InvalidInput, Policy
 from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
+from bandit_router.policies.bootstrap import BootstrapLinear
 from bandit_router.policies.default import EvidenceThompson
 from bandit_router.policies.drift import DriftLinTS, DriftLinUCB
 from bandit_router.policies.epsilon_greedy import EpsilonGreedy
@@ -13,6 +14,8 @@ from bandit_router.policies.lin_epsilon import LinEpsilonGreedy
 from bandit_router.policies.lin_ids import LinIDS
 from bandit_router.policies.lints import LinTS
 from bandit_router.policies.linucb import LinUCB
+from bandit_router.policies.mixture import MixtureThompson
+from bandit_router.policies.random_layer import RandomLayerTS
 from bandit_router.policies.river import RiverEpsilonGreedy, RiverSoftmax, RiverSquareCB
 from bandit_router.policies.softmax import Softmax
 from bandit_router.policies.squarecb import SquareCB
@@ -47,6 +50,9 @@ POLICIES: dict[str, type[Policy]] = {
         HybridLinUCB,
         HierarchicalLinTS,
         LinIDS,
+        BootstrapLinear,
+        RandomLayerTS,
+        MixtureThompson,
         DriftLinUCB,
         DriftLinTS,
         VWEpsilonGreedy,

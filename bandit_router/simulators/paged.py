@@ -132,7 +132,7 @@ def simulate_paged(
         while i < len(uniforms):
             penalty, cold = residency.penalty(), ~residency.resident
             forced = controller.forced(step)
-            last = len(uniforms) if controller.on_miss_only else i + (controller.holds(step) if forced is None else 1)
+            last = i + (controller.holds(step) if forced is None else 1)
             arms, _ = play(
                 policy,
                 block.contexts[i:last],
@@ -141,7 +141,7 @@ def simulate_paged(
                 weights,
                 eligible=None if forced is None else eye[forced],
                 penalty=penalty if cache_aware else None,
-                until=cold if controller.on_miss_only else None,
+                until=cold if controller.wakes_on_miss else None,
             )
             rows, steps = np.arange(i, i + len(arms)), slice(step, step + len(arms))
             held[steps] = (block_utility[rows] - penalty).max(axis=1)

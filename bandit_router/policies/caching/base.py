@@ -63,6 +63,17 @@ class Capacity:
         with_arm[arm] = True
         return self.fits(with_arm)
 
+    def room_instead(self, resident: Bool, leaving: Index) -> Bool:
+        """Whether each arm has room once one has left, shape (leaving, arms); an index past the arms: nobody leaves."""
+        slot, size = np.append(~self.free, False), np.append(self.sizes, 0.0)
+        slots = np.inf if self.slots is None else self.slots
+        limit = np.inf if self.limit_bytes is None else self.limit_bytes
+        used, stored = (resident & ~self.free).sum(), self.sizes[resident].sum()
+        joins, weighs = np.where(resident, 0, ~self.free), np.where(resident, 0.0, self.sizes)
+        return np.asarray(
+            (used - slot[leaving][:, None] + joins <= slots) & (stored - size[leaving][:, None] + weighs <= limit)
+        )
+
 
 class Served(NamedTuple):
     """One served request, as a controller sees it. `miss`: the arm was paged in for it."""
@@ -80,13 +91,13 @@ class CacheController(ABC):
         capacity: which resident sets fit.
         costs: utility lost when an arm has to be paged in, shape (arms,); 0 for what is always resident.
 
-    Class attribute `on_miss_only`: it proposes only after a miss and never forces an arm. Simulations run whole spans
-    of requests at once where this or `holds` allows.
+    Class attribute `wakes_on_miss`: it may propose after any miss, whatever `holds` says. Simulations run whole spans
+    of requests at once: as many as `holds` says, or until a miss where that wakes it.
 
     A controller proposes; `Residency` applies the proposal and charges the loads. Nothing is loaded at the start.
     """
 
-    on_miss_only: ClassVar[bool] = False
+    wakes_on_miss: ClassVar[bool] = False
 
     def __init__(self, *, capacity: Capacity, costs: F64) -> None:
         if costs.shape != capacity.sizes.shape or not (np.isfinite(costs).all() and (costs >= 0).all()):
@@ -99,7 +110,7 @@ class CacheController(ABC):
         return self.resident.copy()
 
     def holds(self, step: int) -> int:
-        """How many requests from `step` on, at least 1, end before it can propose or force again."""
+        """How many requests from `step` on, at least 1, end before it can propose (but for a miss) or force again."""
         return 1
 
     def forced(self, step: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from abc import abstractmethod
 
 import numpy as np
@@ -13,11 +14,15 @@ from bandit_router.policies.caching.base import CacheController, Capacity, Serve
 class DemandCache(CacheController):
     """Base of LRU, LFU and GDSF: a subclass keeps a priority per arm, and the lowest leaves first."""
 
-    on_miss_only = True
+    wakes_on_miss = True
 
     def __init__(self, *, capacity: Capacity, costs: F64) -> None:
         super().__init__(capacity=capacity, costs=costs)
         self.priority = np.zeros(len(costs))
+
+    def holds(self, step: int) -> int:
+        """Until a miss."""
+        return sys.maxsize
 
     @abstractmethod
     def _touch(self, arm: int, step: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 from bandit_router.policies.base import F64, Bool, Index
@@ -44,7 +46,7 @@ class ReuseHazard(CacheController):
         [True, True, False]
     """
 
-    on_miss_only = True
+    wakes_on_miss = True
 
     def __init__(self, *, capacity: Capacity, costs: F64) -> None:
         super().__init__(capacity=capacity, costs=costs)
@@ -52,6 +54,10 @@ class ReuseHazard(CacheController):
         self._uses, self._last, self._class = np.zeros(n), np.zeros(n, dtype=np.intp), np.full(n, -1)
         self._events, self._exposure = np.zeros((USES * GAPS, len(AGES))), np.zeros((USES * GAPS, len(AGES)))
         self._worth = costs if capacity.limit_bytes is None else costs / np.maximum(capacity.sizes, 1.0)
+
+    def holds(self, step: int) -> int:
+        """Until a miss."""
+        return sys.maxsize
 
     def _after(self, served: Served, values: Values) -> Bool | None:
         if self.capacity.floor[served.arm]:

@@ -47,7 +47,7 @@ class Belady(CacheController):
     Source: Belady 1966, IBM Systems Journal 5; with bypassing, as page_through allows.
     """
 
-    on_miss_only = True
+    wakes_on_miss = True
 
     def __init__(self, *, capacity: Capacity, costs: F64, future: Sequence[int]) -> None:
         super().__init__(capacity=capacity, costs=costs)
@@ -56,6 +56,10 @@ class Belady(CacheController):
         for arm in range(len(costs)):
             first = np.flatnonzero(np.asarray(future) == arm)
             self._due[arm] = first[0] if len(first) else np.inf
+
+    def holds(self, step: int) -> int:
+        """Until a miss."""
+        return sys.maxsize
 
     def _after(self, served: Served, values: Values) -> Bool | None:
         if served.step < len(self._next):

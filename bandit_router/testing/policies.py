@@ -1,8 +1,4 @@
-"""The laws that every policy obeys, as one call for your own: `check_policy(MyPolicy)`.
-
-Each law is a function of a factory `make(n_arms=..., dim=..., channels=...) -> Policy` and raises AssertionError with
-what was expected and what came.
-"""
+"""The laws of a policy, functions of a factory `make(n_arms=..., dim=..., channels=...) -> Policy`."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from scipy.special import chdtrc
 
 from bandit_router.policies.base import F64, InvalidInput, Policy
 from bandit_router.policies.distributions import draw
+from bandit_router.testing.laws import check, expect
 
 ARMS, DIM, CHANNELS = 4, 3, 2
 PRICES = np.array([1.0, -0.2])
@@ -34,11 +31,7 @@ def check_policy(make: Factory) -> None:
         >>> from bandit_router.policies import LinUCB
         >>> check_policy(LinUCB)
     """
-    for law in POLICY_LAWS:
-        try:
-            law(make)
-        except AssertionError as error:
-            raise AssertionError(f"{law.__name__}: {error}") from error
+    check(POLICY_LAWS, make)
 
 
 def trained(make: Factory, seed: int = 0, steps: int = 200) -> Policy:
@@ -74,10 +67,10 @@ def propensities_are_a_distribution(make: Factory) -> None:
         eligible = rng.random(ARMS) < 0.6
         eligible[rng.integers(ARMS)] = True
         p = policy.probabilities(_context(rng, DIM), eligible, PRICES, rng.uniform(0, 0.3, ARMS))
-        _expect(p.shape == (ARMS,), f"expected shape ({ARMS},), got {p.shape}")
-        _expect(abs(p.sum() - 1.0) < 1e-9, f"propensities sum to {p.sum()}")
-        _expect((p >= 0).all(), f"negative propensity in {p}")
-        _expect((p[~eligible] == 0).all(), f"an ineligible arm has a positive propensity in {p}")
+        expect(p.shape == (ARMS,), f"expected shape ({ARMS},), got {p.shape}")
+        expect(abs(p.sum() - 1.0) < 1e-9, f"propensities sum to {p.sum()}")
+        expect((p >= 0).all(), f"negative propensity in {p}")
+        expect((p[~eligible] == 0).all(), f"an ineligible arm has a positive propensity in {p}")
         play(policy, rng, 5)
 
 
@@ -88,14 +81,14 @@ def propensities_match_frequencies(make: Factory) -> None:
     for _ in range(3):
         p = policy.probabilities(_context(rng, DIM), prices=PRICES)
         counts = np.bincount([draw(p, u) for u in rng.random(100_000)], minlength=ARMS)
-        _expect((counts[p == 0] == 0).all(), f"an arm of propensity 0 was drawn: {p}, {counts}")
+        expect((counts[p == 0] == 0).all(), f"an arm of propensity 0 was drawn: {p}, {counts}")
         likely = p * counts.sum() >= 5
         observed = np.append(counts[likely], counts[~likely].sum())
         expected = np.append(p[likely], p[~likely].sum()) * counts.sum()
         keep = expected >= 1.0
         statistic = ((observed - expected)[keep] ** 2 / expected[keep]).sum()
         degrees = max(int(keep.sum()) - 1, 1)
-        _expect(chdtrc(degrees, statistic) > 1e-6, f"draws {counts} do not match propensities {p}")
+        expect(chdtrc(degrees, statistic) > 1e-6, f"draws {counts} do not match propensities {p}")
 
 
 def deciding_changes_nothing(make: Factory) -> None:
@@ -106,8 +99,8 @@ def deciding_changes_nothing(make: Factory) -> None:
     first_copy = first.copy()
     second = policy.probabilities(x, prices=PRICES)
     first[:] = -1.0  # a caller may scribble on the answer
-    _expect((second == first_copy).all(), f"two answers differ: {first_copy}, {second}")
-    _expect(_same(before, policy.state()), "deciding changed the state")
+    expect((second == first_copy).all(), f"two answers differ: {first_copy}, {second}")
+    expect(_same(before, policy.state()), "deciding changed the state")
 
 
 def a_reload_chooses_the_same(make: Factory) -> None:
@@ -119,11 +112,11 @@ def a_reload_chooses_the_same(make: Factory) -> None:
     for _ in range(1000):
         x, uniform = _context(rng, DIM), rng.random()
         ours, theirs = policy.probabilities(x, prices=PRICES), copy.probabilities(x, prices=PRICES)
-        _expect(draw(ours, uniform) == draw(theirs, uniform), f"{ours} before saving, {theirs} after")
+        expect(draw(ours, uniform) == draw(theirs, uniform), f"{ours} before saving, {theirs} after")
     play(policy, np.random.default_rng(4), 50)
-    _expect(not _same(state, policy.state()) or policy.steps == 0, "the saved state changed with the policy")
+    expect(not _same(state, policy.state()) or policy.steps == 0, "the saved state changed with the policy")
     play(copy, np.random.default_rng(4), 50)
-    _expect(_same(policy.state(), copy.state()), "the reloaded policy learned differently")
+    expect(_same(policy.state(), copy.state()), "the reloaded policy learned differently")
 
 
 def order_of_independent_arms_does_not_matter(make: Factory) -> None:
@@ -140,7 +133,7 @@ def order_of_independent_arms_does_not_matter(make: Factory) -> None:
     for _ in range(20):
         x = _context(rng, DIM)
         ours, theirs = first.probabilities(x, prices=PRICES), second.probabilities(x, prices=PRICES)
-        _expect(np.allclose(ours, theirs, atol=1e-6), f"{ours} interleaved, {theirs} arm by arm")
+        expect(np.allclose(ours, theirs, atol=1e-6), f"{ours} interleaved, {theirs} arm by arm")
 
 
 def a_new_arm_is_usable_at_once(make: Factory) -> None:
@@ -148,18 +141,18 @@ def a_new_arm_is_usable_at_once(make: Factory) -> None:
     policy = trained(make)
     x = np.array([1.0, 0.3, -0.2])
     before = policy.estimate(x).mean
-    _expect(policy.add_arm() == ARMS, "the new arm must be appended")
-    _expect(policy.add_arm(like=0, strength=5.0) == ARMS + 1, "the new arm must be appended")
+    expect(policy.add_arm() == ARMS, "the new arm must be appended")
+    expect(policy.add_arm(like=0, strength=5.0) == ARMS + 1, "the new arm must be appended")
     p = policy.probabilities(x, prices=PRICES)
-    _expect(p.shape == (ARMS + 2,), f"expected {ARMS + 2} propensities, got {p.shape}")
-    _expect(abs(p.sum() - 1.0) < 1e-9, f"propensities sum to {p.sum()}")
+    expect(p.shape == (ARMS + 2,), f"expected {ARMS + 2} propensities, got {p.shape}")
+    expect(abs(p.sum() - 1.0) < 1e-9, f"propensities sum to {p.sum()}")
     only = np.arange(ARMS + 2) == ARMS
-    _expect(policy.probabilities(x, only)[ARMS] == 1.0, "the new arm alone must be played")
+    expect(policy.probabilities(x, only)[ARMS] == 1.0, "the new arm alone must be played")
     after = policy.estimate(x).mean
-    _expect(np.allclose(after[:ARMS], before, equal_nan=True), "adding an arm changed the others")
-    _expect(np.allclose(after[ARMS + 1], before[0], atol=1e-9, equal_nan=True), "like= must copy the estimate")
+    expect(np.allclose(after[:ARMS], before, equal_nan=True), "adding an arm changed the others")
+    expect(np.allclose(after[ARMS + 1], before[0], atol=1e-9, equal_nan=True), "like= must copy the estimate")
     policy.learn(x, ARMS, [1.0, 0.0], propensity=0.5)
-    _expect(_same(policy.state(), type(policy).from_state(policy.state()).state()), "state with a new arm must reload")
+    expect(_same(policy.state(), type(policy).from_state(policy.state()).state()), "state with a new arm must reload")
 
 
 def memory_is_bounded(make: Factory) -> None:
@@ -168,7 +161,7 @@ def memory_is_bounded(make: Factory) -> None:
     before = _bytes(policy)
     play(policy, np.random.default_rng(6), 1000)
     after = _bytes(policy)
-    _expect(after <= 1.05 * before + 64, f"state grew from {before} to {after} bytes over 1,000 events")
+    expect(after <= 1.05 * before + 64, f"state grew from {before} to {after} bytes over 1,000 events")
 
 
 def bad_input_is_refused_before_anything_changes(make: Factory) -> None:
@@ -199,14 +192,14 @@ def bad_input_is_refused_before_anything_changes(make: Factory) -> None:
             pass
         else:
             raise AssertionError(f"{name} was accepted")
-        _expect(_same(before, policy.state()), f"{name} changed the state")
+        expect(_same(before, policy.state()), f"{name} changed the state")
 
 
 def equal_seeds_give_equal_runs(make: Factory) -> None:
     """Two fresh policies on the same stream with the same numbers play the same arms."""
     first, second = (make(n_arms=ARMS, dim=DIM, channels=CHANNELS) for _ in range(2))
     runs = [play(policy, np.random.default_rng(7), 200) for policy in (first, second)]
-    _expect(runs[0] == runs[1], "the runs differ")
+    expect(runs[0] == runs[1], "the runs differ")
 
 
 def a_penalty_never_attracts(make: Factory) -> None:
@@ -219,7 +212,7 @@ def a_penalty_never_attracts(make: Factory) -> None:
         low = policy.probabilities(x, prices=PRICES, penalty=penalty)[arm]
         penalty[arm] = 0.3
         high = policy.probabilities(x, prices=PRICES, penalty=penalty)[arm]
-        _expect(high <= low + 1e-6, f"arm {arm} went from {low} to {high} when penalised")
+        expect(high <= low + 1e-6, f"arm {arm} went from {low} to {high} when penalised")
 
 
 def an_unmetered_channel_keeps_its_estimate(make: Factory) -> None:
@@ -229,7 +222,7 @@ def an_unmetered_channel_keeps_its_estimate(make: Factory) -> None:
     before = policy.estimate(x).mean[0, 1]
     policy.learn(x, 0, [1.0, np.nan])
     after = policy.estimate(x).mean[0, 1]
-    _expect(np.isclose(before, after, rtol=1e-9, equal_nan=True), f"cost estimate went from {before} to {after}")
+    expect(np.isclose(before, after, rtol=1e-9, equal_nan=True), f"cost estimate went from {before} to {after}")
 
 
 def logs_are_unbiased(make: Factory) -> None:
@@ -252,7 +245,7 @@ def logs_are_unbiased(make: Factory) -> None:
         variance += (means[support] / (size**2 * p[support])).sum() - truth**2
         policy.learn(x, arm, [quality, 0.0], propensity=min(float(p[arm]), 1.0))
     z = error / np.sqrt(variance)
-    _expect(abs(z) < 3.0, f"the estimate is {z:.1f} standard errors from the truth")
+    expect(abs(z) < 3.0, f"the estimate is {z:.1f} standard errors from the truth")
 
 
 POLICY_LAWS: tuple[Callable[[Factory], None], ...] = (
@@ -269,12 +262,6 @@ POLICY_LAWS: tuple[Callable[[Factory], None], ...] = (
     an_unmetered_channel_keeps_its_estimate,
     logs_are_unbiased,
 )
-
-
-def _expect(holds: bool | np.bool_, message: str) -> None:
-    """An assert that `python -O` keeps."""
-    if not holds:
-        raise AssertionError(message)
 
 
 def _same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:

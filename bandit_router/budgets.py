@@ -13,7 +13,7 @@ Example:
     >>> budgets = Budgets(limits=[Window(name="day", channel="cost_usd", total=1.0, window_s=86400.0)],
     ...                   expected={"small": Outcome(cost_usd=0.3), "large": Outcome(cost_usd=0.8)})
     >>> request = {"arms": ("small", "large"), "now_s": 0.0}
-    >>> budgets.reserve("r-1", "small", now_s=0.0)
+    >>> booking = budgets.reserve("r-1", "small", now_s=0.0)
     >>> budgets.terms(**request).eligible.tolist()
     [True, False]
     >>> budgets.settle("r-1", Outcome(cost_usd=0.1))
@@ -31,93 +31,14 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from bandit_router.accounts import CATCH_UP, Account, Bill, Booking, Entry, Hold, Part, Reprice, Seen, State, Told
 from bandit_router.limits import Limit, Rate, Tail, Window
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
 
-UNIT = 0.02
-"""Utility at which a shadow price stops growing by equal steps and starts growing by equal factors."""
-STEP = 0.05
-"""Move of the dual, before its link, for an error of one typical deviation."""
-CATCH_UP = 50.0
-"""Requests over which an accumulated error is worked off."""
-CREDIT = 25.0
-"""Most that can be saved up for later, in typical deviations."""
-LARGEST = 8.0
-
 
 class BudgetExhausted(RuntimeError):
     """No eligible arm can be paid for under a hard limit. Nothing has changed; try again when the window resets."""
-
-
-class _Account(msgspec.Struct):
-    """What one limit remembers of one tenant: the dual before its link, and for a window what is committed."""
-
-    dual: float = 0.0
-    debt: float = 0.0
-    spread: float = 0.0
-    requests: int = 0
-    billed: int = 0
-    total: float = 0.0
-    typical: float = 0.0
-    window: int = -1
-    committed: float = 0.0
-    open: int = 0
-    error: float = 0.0
-    last_s: float | None = None
-    gap_s: float = 0.0
-    overruns: int = 0
-
-    @property
-    def price(self) -> float:
-        """The dual variable, in utility per typical deviation: linear in `dual` near 0, exponential beyond."""
-        return UNIT * math.expm1(self.dual)
-
-    def move(self, error: float, scale: float) -> None:
-        """Dual ascent in mirror coordinates, in units of the typical deviation."""
-        step = STEP * error / (self.spread or scale)
-        self.dual = min(max(self.dual + max(-1.0, min(1.0, step)), 0.0), LARGEST)
-
-
-class _Seen(msgspec.Struct):
-    """What one arm was seen to take of one limit; what was expected beforehand counts as one observation."""
-
-    count: int = 0
-    mean: float = 0.0
-    most: float = 0.0
-
-    def add(self, amount: float) -> None:
-        """Average the first 200, then forget geometrically, so that a silent change is followed."""
-        self.count += 1
-        self.mean += (amount - self.mean) * max(1.0 / self.count, 0.005)
-        self.most = max(self.most, amount)
-
-
-class _Part(msgspec.Struct):
-    """One request's stake in one account."""
-
-    limit: str
-    account: str
-    expected: float
-    target: float
-    held: float
-    window: int
-
-
-class _Hold(msgspec.Struct):
-    """A request that was decided and is not billed in full."""
-
-    arm: str
-    at_s: float
-    parts: list[_Part]
-
-
-class _State(msgspec.Struct):
-    """Everything that changes, as plain numbers."""
-
-    accounts: dict[str, _Account] = msgspec.field(default_factory=dict)
-    seen: dict[str, dict[str, _Seen]] = msgspec.field(default_factory=dict)
-    holds: dict[str, _Hold] = msgspec.field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +91,8 @@ class Budgets:
         self.expected = dict(expected or {})
         self.exhausted, self.timeout_s = exhausted, timeout_s
         self._limits: dict[str, Limit] = {}
-        self._state = _State()
+        self._state = State()
+        self._repriced: list[Reprice] = []
         for limit in limits:
             if limit.name in self._limits:
                 raise InvalidInput(f"two limits are named {limit.name!r}; names must be distinct")
@@ -181,7 +103,7 @@ class Budgets:
         for arm, outcome in self.expected.items():
             amount = limit.amount(outcome)
             if amount is not None and arm not in seen:
-                seen[arm] = _Seen(1, amount, amount)
+                seen[arm] = Seen(1, amount, amount)
         if isinstance(limit, Window) and limit.hard and not seen:
             raise InvalidInput(
                 f"hard limit {limit.name!r} must know what a request may take before the first bill; "
@@ -189,6 +111,10 @@ class Budgets:
             )
         self._limits[limit.name] = limit
         self._state.seen[limit.name] = seen
+
+    def _admit_all(self, limits: Iterable[Limit]) -> None:
+        for limit in limits:
+            self._admit(limit)
 
     # -- the three calls of a router -------------------------------------------------------------------------
 
@@ -213,7 +139,7 @@ class Budgets:
         Raises:
             BudgetExhausted: see `exhausted`.
         """
-        self._expire(now_s)
+        self._state.expire(now_s - self.timeout_s)
         affordable = np.ones(len(arms), dtype=np.bool_) if eligible is None else eligible.copy()
         hard: list[tuple[Window, F64, float]] = []
         for limit, account in self._booked(tenant, now_s):
@@ -234,26 +160,18 @@ class Budgets:
         now_s: float,
         tenant: str | None = None,
         bounds: Mapping[str, Outcome] | None = None,
-    ) -> None:
+    ) -> Booking:
         """Book the chosen arm: what it is expected to take moves the prices, its bound is held under hard windows."""
-        self._close(event_id)
         parts = []
         for limit, account in self._booked(tenant, now_s):
-            expected = self._expected(limit, arm, account)
             held = self._bound(limit, arm, bounds) if isinstance(limit, Window) else 0.0
-            _tick(account, now_s)
-            error = expected - self._target(limit, account, now_s)
-            account.move(error + account.debt / CATCH_UP, self._scale(limit, account))
-            self._owe(limit, account, error)
-            account.requests += 1
-            account.total += expected
-            account.committed += held
-            account.open += 1
-            account.overruns += isinstance(limit, Window) and account.committed > limit.total
-            key = str(limit.account(tenant))
-            parts.append(_Part(limit.name, key, expected, expected - error, held, account.window))
-        if parts:
-            self._state.holds[event_id] = _Hold(arm, now_s, parts)
+            target = self._target(limit, account, now_s)
+            expected = self._expected(limit, arm, account)
+            parts.append(Part(limit.name, str(limit.account(tenant)), expected, target, held, account.window))
+        booking = Booking(event_id, arm, now_s, tuple(parts), tuple(self._repriced))
+        self._repriced.clear()
+        self._book(booking)
+        return booking
 
     def settle(self, event_id: str, outcome: Outcome) -> None:
         """Correct a request's booking by what it was billed. A channel settles once, with or without the others.
@@ -271,25 +189,44 @@ class Budgets:
             if limit is None or amount is None:
                 waiting.append(part)
             else:
-                self._settle_part(limit, part, amount)
-                self._state.seen[limit.name].setdefault(hold.arm, _Seen()).add(amount)
+                account = self._state.accounts[part.account]
+                account.bill(part, amount)
+                self._move(limit, account, amount - part.expected)
+                self._state.seen[limit.name].setdefault(hold.arm, Seen()).add(amount)
         hold.parts = waiting
         if not waiting:
             del self._state.holds[event_id]
 
-    def _settle_part(self, limit: Limit, part: _Part, amount: float) -> None:
-        account = self._state.accounts[part.account]
-        account.billed += 1
-        account.total += amount - part.expected
-        account.typical += (amount - account.typical) / min(account.billed, 200)
-        deviation = abs(amount - part.target)
-        account.spread += (deviation - account.spread) / min(account.billed + 4, 200)
-        account.move(amount - part.expected, self._scale(limit, account))
-        self._owe(limit, account, amount - part.expected)
-        account.error = max(account.error, amount - part.held)
-        if part.window == account.window:
-            account.committed += amount - part.held
-            account.open -= 1
+    def apply(self, entry: Entry) -> None:
+        """Follow what was booked or billed elsewhere, or before a restart. A bill that is known changes nothing."""
+        if isinstance(entry, Bill):
+            return self.settle(entry.event_id, entry.outcome)
+        if isinstance(entry, Told):
+            self.expected = {**self.expected, **entry.expected}
+            return self._admit_all(entry.limits)
+        for change in entry.reprices:
+            self._reprice(change)
+        return self._book(entry)
+
+    def _book(self, booking: Booking) -> None:
+        state = self._state
+        state.expire(booking.at_s - self.timeout_s)
+        state.close(booking.event_id)
+        parts = [part for part in booking.parts if part.limit in self._limits]
+        for part in parts:
+            limit, account = self._limits[part.limit], state.accounts.setdefault(part.account, Account())
+            account.reach(part.window)
+            self._move(limit, account, part.expected - part.target, account.debt / CATCH_UP)
+            account.book(part, booking.at_s)
+            account.overruns += isinstance(limit, Window) and account.committed > limit.total
+        if parts:
+            state.holds[booking.event_id] = Hold(booking.arm, booking.at_s, parts)
+
+    def _move(self, limit: Limit, account: Account, error: float, overdue: float = 0.0) -> None:
+        """Move the price; a window keeps no debt, its target is worked out anew from what is left."""
+        account.move(error + overdue, self._scale(limit, account))
+        if not isinstance(limit, Window):
+            account.owe(error, limit.scale)
 
     # -- operations ------------------------------------------------------------------------------------------
 
@@ -304,11 +241,16 @@ class Budgets:
         """An arm's amounts on a cost channel are known to be `factor` times what they were, from now on."""
         if not 0 < factor < math.inf:
             raise InvalidInput(f"factor must be finite and greater than 0, got {factor}")
+        change = Reprice(arm, channel, factor)
+        self._reprice(change)
+        self._repriced.append(change)
+
+    def _reprice(self, change: Reprice) -> None:
         for limit in self._limits.values():
-            seen = self._state.seen[limit.name].get(arm)
-            if isinstance(limit, Rate | Window) and limit.channel == channel and seen is not None:
-                seen.mean *= factor
-                seen.most *= factor
+            seen = self._state.seen[limit.name].get(change.arm)
+            if isinstance(limit, Rate | Window) and limit.channel == change.channel and seen is not None:
+                seen.mean *= change.factor
+                seen.most *= change.factor
 
     def report(self) -> list[dict[str, Any]]:
         """Every account: requests, mean amount (expected where no bill came yet), shadow price, commitment."""
@@ -327,6 +269,15 @@ class Budgets:
             if key == name or key.startswith(f"{name}/")
         ]
 
+    def told(self) -> Told:
+        """The limits in force, and what is expected."""
+        return Told(tuple(self._limits.values()), self.expected)
+
+    def twin(self) -> Budgets:
+        """Budgets with the same limits and settings that have booked nothing."""
+        told, timeout_s = self.told(), self.timeout_s
+        return Budgets(limits=told.limits, expected=told.expected, exhausted=self.exhausted, timeout_s=timeout_s)
+
     def state(self) -> dict[str, Any]:
         """Everything that changes, as plain numbers, strings, lists and dictionaries (JSON)."""
         plain: dict[str, Any] = msgspec.to_builtins(self._state)
@@ -335,7 +286,7 @@ class Budgets:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`. Raises InvalidInput, and changes nothing, when it is malformed."""
         try:
-            restored = msgspec.convert(state, _State)
+            restored = msgspec.convert(state, State)
         except msgspec.ValidationError as error:
             raise InvalidInput(f"not a state of Budgets: {error}") from None
         for hold in restored.holds.values():
@@ -343,21 +294,19 @@ class Budgets:
                 if part.account not in restored.accounts:
                     raise InvalidInput(f"not a state of Budgets: a request is booked on no account {part.account!r}")
         self._state = restored
-        for limit in self._limits.values():
-            self._admit(limit)
+        self._admit_all(tuple(self._limits.values()))
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _booked(self, tenant: str | None, now_s: float) -> Iterator[tuple[Limit, _Account]]:
+    def _booked(self, tenant: str | None, now_s: float) -> Iterator[tuple[Limit, Account]]:
         """The limits on this tenant's requests with their accounts, each in its current window."""
         for limit in self._limits.values():
             key = limit.account(tenant)
             if key is None:
                 continue
-            account = self._state.accounts.setdefault(key, _Account())
-            if isinstance(limit, Window) and int(now_s // limit.window_s) > account.window:
-                account.window = int(now_s // limit.window_s)  # a clock that goes back stays in the newer window
-                account.committed, account.open = 0.0, 0
+            account = self._state.accounts.setdefault(key, Account())
+            if isinstance(limit, Window):
+                account.reach(int(now_s // limit.window_s))
             yield limit, account
 
     def _affordable(self, eligible: Bool, hard: list[tuple[Window, F64, float]]) -> Bool:
@@ -376,7 +325,7 @@ class Budgets:
         fits[np.where(eligible, shares, np.inf).argmin()] = True
         return fits
 
-    def _expected(self, limit: Limit, arm: str, account: _Account) -> float:
+    def _expected(self, limit: Limit, arm: str, account: Account) -> float:
         seen = self._state.seen[limit.name].get(arm)
         if seen is not None:
             return seen.mean
@@ -390,52 +339,25 @@ class Budgets:
         known = seen.get(arm)
         return known.most if known is not None else max((other.most for other in seen.values()), default=0.0)
 
-    def _scale(self, limit: Limit, account: _Account) -> float:
+    def _scale(self, limit: Limit, account: Account) -> float:
         if not isinstance(limit, Window):
             return limit.scale
         seen = self._state.seen[limit.name].values()
         return account.typical or max((arm.mean for arm in seen), default=0.0) or limit.total
 
-    def _target(self, limit: Limit, account: _Account, now_s: float) -> float:
+    def _target(self, limit: Limit, account: Account, now_s: float) -> float:
         """What this request may take on average: for a window, what is left over the requests still to come."""
         if not isinstance(limit, Window):
             return limit.target
-        to_come = ((account.window + 1) * limit.window_s - now_s) / account.gap_s if account.gap_s else math.inf
+        gap_s = account.gap(now_s)
+        to_come = ((account.window + 1) * limit.window_s - now_s) / gap_s if gap_s else math.inf
         left = max(limit.total - account.committed, 0.0)
         return left / max(to_come, 1.0) if math.isfinite(to_come) else account.typical
 
-    def _owe(self, limit: Limit, account: _Account, error: float) -> None:
-        """Keep the accumulated error; a window needs none, its target is worked out anew from what is left."""
-        if not isinstance(limit, Window):
-            account.debt = max(account.debt + error, -CREDIT * limit.scale)
 
-    def _expire(self, now_s: float) -> None:
-        """Close the requests whose bill is late: booked at their reservation, no longer under way."""
-        holds = self._state.holds
-        while holds:
-            event_id, hold = next(iter(holds.items()))
-            if now_s - hold.at_s <= self.timeout_s:
-                return
-            self._close(event_id)
-
-    def _close(self, event_id: str) -> None:
-        hold = self._state.holds.pop(event_id, None)
-        for part in () if hold is None else hold.parts:
-            account = self._state.accounts[part.account]
-            account.open -= part.window == account.window
-
-
-def _left(limit: Window, account: _Account) -> float:
+def _left(limit: Window, account: Account) -> float:
     """What a new request may hold: every request under way may exceed its hold by the largest error known."""
     return limit.total - account.committed - account.open * max(limit.margin, account.error)
-
-
-def _tick(account: _Account, now_s: float) -> None:
-    """Follow the time between requests."""
-    if account.last_s is not None:
-        gap = max(now_s - account.last_s, 0.0)
-        account.gap_s += (gap - account.gap_s) / min(account.requests, 200)
-    account.last_s = now_s
 
 
 def _measure(limit: Limit) -> tuple[Any, ...]:

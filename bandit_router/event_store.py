@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from bandit_router.arms import Arm
+from bandit_router.budgets import Budgets
 from bandit_router.events import Decision, Settlement
 from bandit_router.learner import Learner
 from bandit_router.rewards import Reward, RewardRule
@@ -50,6 +51,13 @@ class DurableStore(Protocol):
     """What `Router(store=...)` takes: it loads the state and hands out the event store."""
 
     def attach(
-        self, learner: Learner, *, rule: RewardRule, counters: Counter[str], clock: Callable[[], float], max_events: int
+        self,
+        learner: Learner,
+        *,
+        rule: RewardRule,
+        counters: Counter[str],
+        clock: Callable[[], float],
+        max_events: int,
+        budgets: Budgets | None,
     ) -> EventStore:
-        """Bring the learner to the state of the settled log, and go on from there."""
+        """Bring learner and budgets to the state of what is recorded, and go on from there."""

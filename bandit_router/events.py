@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from bandit_router.accounts import Booking
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
 
@@ -68,6 +69,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
         mode: why this arm: the policy chose it (`online`), or it is the baseline, by the rollout's mode or holdout
             (see `modes.Rollout`) or because the guard stepped in (`guarded`).
         proposed: id of the arm the policy drew from `probabilities` while the baseline served, else None.
+        booking: what the budgets booked for it, None without budgets.
     """
 
     event_id: str
@@ -84,6 +86,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
     degraded: bool = False
     mode: Mode = "online"
     proposed: str | None = None
+    booking: Booking | None = None
 
     @property
     def learnable(self) -> bool:

@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 
 from bandit_router.arms import Arm, Catalogue
 from bandit_router.events import Decision
+from bandit_router.monitor import DriftMonitor
 from bandit_router.outcomes import Utility
 from bandit_router.policies.base import F64, InvalidInput, Policy
+from bandit_router.policies.linear_base import LinearPolicy
 from bandit_router.rewards import Settled
 
 _log = logging.getLogger(__name__)
 State = dict[str, NDArray[Any]]
 METERED = "router.metered"
+MONITOR = "monitor."
 
 
 class ArmAdded(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,14 +58,28 @@ class Learner:
     Args:
         catalogue: the arms. policy: learns about them. channels: what the policy's outcome channels are.
         utility: prices that turn outcomes into rewards.
+        monitor: watches a linear policy for silent changes; its state is part of what is learned.
 
     Attributes:
         position: number of log entries folded in. skipped: entries the policy would not learn from (it said why).
         watch: called with every decision and its outcome vector, just before they are learned.
     """
 
-    def __init__(self, *, catalogue: Catalogue, policy: Policy, channels: Sequence[str], utility: Utility) -> None:
-        self.catalogue, self.policy, self.channels = catalogue, policy, tuple(channels)
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        policy: Policy,
+        channels: Sequence[str],
+        utility: Utility,
+        monitor: DriftMonitor | None = None,
+    ) -> None:
+        if monitor is not None and not isinstance(policy, LinearPolicy):
+            raise InvalidInput(
+                f"a DriftMonitor watches linear policies, for instance LinUCB, got {type(policy).__name__}; "
+                "EvidenceThompson watches for changes itself"
+            )
+        self.catalogue, self.policy, self.channels, self.monitor = catalogue, policy, tuple(channels), monitor
         self.position = 0
         self.skipped = 0
         self.watch: Callable[[Decision, F64], None] | None = None
@@ -97,6 +114,8 @@ class Learner:
         try:
             if self.watch is not None:
                 self.watch(decision, y)
+            if self.monitor is not None and isinstance(self.policy, LinearPolicy) and not np.isnan(y[0]):
+                self.monitor.observe(self.policy, decision.context, arm=decision.arm_index, quality=float(y[0]))
             self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
         except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log
             self.skipped += 1
@@ -113,7 +132,9 @@ class Learner:
     def capture(self) -> tuple[int, State]:
         """The log position and a copy of what was learned up to it."""
         with self.lock:
-            return self.position, {**self.policy.state(), METERED: self.metered.copy()}
+            watched = {} if self.monitor is None else self.monitor.state()
+            marked = {f"{MONITOR}{name}": array for name, array in watched.items()}
+            return self.position, {**self.policy.state(), **marked, METERED: self.metered.copy()}
 
     def restore(self, position: int, state: Mapping[str, NDArray[Any]]) -> None:
         """Stand at `position` with a captured state. Raises InvalidInput when it is another policy's."""
@@ -129,6 +150,7 @@ class Learner:
                 policy=type(self.policy).from_state(self.policy.state()),
                 channels=self.channels,
                 utility=self.utility,
+                monitor=None if self.monitor is None else DriftMonitor.from_state(self.monitor.state()),
             )
             twin.position, twin.metered = self.position, self.metered.copy()
             return twin
@@ -136,7 +158,7 @@ class Learner:
     def adopt(self, other: Learner) -> None:
         """Go on from another learner's state."""
         with self.lock:
-            self.catalogue, self.policy = other.catalogue, other.policy
+            self.catalogue, self.policy, self.monitor = other.catalogue, other.policy, other.monitor
             self.position, self.metered, self.watch = other.position, other.metered, other.watch
 
     def _take_over(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -147,6 +169,8 @@ class Learner:
                 raise InvalidInput(f"expected a state with {name} = {mine}, got {theirs}")
         if policy.n_arms > len(self.catalogue):
             raise InvalidInput(f"expected a state of at most {len(self.catalogue)} arms, got {policy.n_arms}")
+        if self.monitor is not None:
+            self.monitor = monitor_of(state) or self.monitor.fresh()
         self.policy = policy
         self.metered = np.array(state[METERED], dtype=np.int64)
 
@@ -159,3 +183,9 @@ class Learner:
             return
         while self.policy.n_arms < len(self.catalogue):
             self.policy.add_arm()
+
+
+def monitor_of(state: Mapping[str, NDArray[Any]]) -> DriftMonitor | None:
+    """The monitor saved in a captured state, None where there is none."""
+    saved = {name.removeprefix(MONITOR): array for name, array in state.items() if name.startswith(MONITOR)}
+    return DriftMonitor.from_state(saved) if saved else None

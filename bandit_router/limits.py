@@ -13,7 +13,8 @@ Every limit asks that some amount of a request stays, on average, at or below a 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from numbers import Real
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -170,5 +171,5 @@ Limit = Rate | Window | Floor | Tail
 
 
 def _metered(outcome: Outcome, channel: str) -> float | None:
-    value: float | None = getattr(outcome, channel)
-    return value if value is not None and 0 <= value < math.inf else None
+    value: Any = getattr(outcome, channel)
+    return float(value) if isinstance(value, Real) and 0 <= float(value) < math.inf else None

@@ -1,9 +1,9 @@
-"""Measuring joules: meters that count them, and the split of a window's joules over the requests it served.
+"""Measuring joules and GPU-seconds: what counts them, and the split of a window's total over the requests it served.
 
-A meter answers with a running total, or None where nothing is metered; None is passed on as null and never becomes 0.
+A counter answers with a running total, or None where nothing is metered; None is passed on as null and never becomes 0.
 
 Example:
-    >>> requests = WindowSplit(RecordedMeter([100.0, 160.0]))
+    >>> requests = WindowSplit(RecordedMeter([100.0, 160.0]).joules)
     >>> requests.finish("r-1", prompt_tokens=0, output_tokens=20)
     >>> requests.finish("r-2", prompt_tokens=0, output_tokens=40)
     >>> requests.close()
@@ -13,7 +13,8 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from bandit_router.policies.base import InvalidInput
@@ -118,27 +119,44 @@ class ZeusMeter:
         return self._total
 
 
-class WindowSplit:
-    """Shares each window's joules among the requests that finished in it, in proportion to their tokens.
-
-        share_i = joules * (prompt_weight * prompt_i + output_i) / sum_j (prompt_weight * prompt_j + output_j)
-
-    This is a declared rule, not a measurement: a batched GPU has no joules per request. The shares of a window sum
-    to what the meter counted in it, idle time included. A request that runs across windows is charged in the one it
-    finishes in, and joules of a window in which none finished pass to the next.
+class GpuClock:
+    """GPU-seconds by the clock: a GPU that is held counts whether it is busy or not, as it is billed.
 
     Args:
-        meter: what counts.
+        gpus: how many are held; 0.5 for half of a shared one. clock: seconds, by default a monotonic clock.
+    """
+
+    def __init__(self, *, gpus: float, clock: Callable[[], float] = time.monotonic) -> None:
+        if not 0 < gpus < math.inf:
+            raise InvalidInput(f"gpus must be finite and greater than 0, got {gpus}")
+        self._gpus, self._clock = gpus, clock
+
+    def seconds(self) -> float:
+        """GPU-seconds since some fixed moment."""
+        return self._gpus * self._clock()
+
+
+class WindowSplit:
+    """Shares each window's joules or GPU-seconds among the requests that finished in it, in proportion to tokens.
+
+        share_i = total * (prompt_weight * prompt_i + output_i) / sum_j (prompt_weight * prompt_j + output_j)
+
+    This is a declared rule, not a measurement: a batched GPU has none of its own per request. The shares of a window
+    sum to what was counted in it, idle time included. A request that runs across windows is charged in the one it
+    finishes in, and what is counted in a window in which none finished passes to the next.
+
+    Args:
+        counter: what counts: a running total, for instance `NvmlMeter().joules` or `GpuClock(gpus=2).seconds`.
         prompt_weight: what a prompt token counts for, in output tokens. Prompts are read in parallel, so it is well
             below 1; measure it for your model and engine. Default 0.1, an assumption.
     """
 
-    def __init__(self, meter: EnergyMeter, *, prompt_weight: float = 0.1) -> None:
+    def __init__(self, counter: Callable[[], float | None], *, prompt_weight: float = 0.1) -> None:
         if not 0 <= prompt_weight < math.inf:
             raise InvalidInput(f"prompt_weight must be finite and at least 0, got {prompt_weight}")
-        self._meter, self.prompt_weight = meter, prompt_weight
+        self._counter, self.prompt_weight = counter, prompt_weight
         self._tokens: dict[str, float] = {}
-        self._start = meter.joules()
+        self._start = counter()
 
     def finish(self, request: str, *, prompt_tokens: int, output_tokens: int) -> None:
         """Count a request that was served."""
@@ -147,13 +165,13 @@ class WindowSplit:
         self._tokens[request] = self.prompt_weight * prompt_tokens + output_tokens
 
     def close(self) -> dict[str, float | None]:
-        """End the window: joules of every request that finished in it, all None when the meter gave no total.
+        """End the window: the share of every request that finished in it, all None when there was no total.
 
         Requests without a token share evenly if no other had one.
         """
         if not self._tokens:
             return {}
-        end, start, tokens = self._meter.joules(), self._start, self._tokens
+        end, start, tokens = self._counter(), self._start, self._tokens
         self._start, self._tokens = end, {}
         if end is None or start is None or end < start:  # a counter that was reset has no difference
             return dict.fromkeys(tokens)

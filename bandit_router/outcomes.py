@@ -10,7 +10,7 @@ import numpy as np
 
 from bandit_router.policies.base import F64, InvalidInput
 
-CHANNELS = ("quality", "cost_usd", "energy_j", "latency_s", "tokens")
+CHANNELS = ("quality", "cost_usd", "energy_j", "latency_s", "tokens", "gpu_s")
 QUALITY_RANGE = (0.0, 1.0)
 
 
@@ -19,7 +19,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     Attributes:
         quality: score in [0, 1]. cost_usd: US dollars billed. energy_j: joules. latency_s: seconds.
-        tokens: input plus output tokens.
+        tokens: input plus output tokens. gpu_s: GPU-seconds, the seconds of every GPU that was held for it, summed.
     """
 
     quality: float | None = None
@@ -27,6 +27,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     energy_j: float | None = None
     latency_s: float | None = None
     tokens: float | None = None
+    gpu_s: float | None = None
 
     def vector(self, channels: Sequence[str] = CHANNELS) -> F64:
         """The channels as an array, NaN where not metered."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bandit_router.accounts import Booking
 from bandit_router.arms import Arm, Catalogue
 from bandit_router.budgets import Budgets
 from bandit_router.chooser import Choice, Chooser
@@ -22,6 +23,7 @@ from bandit_router.guard import ConservativeGuard
 from bandit_router.learner import Learner
 from bandit_router.memory import MemoryStore
 from bandit_router.modes import Rollout
+from bandit_router.monitor import DriftMonitor
 from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies import DEFAULT_POLICY, policy_class
 from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
@@ -46,7 +48,10 @@ class Router:
         baseline: id of the arm that serves when the policy may not or cannot decide; default the first eligible one.
         rollout: what the policy may decide; default everything. See `Rollout`.
         guard: lets the policy explore only what its record can pay for; see `ConservativeGuard`.
-        budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused.
+        monitor: lets a linear policy trust an arm less that has changed silently; see `DriftMonitor`. The default
+            policy watches for changes itself and takes none.
+        budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused. With a
+            store they go on after a restart, and routers on one store share them.
         store: a durable event store (`bandit_router.store.Store`); default in memory only.
         max_events: decisions remembered in memory; beyond that the oldest is forgotten, and counted if unsettled.
         clock: seconds, for timestamps and the window.
@@ -72,6 +77,7 @@ class Router:
         baseline: str | None = None,
         rollout: Rollout | None = None,
         guard: ConservativeGuard | None = None,
+        monitor: DriftMonitor | None = None,
         budgets: Budgets | None = None,
         store: DurableStore | None = None,
         max_events: int = 100_000,
@@ -88,6 +94,7 @@ class Router:
             policy=_build(policy, settings, n_arms=len(catalogue), dim=dim, channels=len(channels)),
             channels=channels,
             utility=Utility() if utility is None else utility,
+            monitor=monitor,
         )
         self.key = secrets.token_bytes(32) if key is None else key
         self._chooser = Chooser(
@@ -107,7 +114,14 @@ class Router:
         self.events: EventStore = (
             MemoryStore(learner=self.learner, rule=rewards, max_events=max_events, counters=self.counters)
             if store is None
-            else store.attach(self.learner, rule=rewards, counters=self.counters, clock=clock, max_events=max_events)
+            else store.attach(
+                self.learner,
+                rule=rewards,
+                counters=self.counters,
+                clock=clock,
+                max_events=max_events,
+                budgets=budgets,
+            )
         )
 
     # -- the two verbs ---------------------------------------------------------------------------------------
@@ -306,15 +320,18 @@ class Router:
                 choice = self._chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
             else:
                 choice = self._chooser.degraded(x, mask)
-            decision = self._decision(choice, x, event_id, mask, cost)
+            booking = None
             if self.budgets is not None:
-                self.budgets.reserve(event_id, decision.arm, **request)
+                booking = self.budgets.reserve(event_id, self.catalogue[choice.arm].id, **request)
+            decision = self._decision(choice, x, event_id, mask, cost, booking)
             self.counters["decided"] += 1
             self.counters["degraded_decisions"] += decision.degraded
             self.events.remember(decision)
             return decision, True
 
-    def _decision(self, choice: Choice, x: F64, event_id: str, mask: Bool | None, cost: F64 | None) -> Decision:
+    def _decision(
+        self, choice: Choice, x: F64, event_id: str, mask: Bool | None, cost: F64 | None, booking: Booking | None
+    ) -> Decision:
         catalogue, policy = self.catalogue, self.policy
         return Decision(
             event_id=event_id,
@@ -331,6 +348,7 @@ class Router:
             degraded=choice.degraded,
             mode=choice.mode,
             proposed=None if choice.proposed is None else catalogue[choice.proposed].id,
+            booking=booking,
         )
 
     def _settle_budgets(self, event_id: str, outcome: Outcome) -> None:

@@ -35,6 +35,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "LinIDS",
         "BootstrapLinear",
         "RandomLayerTS",
+        "SketchedLinUCB",
     ),
     "context-free": ("EpsilonGreedy", "UCB1", "GaussianThompson", "BetaThompson", "Exp3"),
     "hierarchical": ("EvidenceThompson", "HybridLinUCB", "HierarchicalLinTS"),

@@ -7,8 +7,10 @@
 Full-information sub-pools (3, 4, 5 models; all outcomes known) are streamed; on the log of the uniform-random policy
 over 16 models (propensity 1/16) a policy is judged by rejection replay (Li et al. 2011) while it learns, and what it
 has learned after half of the log by IPS on the other half. Reward as GreenServ's at lambda 0.5, embeddings WordLlama's
-(GreenServ: MiniLM). A fifth of the queries is set apart for the warm start: its rows of the random log are learned
-before the stream begins, by the policies marked warm. Every policy is judged on the other four fifths.
+(GreenServ: MiniLM). A fifth of the queries is set apart for warm starts: before the stream begins the policies marked
+warm learn its rows of the random log (5 of the 16 models a query), those marked table what every model of the
+sub-pool made of it, as a user knows it who has tried the models on an evaluation set. Every policy is judged on the
+other four fifths.
 
 Regret is against the best model of each request (GreenServ's comparator) and against the best model of each task, which
 is what the task label can tell.
@@ -20,11 +22,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -55,11 +57,11 @@ class CodedThompson(LinTS):
 
 @dataclass(frozen=True)
 class Contender:
-    """A policy with its features; warm ones learn the rows that were set apart first."""
+    """A policy with its features, and what it learns first of the queries that were set apart."""
 
     features: str
     make: Callable[[int, int], Policy]
-    warm: bool = False
+    prior: Literal["none", "log", "table"] = "none"
 
 
 def _named(name: str, **settings: float) -> Callable[[int, int], Policy]:
@@ -69,18 +71,21 @@ def _named(name: str, **settings: float) -> Callable[[int, int], Policy]:
 LINUCB = _named("LinUCB", alpha=0.1, ridge=0.05, floor=0.0)
 CONTENDERS = {
     "greenserv_linucb": Contender("coded", LINUCB),
-    "greenserv_linucb_warm": Contender("coded", LINUCB, warm=True),
+    "greenserv_linucb_warm": Contender("coded", LINUCB, prior="log"),
     "greenserv_thompson_as_coded": Contender(
         "coded", lambda k, d: CodedThompson(n_arms=k, dim=d, noise=0.25, ridge=0.03125)
     ),
     "greenserv_thompson_fixed": Contender("distinct", _named("LinTS", noise=0.25, ridge=0.03125)),
+    "greenserv_linucb_table": Contender("coded", LINUCB, prior="table"),
     "linucb_task": Contender("task", LINUCB),
     "linucb": Contender("task", _named("LinUCB")),
-    "linucb_warm": Contender("task", _named("LinUCB"), warm=True),
+    "linucb_warm": Contender("task", _named("LinUCB"), prior="log"),
+    "linucb_table": Contender("task", _named("LinUCB"), prior="table"),
     "lints": Contender("task", _named("LinTS")),
-    "lints_warm": Contender("task", _named("LinTS"), warm=True),
+    "lints_warm": Contender("task", _named("LinTS"), prior="log"),
     "default": Contender("task", _named(DEFAULT_POLICY)),
-    "default_warm": Contender("task", _named(DEFAULT_POLICY), warm=True),
+    "default_warm": Contender("task", _named(DEFAULT_POLICY), prior="log"),
+    "default_table": Contender("task", _named(DEFAULT_POLICY), prior="table"),
 }
 
 
@@ -141,8 +146,14 @@ def features(kind: str, order: Index) -> F64:
     return np.hstack([one, tasks, clusters, bins[:, :-1] if kind == "coded" else bins])
 
 
-def warm_up(policy: Policy, x: F64, apart: Index, models: Index) -> None:
-    """Learn the random log's rows on the queries that were set apart."""
+def warm_up(policy: Policy, prior: str, x: F64, apart: Index, models: Index) -> None:
+    """Learn what is known of the queries that were set apart: the random log's rows, or the whole table."""
+    if prior == "table":
+        for query in apart:
+            for arm, reward in enumerate(data().reward[query, models]):
+                policy.learn(x[query], arm, [reward])
+    if prior != "log":
+        return
     log, number = data().log, {int(model): i for i, model in enumerate(models)}
     for row in np.flatnonzero(np.isin(log["query"], apart)):
         arm = number.get(int(log["arm"][row]))
@@ -156,8 +167,7 @@ def stream(contender: Contender, models: Index, seed: int) -> F64:
     apart, order = _split(np.flatnonzero(np.isfinite(known.reward[:, models]).all(axis=1)), rng)
     uniforms, x = rng.random(len(order)), features(contender.features, np.concatenate([apart, order]))
     policy = contender.make(len(models), x.shape[1])
-    if contender.warm:
-        warm_up(policy, x, apart, models)
+    warm_up(policy, contender.prior, x, apart, models)
     rewards = known.reward[:, models]
     got = np.empty(len(order))
     for step, query in enumerate(order):
@@ -173,7 +183,7 @@ def _split(queries: Index, rng: np.random.Generator) -> tuple[Index, Index]:
     return order[: len(order) // 5], order[len(order) // 5 :]
 
 
-def sub_pool(size: int, seeds: int) -> dict[str, Any]:
+def sub_pool(size: int, seeds: int, names: Sequence[str]) -> dict[str, Any]:
     """Mean regret per request of every contender and reference on one sub-pool."""
     known = data()
     models = np.array([known.models.index(model) for model in POOLS[size]])
@@ -192,10 +202,39 @@ def sub_pool(size: int, seeds: int) -> dict[str, Any]:
         "best_fixed": [table.sum(axis=0).max() for table in tables],
         "cheapest": [table[:, POOLS[size].index("qwen2.5-3b")].sum() for table in tables],
         "best_per_task": per_task,
-        **{name: [stream(c, models, seed).sum() for seed in range(seeds)] for name, c in CONTENDERS.items()},
+        **{name: [stream(CONTENDERS[name], models, seed).sum() for seed in range(seeds)] for name in names},
     }
     print(f"pool of {size} done", file=sys.stderr)
-    return {"requests": len(streams[0]), "policies": _compare(totals, oracle, per_task)}
+    return {
+        "requests": len(streams[0]),
+        "policies": _compare(totals, oracle, per_task),
+        "supervised_regret_over_best_per_task": supervised(models, best),
+    }
+
+
+def supervised(models: Index, best: dict[int, int]) -> dict[str, float]:
+    """Regret of ridge regression on all outcomes, five-fold, over that of each task's best model; 24 text components.
+
+    What the features could tell with everything known: below 1, there is more to learn than the best model of a task.
+    """
+    from bandit_router.text import fit_pca
+
+    known, (tasks, bins, vectors) = data(), parts()
+    rows = np.flatnonzero(np.isfinite(known.reward[:, models]).all(axis=1))
+    length = np.log1p([[len(prompt)] for prompt in known.prompts])
+    text = np.hstack([tasks, bins, (length - length.mean()) / length.std(), fit_pca(vectors[:512])(vectors)])
+    rewards = known.reward[rows][:, models]
+    per_task = rewards[np.arange(len(rows)), [best[task] for task in known.task[rows]]].sum()
+    regret = {}
+    for name, x in (("task", tasks[rows]), ("task and text", text[rows])):
+        got = 0.0
+        for fold in np.array_split(np.random.default_rng(0).permutation(len(rows)), 5):
+            rest = np.setdiff1d(np.arange(len(rows)), fold)
+            gram = x[rest].T @ x[rest] + 10.0 * np.eye(x.shape[1])
+            choice = (x[fold] @ np.linalg.solve(gram, x[rest].T @ rewards[rest])).argmax(axis=1)
+            got += rewards[fold, choice].sum()
+        regret[name] = float((rewards.max(axis=1).sum() - got) / (rewards.max(axis=1).sum() - per_task))
+    return regret
 
 
 def _compare(totals: dict[str, list[float]], oracle: list[float], per_task: list[float]) -> dict[str, Any]:
@@ -219,8 +258,7 @@ def replay(contender: Contender, seed: int) -> dict[str, float]:
     uniforms = rng.random(len(rows))
     x = features(contender.features, np.concatenate([apart, kept]))
     policy = contender.make(len(models), x.shape[1])
-    if contender.warm:
-        warm_up(policy, x, apart, models)
+    warm_up(policy, contender.prior, x, apart, models)
     regret, weighted, half = [], [], len(rows) // 2
     for step, row in enumerate(rows):
         context, arm = x[log["query"][row]], int(log["arm"][row])
@@ -237,8 +275,8 @@ def _ips(policy: Policy, x: F64, row: int, log: dict[str, Any]) -> float:
     return float(policy.probabilities(x[log["query"][row]])[log["arm"][row]] * 16 * log["reward"][row])
 
 
-def random_log(seeds: int) -> dict[str, Any]:
-    """Every contender on the 16-model log, with references worked out from the log itself."""
+def random_log(seeds: int, names: Sequence[str]) -> dict[str, Any]:
+    """The contenders on the 16-model log, where no whole table is known, with references worked out from the log."""
     known = data()
     log, means = known.log, _log_means(known)
     fixed = [log["reward"][log["arm"] == arm].mean() for arm in range(16)]
@@ -252,8 +290,10 @@ def random_log(seeds: int) -> dict[str, Any]:
     }
     references = {name: {"reward": value, "regret_per_request": oracle - value} for name, value in rewards.items()}
     result = {}
-    for name, contender in CONTENDERS.items():
-        runs = [replay(contender, seed) for seed in range(seeds)]
+    for name in names:
+        if CONTENDERS[name].prior == "table":
+            continue
+        runs = [replay(CONTENDERS[name], seed) for seed in range(seeds)]
         result[name] = {
             "accepted": float(np.mean([run["accepted"] for run in runs])),
             "regret_per_request": interval([run["regret"] for run in runs]),
@@ -296,17 +336,19 @@ def main() -> None:
     """Print one JSON document, or export the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--contenders", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--export", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     if arguments.export is not None:
         export(arguments.export)
         return
-    pools = {f"pool of {size}": sub_pool(size, arguments.seeds) for size in POOLS}
+    names = list(dict.fromkeys(["greenserv_linucb", *arguments.contenders]))  # the others are compared with it
+    pools = {f"pool of {size}": sub_pool(size, arguments.seeds, names) for size in POOLS}
     document = {
         "seeds": arguments.seeds,
         "default_policy": DEFAULT_POLICY,
         **pools,
-        "log of 16": random_log(arguments.seeds),
+        "log of 16": random_log(arguments.seeds, names),
     }
     print(json.dumps(document))
 

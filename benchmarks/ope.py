@@ -263,7 +263,7 @@ def rate(rows: int) -> dict[str, Any]:
     for learning in ("every", "accepted"):
         start = time.perf_counter()
         follow(LinUCB(n_arms=16, dim=32, channels=len(CHANNELS)), small, learning=learning)
-        rates[f"LinUCB along the log, 16 arms, d=32, five channels, learning from {learning}"] = few / (
+        rates[f"LinUCB along the log, 16 arms, d=32, {len(CHANNELS)} channels, learning from {learning}"] = few / (
             time.perf_counter() - start
         )
     rates |= _peers(arm, propensity, quality)

@@ -31,8 +31,8 @@ import numpy as np
 
 from bandit_router.arms import Arm
 from bandit_router.budgets import Budgets
-from bandit_router.drift import DriftMonitor
 from bandit_router.limits import Rate
+from bandit_router.monitor import DriftMonitor
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64
 from bandit_router.router import Router
@@ -49,35 +49,30 @@ OUTPUT_TOKENS = 600  # ParetoBandit's default estimate
 CHEAP, MIDDLE, DEAR = "meta-llama/llama-3.1-8b-instruct", "mistralai/mistral-large-2512", "google/gemini-2.5-pro"
 BUDGETS = (2.3e-4, 4.0e-4, 6.6e-4)
 ALPHA, WINDOW = 0.1, 50
+LINUCB = {"alpha": ALPHA, "ridge": 0.2, "floor": 0.0}
 
 
 class Ours:
-    """This package's router: LinUCB under a rate on the billed cost, with a monitor for silent changes."""
+    """This package's router under a rate on the billed cost."""
 
-    def __init__(self, arms: list[str], dim: int, budget: float, seed: int) -> None:
+    def __init__(self, arms: list[str], dim: int, budget: float, seed: int, **policy: Any) -> None:
         expected = {arm: Outcome(cost_usd=_list_cost(arm)) for arm in LIST_PRICES}
         self.budgets = Budgets(limits=[Rate(name="rate", channel="cost_usd", per_request=budget)], expected=expected)
         self.router = Router(
             arms=[Arm(id=arm) for arm in arms],
             dim=dim,
-            policy="LinUCB",
-            settings={"alpha": ALPHA, "ridge": 0.2, "floor": 0.0},
             channels=("quality", "cost_usd"),
             budgets=self.budgets,
             key=str(seed).encode(),
+            **policy,
         )
-        self.monitor, self.decisions = DriftMonitor(n_arms=len(arms)), {}
 
     def decide(self, x: F64, step: int) -> str:
         """Name the arm of a request."""
-        self.decisions[step] = self.router.decide(x, event_id=str(step))
-        return str(self.decisions[step].arm)
+        return str(self.router.decide(x, event_id=str(step)).arm)
 
     def report(self, step: int, quality: float | None, cost: float) -> None:
         """Report its bill, and its reward unless that is missing."""
-        decision = self.decisions.pop(step)
-        if quality is not None:
-            self.monitor.observe(self.router.policy, decision.context, arm=decision.arm_index, quality=quality)
         self.router.observe(str(step), Outcome(quality=quality, cost_usd=cost))
 
     def reprice(self, arm: str, factor: float) -> None:
@@ -158,6 +153,7 @@ def routers() -> dict[str, Any]:
     """Constructors by name."""
     return {
         "ours": Ours,
+        "ours_linucb": lambda *a, **k: Ours(*a, **k, policy="LinUCB", settings=LINUCB, monitor=DriftMonitor()),
         "paretobandit": lambda *a, **k: Theirs(*a, **k, penalty=0.3, billed=False),
         "paretobandit_free": lambda *a, **k: Theirs(*a, **k, penalty=0.0, billed=False),
         "paretobandit_billed": lambda *a, **k: Theirs(*a, **k, penalty=0.0, billed=True),

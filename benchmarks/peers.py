@@ -1,191 +1,197 @@
-"""Contextual bandits of other packages behind two methods: `choose(x) -> arm` and `learn(x, arm, reward)`.
+"""Our learners against other packages: time of select and update, events a second, reward reached, peak memory.
 
-Each is set up as its own documentation does for a scalar reward; the reward is the utility at the price of the run.
-A package that is not installed leaves its rows out.
+    python -m benchmarks.peers > benchmarks/results/peers.json         # six sizes, a quarter of an hour
+    python -m benchmarks.peers --sizes 16x32 --seconds 2               # a short look
+
+Every learner runs in a process of its own over the same stream (see `streams.linear`) and they take turns of a few
+events, so that a busy machine slows all of them: compare ratios, never times of two runs. Turning a context into a
+package's own form is not timed. A learner stops after `--seconds` of its own time, so slow ones see fewer events;
+`reward` is the mean true reward over the last quarter of its events as a share of the best possible, and
+`reference_reward` is the same for exact LinUCB after as many events: near it, a learner learns as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+import warnings
 from typing import Any
 
 import numpy as np
 
-Make = Callable[[int, int, int], Any]
+from benchmarks.learners import AT_ONE_WIDTH, installed
+from benchmarks.streams import Size, linear, machine, publish, say
 
+__all__ = ["installed"]
 
-class VowpalWabbit:
-    """vowpal-wabbit-next, action-dependent features, interactions of context and arm."""
-
-    def __init__(self, n_arms: int, dim: int, seed: int, *, options: str) -> None:
-        import vowpal_wabbit_next as vw
-
-        self.n_arms, self.rng = n_arms, np.random.default_rng(seed)
-        self.workspace = vw.Workspace(f"--cb_explore_adf {options} -q SA --quiet".split())
-        self.parser = vw.TextFormatParser(self.workspace)
-
-    def _examples(self, x: Any, arm: int = -1, label: str = "") -> list[Any]:
-        shared = "shared |S " + " ".join(f"{j}:{x[j]:.6g}" for j in np.flatnonzero(x))
-        lines = [shared, *(f"{label if a == arm else ''}|A a{a}" for a in range(self.n_arms))]
-        return [self.parser.parse_line(line) for line in lines]
-
-    def choose(self, x: Any) -> int:
-        """The arm for this context."""
-        p = np.zeros(self.n_arms)
-        for arm, probability in self.workspace.predict_one(self._examples(x)):
-            p[arm] = probability
-        arm = int(self.rng.choice(self.n_arms, p=p / p.sum()))
-        self.p = p[arm]
-        return arm
-
-    def learn(self, x: Any, arm: int, reward: float) -> None:
-        """Fold one reward in."""
-        self.workspace.learn_one(self._examples(x, arm, f"0:{-reward:.6g}:{self.p:.6g} "))
-
-
-class ParetoBandit:
-    """ParetoBandit's router policy with its own defaults."""
-
-    def __init__(self, n_arms: int, dim: int, seed: int) -> None:
-        from pareto_bandit import DisjointLinUCBPolicy
-
-        self.names = [str(a) for a in range(n_arms)]
-        self.policy = DisjointLinUCBPolicy(self.names, dim=dim, seed=seed)
-
-    def choose(self, x: Any) -> int:
-        """The arm for this context."""
-        return int(self.policy.select_arm(x)[0])
-
-    def learn(self, x: Any, arm: int, reward: float) -> None:
-        """Fold one reward in."""
-        self.policy.update(self.names[arm], x, reward)
-
-
-class BayesianBandits:
-    """bayesianbandits' contextual agent: empirical-Bayes normal regressions, Thompson sampling."""
-
-    def __init__(self, n_arms: int, dim: int, seed: int) -> None:
-        from bayesianbandits import Arm, ContextualAgent, EmpiricalBayesNormalRegressor, ThompsonSampling
-
-        arms = [Arm(a, learner=EmpiricalBayesNormalRegressor(random_state=seed + a)) for a in range(n_arms)]
-        self.agent = ContextualAgent(arms, ThompsonSampling(), random_seed=seed)
-
-    def choose(self, x: Any) -> int:
-        """The arm for this context."""
-        return int(self.agent.pull(x[None])[0])
-
-    def learn(self, x: Any, arm: int, reward: float) -> None:
-        """Fold one reward in."""
-        self.agent.select_for_update(arm).update(x[None], np.array([reward]))
-
-
-class MABWiser:
-    """MABWiser's LinUCB or LinTS."""
-
-    def __init__(self, n_arms: int, dim: int, seed: int, *, policy: str, alpha: float) -> None:
-        from mabwiser.mab import MAB, LearningPolicy
-
-        self.mab = MAB(list(range(n_arms)), getattr(LearningPolicy, policy)(alpha=alpha), seed=seed)
-        self.mab.fit(list(range(n_arms)), [0.5] * n_arms, np.zeros((n_arms, dim)))
-
-    def choose(self, x: Any) -> int:
-        """The arm for this context."""
-        return int(self.mab.predict(x[None]))
-
-    def learn(self, x: Any, arm: int, reward: float) -> None:
-        """Fold one reward in."""
-        self.mab.partial_fit([arm], [reward], x[None])
-
-
-class River:
-    """river's LinUCBDisjoint."""
-
-    def __init__(self, n_arms: int, dim: int, seed: int) -> None:
-        from river.bandit import LinUCBDisjoint
-
-        self.arms, self.policy = list(range(n_arms)), LinUCBDisjoint(seed=seed)
-
-    def choose(self, x: Any) -> int:
-        """The arm for this context."""
-        return int(self.policy.pull(self.arms, dict(enumerate(x.tolist()))))
-
-    def learn(self, x: Any, arm: int, reward: float) -> None:
-        """Fold one reward in."""
-        self.policy.update(arm, dict(enumerate(x.tolist())), reward)
-
-
-class Gittins:
-    """gittins: hashed context x action features, diagonal model, its default epsilon."""
-
-    def __init__(self, n_arms: int, dim: int, seed: int) -> None:
-        import gittins
-
-        self.engine, self.state, self.salt, self.time = gittins, gittins.create(16, 1_000_000_000), str(seed), 0
-        self.candidates = [(str(a), {f"arm{a}": 1.0}) for a in range(n_arms)]
-
-    def choose(self, x: Any) -> int:
-        """The arm for this context."""
-        self.time += 1
-        context = {str(j): float(x[j]) for j in np.flatnonzero(x)}
-        self.record = self.engine.decide(
-            self.state, context, self.candidates, float(self.time), f"{self.salt}:{self.time}"
-        )
-        return int(self.record.chosen)
-
-    def learn(self, x: Any, arm: int, reward: float) -> None:
-        """Fold one reward in."""
-        self.engine.learn(self.state, self.record.decision_id, reward, float(self.time))
-
-
-class ContextualBandits:
-    """contextualbandits' LinUCB, updated after every request."""
-
-    def __init__(self, n_arms: int, dim: int, seed: int, *, alpha: float) -> None:
-        from contextualbandits.online import LinUCB
-
-        self.policy = LinUCB(n_arms, alpha=alpha, fit_intercept=False, use_float=False, random_state=seed + 1)
-        self.policy.partial_fit(np.zeros((n_arms, dim)), np.arange(n_arms), np.full(n_arms, 0.5))
-
-    def choose(self, x: Any) -> int:
-        """The arm for this context."""
-        return int(self.policy.predict(x[None])[0])
-
-    def learn(self, x: Any, arm: int, reward: float) -> None:
-        """Fold one reward in."""
-        self.policy.partial_fit(x[None], np.array([arm]), np.array([reward]))
-
-
-def _vw(options: str) -> Make:
-    return lambda n_arms, dim, seed: VowpalWabbit(n_arms, dim, seed, options=options)
-
-
-PEERS: dict[str, Make] = {
-    "VW epsilon 0.05": _vw("--epsilon 0.05"),
-    "VW SquareCB": _vw("--squarecb"),
-    "VW RegCB": _vw("--regcb --cb_min_cost -1 --cb_max_cost 1"),
-    "ParetoBandit": ParetoBandit,
-    "bayesianbandits EB-TS": BayesianBandits,
-    "MABWiser LinUCB 0.1": lambda k, d, s: MABWiser(k, d, s, policy="LinUCB", alpha=0.1),
-    "MABWiser LinTS 0.1": lambda k, d, s: MABWiser(k, d, s, policy="LinTS", alpha=0.1),
-    "MABWiser LinTS 1": lambda k, d, s: MABWiser(k, d, s, policy="LinTS", alpha=1.0),
-    "river LinUCB": River,
-    "gittins": Gittins,
-    "contextualbandits LinUCB 0.1": lambda k, d, s: ContextualBandits(k, d, s, alpha=0.1),
-    "contextualbandits LinUCB 1": lambda k, d, s: ContextualBandits(k, d, s, alpha=1.0),
+SIZES: dict[Size, int] = {  # events of the stream
+    (5, 16): 5_000,
+    (16, 32): 10_000,
+    (16, 64): 20_000,
+    (64, 64): 20_000,
+    (16, 384): 12_000,
+    (256, 64): 30_000,
 }
-
-PACKAGES = tuple(
-    ["vowpal-wabbit-next", "paretobandit", "bayesianbandits", "mabwiser", "river", "gittins", "contextualbandits"]
-)
+TURN_SECONDS = 0.05
+REFERENCE = "ours, kernels, 64 bits"
 
 
-def installed() -> dict[str, Make]:
-    """The peers that can be made here."""
-    found = {}
-    for name, make in PEERS.items():
+class Run:
+    """One learner's way along the stream, with its times."""
+
+    def __init__(self, name: str, size: Size) -> None:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self.contexts, self.rewards, self.means = linear(*size, SIZES[size])
+        self.learner = AT_ONE_WIDTH[name](*size, 0)
+        self.own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+        self.selects: list[int] = []
+        self.updates: list[int] = []
+        self.arms: list[int] = []
+
+    def turn(self, seconds: float) -> bool:
+        """Run the next events; False when the stream or the time is over."""
+        clock, spent = time.perf_counter_ns, 0
+        while len(self.arms) < len(self.contexts) and spent < TURN_SECONDS * 1e9:
+            step = len(self.arms)
+            x = self.learner.prepare(self.contexts[step])
+            begin = clock()
+            arm = self.learner.select(x)
+            middle = clock()
+            self.learner.update(x, arm, float(self.rewards[step, arm]))
+            self.updates.append(clock() - middle)
+            self.selects.append(middle - begin)
+            self.arms.append(arm)
+            spent += self.selects[-1] + self.updates[-1]
+        return len(self.arms) < len(self.contexts) and sum(self.selects) + sum(self.updates) < seconds * 1e9
+
+    def result(self) -> dict[str, Any]:
+        """Times in microseconds, and the share of the best reward over the last quarter."""
+        both = np.add(self.selects, self.updates)
+        return {
+            "select_us": _median_and_p99(self.selects),
+            "update_us": _median_and_p99(self.updates),
+            "both_us": statistics.median(both) / 1e3,
+            "events_per_s": 1e9 / statistics.median(both),
+            "events": len(self.arms),
+            "reward": self._share(),
+            "peak_memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            "shares": [self._share(quarter) for quarter in range(1, 41)]
+            if len(self.arms) == len(self.contexts)
+            else [],
+        }
+
+    def _share(self, fortieths: int = 40) -> float:
+        """Over the last quarter of the first `fortieths` of the events."""
+        end = max(len(self.arms) * fortieths // 40, 1)
+        tail = slice(3 * end // 4, end)
+        got = self.means[np.arange(len(self.means))[tail], self.arms[tail]].mean()
+        return float(got / self.means[tail].max(axis=1).mean())
+
+
+def _median_and_p99(nanoseconds: list[int]) -> list[float]:
+    return [statistics.median(nanoseconds) / 1e3, float(np.percentile(nanoseconds, 99)) / 1e3]
+
+
+def work(name: str, size: Size, seconds: float) -> None:
+    """A learner's process: one line in, one turn; the result when it is over."""
+    warnings.simplefilter("ignore")
+    try:
+        run = Run(name, size)
+    except ImportError as reason:
+        print(json.dumps({"left_out": str(reason)}), flush=True)
+        return
+    print(json.dumps({}), flush=True)
+    for _ in sys.stdin:
+        more = run.turn(seconds)
+        print(json.dumps({} if more else run.result()), flush=True)
+        if not more:
+            return
+
+
+class Process:
+    """The caller's end of `work`."""
+
+    def __init__(self, name: str, size: Size, seconds: float) -> None:
+        options = ["--work", name, "--sizes", f"{size[0]}x{size[1]}", "--seconds", str(seconds)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.peers", *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def answer(self) -> dict[str, Any]:
+        """What the process says next; {} when it can go on."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        return json.loads(line) if line else {"left_out": f"stopped with exit code {self.process.wait()}"}
+
+    def turn(self) -> dict[str, Any]:
+        """Let it run its next events."""
+        assert self.process.stdin is not None
         try:
-            make(2, 1, 0)
-        except ImportError:
-            continue
-        found[name] = make
-    return found
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return {"left_out": f"stopped with exit code {self.process.wait()}"}
+        return self.answer()
+
+
+def race(size: Size, seconds: float) -> dict[str, Any]:
+    """All learners at one size, in turns."""
+    results: dict[str, Any] = {}
+    running: dict[str, Process] = {}
+    for name in AT_ONE_WIDTH:  # one after the other, so that a start is in nobody's timing
+        process = Process(name, size, float("inf") if name == REFERENCE else seconds)
+        results[name] = process.answer()
+        if not results[name]:
+            running[name] = process
+    while running:
+        for name, process in list(running.items()):
+            results[name] = process.turn()
+            if results[name]:
+                process.process.communicate()
+                del running[name]
+                say(f"{size}: {name} done")
+    _compare(results, SIZES[size])
+    return results
+
+
+def _compare(results: dict[str, Any], steps: int) -> None:
+    """Add what depends on the reference: reward after as many events, and how many times its time."""
+    reference = results[REFERENCE]
+    curve = reference["shares"]
+    for result in results.values():
+        if "left_out" not in result:
+            seen = round(40 * result["events"] / steps)
+            result["reference_reward"] = curve[max(seen, 1) - 1] if curve else None
+            result["times_reference"] = result["both_us"] / reference["both_us"]
+    for result in results.values():
+        result.pop("shares", None)
+
+
+def main() -> None:
+    """Run the sizes that were asked for and print one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", nargs="+", default=[f"{n}x{d}" for n, d in SIZES])
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--work", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    sizes = [(int(n), int(d)) for n, d in (text.split("x") for text in options.sizes)]
+    if options.work:
+        work(options.work, sizes[0], options.seconds)
+        return
+    document: dict[str, Any] = machine() | {"seconds": options.seconds, "sizes": {}}
+    for size in sizes:
+        document["sizes"]["{}x{}".format(*size)] = race(size, options.seconds)
+    publish(document)
+
+
+if __name__ == "__main__":
+    main()

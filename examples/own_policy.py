@@ -7,6 +7,7 @@ engine's. Whatever it has learned goes through `_arrays` and `_restore`, here in
 import numpy as np
 
 from bandit_router import Arm, InvalidInput, Outcome, Router
+from bandit_router.outcomes import CHANNELS
 from bandit_router.policies.base import F64, Index
 from bandit_router.policies.distributions import greedy
 from bandit_router.policies.means import MeanPolicy
@@ -46,7 +47,7 @@ try:
 except AssertionError as broken:
     print("Careless does not:", str(broken).split(":")[0].replace("_", " "))
 
-policy = ExploreFirst(n_arms=2, dim=1, channels=5)
+policy = ExploreFirst(n_arms=2, dim=1, channels=len(CHANNELS))
 router = Router(arms=[Arm(id="small"), Arm(id="large")], dim=1, policy=policy, key=b"example")
 arms = []
 for i in range(100):

@@ -241,6 +241,15 @@ def test_every_one_of_several_limits_must_hold():
         terms(budgets)
 
 
+def test_a_window_of_gpu_seconds_books_what_was_metered_and_leaves_a_null_at_its_reservation():
+    window = Window(name="gpu", channel="gpu_s", total=10.0, window_s=100.0)
+    budgets = Budgets(limits=[window], expected={arm: Outcome(gpu_s=4.0) for arm in ARMS})
+    for event, outcome in (("metered", Outcome(gpu_s=1.0)), ("null", Outcome(cost_usd=1.0))):
+        budgets.reserve(event, "small", now_s=0.0)
+        budgets.settle(event, outcome)
+    assert budgets.report()[0]["committed"] == 1.0 + 4.0
+
+
 def test_a_limit_that_is_changed_holds_from_the_next_decision():
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     spend(budgets, "a", "large", 4.0)

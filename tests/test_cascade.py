@@ -5,7 +5,7 @@ import pytest
 
 from bandit_router.arms import Arm
 from bandit_router.cascade import ESCALATE, GATE_ARMS, STOP, Cascade
-from bandit_router.outcomes import Outcome, Utility
+from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies import LinUCB, UniformRandom
 from bandit_router.policies.base import InvalidInput
 from bandit_router.router import Router
@@ -92,7 +92,7 @@ def test_the_gate_learns_to_escalate_what_looks_bad_and_only_that():
 
 
 def test_the_first_decision_is_credited_with_the_whole_course_and_the_gate_with_what_was_still_open():
-    always_exploring = {dim: LinUCB(n_arms=2, dim=dim, channels=5, floor=1.0) for dim in (1, 2)}
+    always_exploring = {dim: LinUCB(n_arms=2, dim=dim, channels=len(CHANNELS), floor=1.0) for dim in (1, 2)}
     engine = cascade(first=always_exploring[1], gate=always_exploring[2], utility=PRICED)
     small, large = Outcome(quality=0.2, cost_usd=0.1), Outcome(quality=0.9, cost_usd=1.0, latency_s=2.0)
     rewards = {}
@@ -124,7 +124,7 @@ def test_a_retry_gets_the_same_answer_and_a_duplicate_changes_nothing():
 
 def test_a_second_outcome_must_be_there_just_when_the_gate_escalated():
     for wanted in (STOP, ESCALATE):
-        engine = cascade(gate=UniformRandom(n_arms=2, dim=2, channels=5))
+        engine = cascade(gate=UniformRandom(n_arms=2, dim=2, channels=len(CHANNELS)))
         engine.gate.pause(STOP if wanted == ESCALATE else ESCALATE)
         decision = step(engine, "small")
         assert engine.escalates(decision, signals=0.5) == (wanted == ESCALATE)

@@ -49,6 +49,7 @@ def schema(arms):
                 "cost_usd_mean": MAYBE,
                 "energy_j_mean": MAYBE,
                 "latency_s_mean": MAYBE,
+                "gpu_s_mean": MAYBE,
                 "arm_share": dict.fromkeys(arms, NUMBER),
                 "events_per_second": NUMBER,
             }

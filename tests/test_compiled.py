@@ -10,7 +10,8 @@ import pytest
 from bandit_router.policies import POLICIES, InvalidInput
 from bandit_router.policies.compiled import CompiledRidge, ridge_statistics
 from bandit_router.policies.distributions import draw
-from bandit_router.policies.linear import RidgeStatistics, pack, unpack
+from bandit_router.policies.distributions import greedy as greedy_distribution
+from bandit_router.policies.linear import RidgeStatistics, Rule, pack, unpack
 from bandit_router.policies.linear_base import LinearPolicy
 from bandit_router.policies.native import kernel_name, kernels
 
@@ -91,6 +92,9 @@ def test_every_form_and_vector_width_agrees(sizes, precision, forgetting, vector
     other = trained(FORMS[-1], sizes, **settings)
     assert_same(reference, other, TOLERANCE[precision])
     assert other.refreshes == 0
+    for x in np.eye(sizes[1])[:3]:
+        np.testing.assert_allclose(other.solve(x), reference.solve(x), atol=TOLERANCE[precision])
+        assert other.solve_arm(0, x).tolist() == other.solve(x)[0].tolist()
     prices = np.linspace(1.0, -1.0, sizes[2])
     contexts = np.random.default_rng(5).normal(size=(6, sizes[1]))
     means, widths = other.predict_many(contexts)
@@ -177,6 +181,73 @@ def test_replicas_that_exchange_deltas_know_what_one_learner_knows(form):
     one.merge(two.delta(start))
     assert_same(one, whole, 1e-9)
     assert one.counts.tolist() == whole.counts.tolist()
+
+
+def greedy(statistics, x, arms, prices, penalty, alpha):
+    """What a greedy policy without a floor plays, from the index of every arm."""
+    index = statistics.index(x, prices, alpha)[arms] - penalty
+    return greedy_distribution(index, 0.0).tolist()
+
+
+@pytest.mark.parametrize("contexts", ["normal", "one coordinate", "shrinking"])
+@pytest.mark.parametrize(("sizes", "alpha"), [((80, 20, 2), 0.1), ((40, 40, 1), 0.3), ((64, 64, 1), 1.0)])
+@pytest.mark.parametrize("precision", [64, 32])
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_arms_that_cannot_win_are_skipped_without_changing_a_choice(form, precision, sizes, alpha, contexts):
+    n_arms, dim, channels = sizes
+    statistics, rng = form(*sizes, ridge=0.5, precision=precision), np.random.default_rng(dim)
+    theta, prices = rng.normal(size=(n_arms, dim)) / dim**0.5, np.linspace(1.0, -1.0, channels)
+    everyone, rule = np.arange(n_arms), Rule("greedy", alpha, 0.0)
+    for step in range(800):
+        x = rng.normal(size=dim)
+        if contexts == "one coordinate":
+            x *= np.arange(dim) == step % dim
+        elif contexts == "shrinking":
+            x *= np.arange(1, dim + 1) ** -1.0
+        arms = everyone if step % 3 else np.flatnonzero(rng.random(n_arms) < 0.5)
+        penalty = 0.2 * rng.random(len(arms))
+        p = statistics.distribution(rule, x, arms, prices, penalty)
+        assert p.tolist() == greedy(statistics, x, arms, prices, penalty, alpha)
+        assert statistics.select(x, prices, alpha) == statistics.index(x, prices, alpha).argmax()
+        arm = int(arms[p.argmax()])
+        y = np.full(channels, theta[arm] @ x) + 0.1 * rng.normal(size=channels)
+        statistics.learn(arm, x, y, float(rng.uniform(0.5, 2.0)))
+
+
+def widened(statistics):
+    damaged = {name: array.copy() for name, array in statistics.arrays().items()}
+    damaged["inverse"][:] = pack(100.0 * np.eye(statistics.dim)[None])
+    statistics.restore(damaged)
+
+
+def unlearned(statistics):
+    delta = {name: -0.97 * array for name, array in statistics.sums().items()}
+    for array in delta.values():
+        array[::2] = 0
+    statistics.merge(delta | {"counts": np.arange(len(statistics.counts)) % 2})
+
+
+def grown(statistics):
+    statistics.add_arm(None, 1.0)
+
+
+def forgetful(statistics):
+    statistics.forgetting = 0.5
+    for arm in range(len(statistics.counts)):
+        for x in np.eye(statistics.dim)[:20]:
+            statistics.learn(arm, x, np.zeros(1), 1e-3)
+
+
+@pytest.mark.parametrize("change", [widened, unlearned, grown, forgetful])
+@pytest.mark.parametrize("form", FORMS[1:])
+def test_a_bound_never_outlives_the_inverse_it_was_proven_for(form, change):
+    statistics, rng = form(64, 24, 1, ridge=1.0), np.random.default_rng(0)
+    for _ in range(3000):
+        x = rng.normal(size=24)
+        statistics.learn(int(rng.integers(64)), x, rng.normal(size=1), 1.0)
+    change(statistics)
+    for x in rng.normal(size=(100, 24)):
+        assert statistics.select(x, np.ones(1), 0.5) == statistics.index(x, np.ones(1), 0.5).argmax()
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -292,6 +363,9 @@ def test_packing_keeps_the_lower_half_by_rows():
         lambda r: r.index(np.ones((2, 3)), np.ones(1), 1.0, np.empty(2)),
         lambda r: r.predict_many(np.ones((2, 3)), np.empty((2, 2, 1)), np.empty(2)),
         lambda r: r.predict(np.ones(3), np.empty((2, 1)), np.empty(1)),
+        lambda r: r.solve(np.ones(3), 0, np.empty((3, 3))),
+        lambda r: r.solve(np.ones(3), 1, np.empty((2, 3))),
+        lambda r: r.solve(np.ones(3), 0, np.empty(4)),
         lambda r: r.predict(np.ones(3), np.empty((2, 1))),
     ],
 )

@@ -91,7 +91,7 @@ def test_a_users_csv_is_read_with_defaults_for_empty_cells(tmp_path):
         "m,H100,1,2.5,0.5,,measured,wattmeter\n"
     )
     table = read_energy_csv(path)
-    assert joules(table, 1, output=10) == (7.5, "measured", "wattmeter")
+    assert joules(table, 1, output=10) == (7.5, None, "measured", "wattmeter")
     assert table.load("m", gpu="H100") is None
 
 
@@ -125,10 +125,31 @@ def test_ml_energy_results_are_read_at_their_measured_batch_size(tmp_path):
     chat.write_text(mlenergy("chat", ("H100", 1, 8, 7.5, 0.4), ("H100", 1, 512, None, 0.05), ("H100", 1, 8, 7.5, 9.0)))
     other.write_text(mlenergy("gpqa", ("H100", 1, 8, 8.0, 7.0)))
     table = read_mlenergy([chat, other], task="chat")
-    assert joules(table, 7.5, prompt=999, output=100) == (pytest.approx(40.0), "measured", "ML.ENERGY chat")
+    assert joules(table, 7.5, prompt=999, output=100) == (pytest.approx(40.0), None, "measured", "ML.ENERGY chat")
     assert joules(table, 512, output=100).joules == pytest.approx(5.0)
     with pytest.raises(InvalidInput, match=r"no ML\.ENERGY result of task 'code'"):
         read_mlenergy([chat], task="code")
+
+
+def test_gpu_seconds_are_read_from_throughput_and_interpolated_like_joules(tmp_path):
+    """4 GPUs at 200 tokens a second hold 0.02 GPU-seconds a token, and at 3,200 tokens a second a 16th of it."""
+    result = json.loads(mlenergy("chat", ("H100", 4, 8, 4.0, 0.4), ("H100", 4, 512, 64.0, 0.05)))
+    for row, rate in zip(result["configurations"], (200.0, 3200.0), strict=True):
+        row["output_throughput_tokens_per_sec"] = rate
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(result))
+    table = read_mlenergy([path], task="chat")
+    request = {"gpu": "H100", "num_gpus": 4, "prompt_tokens": 0, "output_tokens": 100}
+    assert table.request("m", concurrency=4, **request).gpu_s == pytest.approx(2.0)
+    assert table.request("m", concurrency=16, **request).gpu_s == pytest.approx(0.5), "a straight line in logs"
+
+
+def test_gpu_seconds_are_null_and_not_zero_where_a_row_that_counts_does_not_know_them():
+    known, unknown = row(1, fixed_gpu_s=0.0, per_prompt_token_gpu_s=0.25), row(16, fixed_j=1.0)
+    table = EnergyTable([known, unknown])
+    assert joules(table, 1, prompt=8).gpu_s == 2.0
+    assert joules(table, 16).gpu_s is None
+    assert joules(table, 4).gpu_s is None
 
 
 @pytest.mark.parametrize("text", ["{}", "[", '{"model_id": 1, "task": "t", "configurations": []}'])
@@ -157,6 +178,7 @@ def test_the_greenserv_figures_agree_with_one_another():
 def test_the_greenserv_figures_are_an_energy_table_too():
     found = greenserv_table().request("yi-34b", gpu="A100", concurrency=1, prompt_tokens=5, output_tokens=5)
     assert found.joules == 634.3
+    assert found.gpu_s == {figures.model: figures for figures in greenserv_models()}["yi-34b"].latency_mean_ms / 1000
     assert found.basis == "measured"
     assert "2601.17551" in found.source
 

@@ -61,6 +61,39 @@ def test_means_and_widths_are_those_of_the_joint_ridge_regression():
         assert estimate.bonus == pytest.approx(np.sqrt(np.einsum("ij,jk,ik->i", vectors, inverse, vectors)), abs=1e-10)
 
 
+def test_arms_whose_shared_variance_is_not_read_could_not_have_won():
+    rng = np.random.default_rng(4)
+    policy = HybridLinUCB(n_arms=60, dim=8, features=2, alpha=0.2, floor=0.0)
+    values, theta = rng.normal(size=(60, 2)), rng.normal(size=(60, 8)) / 3
+    for arm in range(60):
+        policy.describe(arm, values[arm])
+    for _ in range(1500):
+        x, penalty = rng.normal(size=8), 0.1 * rng.random(60)
+        arms = rng.random(60) < 0.7
+        estimate = policy.estimate(x)
+        index = np.where(arms, estimate.mean[:, 0] + estimate.bonus - penalty, -np.inf)
+        p = policy.probabilities(x, eligible=arms, penalty=penalty)
+        assert p[index.argmax()] == 1.0
+        policy.learn(x, index.argmax(), [theta[index.argmax()] @ x + 0.1 * rng.normal()])
+
+
+def test_what_is_kept_does_not_grow_with_arms_times_shared_parameters():
+    policy = HybridLinUCB(n_arms=50, dim=16, features=7)
+    numbers = sum(array.size for array in policy.state().values())
+    assert numbers < 50 * 16 * 17 / 2 + (8 * 16) ** 2 + 50 * 40
+
+
+def test_an_arm_added_like_another_estimates_what_that_one_does():
+    policy = described(HybridLinUCB)
+    for x, arm, y, weight in events():
+        policy.learn(x, arm, y, weight=weight)
+    policy.add_arm(like=2, strength=3.0)
+    mean = policy.estimate(np.arange(3.0)).mean
+    assert mean[K] == pytest.approx(mean[2])
+    again = HybridLinUCB.from_state(policy.state())
+    assert again.estimate(np.arange(3.0)).mean == pytest.approx(mean)
+
+
 def test_the_deviation_of_thompson_leaves_out_what_moves_all_arms_alike():
     policy = described(HierarchicalLinTS, noise=1.0)
     for x, arm, y, weight in events():

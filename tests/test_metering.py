@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bandit_router.metering import NoMeter, NvmlMeter, RecordedMeter, WindowSplit, ZeusMeter
+from bandit_router.metering import GpuClock, NoMeter, NvmlMeter, RecordedMeter, WindowSplit, ZeusMeter
 from bandit_router.policies.base import InvalidInput
 
 TOKENS = st.tuples(st.integers(0, 5000), st.integers(0, 5000))
@@ -17,7 +17,7 @@ TOKENS = st.tuples(st.integers(0, 5000), st.integers(0, 5000))
 
 @given(st.lists(TOKENS, min_size=1, max_size=20), st.floats(0.0, 1e6), st.floats(0.0, 1.0))
 def test_the_shares_of_a_window_sum_to_what_the_meter_counted(tokens, joules, prompt_weight):
-    window = WindowSplit(RecordedMeter([5.0, 5.0 + joules]), prompt_weight=prompt_weight)
+    window = WindowSplit(RecordedMeter([5.0, 5.0 + joules]).joules, prompt_weight=prompt_weight)
     for n, (prompt, output) in enumerate(tokens):
         window.finish(str(n), prompt_tokens=prompt, output_tokens=output)
     shares = window.close()
@@ -26,14 +26,14 @@ def test_the_shares_of_a_window_sum_to_what_the_meter_counted(tokens, joules, pr
 
 
 def test_a_share_is_in_proportion_to_output_tokens_and_weighted_prompt_tokens():
-    window = WindowSplit(RecordedMeter([0.0, 90.0]), prompt_weight=0.1)
+    window = WindowSplit(RecordedMeter([0.0, 90.0]).joules, prompt_weight=0.1)
     window.finish("long prompt", prompt_tokens=100, output_tokens=10)
     window.finish("short", prompt_tokens=0, output_tokens=10)
     assert window.close() == {"long prompt": 60.0, "short": 30.0}
 
 
 def test_joules_of_a_window_in_which_nothing_finished_pass_to_the_next():
-    window = WindowSplit(RecordedMeter([0.0, 30.0]))
+    window = WindowSplit(RecordedMeter([0.0, 30.0]).joules)
     assert window.close() == {}
     window.finish("late", prompt_tokens=1, output_tokens=1)
     assert window.close() == {"late": 30.0}
@@ -43,13 +43,24 @@ def test_joules_of_a_window_in_which_nothing_finished_pass_to_the_next():
     "meter", [NoMeter(), RecordedMeter([None]), RecordedMeter([3.0, None]), RecordedMeter([9.0, 1.0])]
 )
 def test_without_a_difference_of_two_totals_every_share_is_null_and_not_zero(meter):
-    window = WindowSplit(meter)
+    window = WindowSplit(meter.joules)
     window.finish("r", prompt_tokens=1, output_tokens=1)
     assert window.close() == {"r": None}
 
 
+def test_gpu_seconds_are_the_clock_times_the_gpus_held_split_like_joules():
+    times = iter([100.0, 103.0])
+    window = WindowSplit(GpuClock(gpus=2, clock=lambda: next(times)).seconds)
+    window.finish("a", prompt_tokens=0, output_tokens=10)
+    window.finish("b", prompt_tokens=0, output_tokens=20)
+    assert window.close() == {"a": 2.0, "b": 4.0}
+    for gpus in (0.0, -1.0, float("inf")):
+        with pytest.raises(InvalidInput, match="gpus must be finite"):
+            GpuClock(gpus=gpus)
+
+
 def test_requests_without_tokens_share_evenly():
-    window = WindowSplit(RecordedMeter([0.0, 8.0]))
+    window = WindowSplit(RecordedMeter([0.0, 8.0]).joules)
     for name in "ab":
         window.finish(name, prompt_tokens=0, output_tokens=0)
     assert window.close() == {"a": 4.0, "b": 4.0}
@@ -57,9 +68,9 @@ def test_requests_without_tokens_share_evenly():
 
 def test_negative_tokens_and_weights_are_refused():
     with pytest.raises(InvalidInput, match="at least 0, got -1 and 0"):
-        WindowSplit(NoMeter()).finish("r", prompt_tokens=-1, output_tokens=0)
+        WindowSplit(NoMeter().joules).finish("r", prompt_tokens=-1, output_tokens=0)
     with pytest.raises(InvalidInput, match="prompt_weight"):
-        WindowSplit(NoMeter(), prompt_weight=-0.1)
+        WindowSplit(NoMeter().joules, prompt_weight=-0.1)
     with pytest.raises(InvalidInput, match="at least one total"):
         RecordedMeter([])
 

@@ -56,6 +56,12 @@ def test_a_channel_without_any_known_value_is_left_out(write_table, cells):
     assert describe_table(table)["per_arm"][1]["energy_j_mean"] == 2.0
 
 
+def test_gpu_seconds_are_a_channel_of_a_table_where_some_are_known(write_table, cells):
+    table = load_table(write_table(outcomes=cells | {"gpu_s": [None, 2.0] * 3}))
+    assert table.channels == ("quality", "cost_usd", "gpu_s")
+    assert np.isnan(table.outcomes[:, 0, 2]).all()
+
+
 def test_a_channel_known_for_one_arm_only_still_has_a_scale(write_table, cells):
     cells |= {"energy_j": [None, 2.0] * 3, "latency_s": [0.0] * 6}
     environment = TableEnvironment(load_table(write_table(outcomes=cells)))

@@ -17,6 +17,7 @@ from bandit_router.policies.linucb import LinUCB
 from bandit_router.policies.mixture import MixtureThompson
 from bandit_router.policies.random_layer import RandomLayerTS
 from bandit_router.policies.river import RiverEpsilonGreedy, RiverSoftmax, RiverSquareCB
+from bandit_router.policies.sketched import SketchedLinUCB
 from bandit_router.policies.softmax import Softmax
 from bandit_router.policies.squarecb import SquareCB
 from bandit_router.policies.thompson import BetaThompson, GaussianThompson
@@ -50,6 +51,7 @@ POLICIES: dict[str, type[Policy]] = {
         HybridLinUCB,
         HierarchicalLinTS,
         LinIDS,
+        SketchedLinUCB,
         BootstrapLinear,
         RandomLayerTS,
         MixtureThompson,

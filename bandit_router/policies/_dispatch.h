@@ -3,12 +3,17 @@
 #define CHUNK 2304          /* elements of z on the stack: all of it up to dim 67, in 18 KiB of the first-level cache */
 #define MAX_DIM 2048        /* vectors of this length live on the stack */
 #define MAX_CHANNELS 64
+#define BOUND_DIM 128       /* beyond it, proving a bound costs more than it saves */
+#define SLACK 1.01          /* above the rounding of a variance in either precision */
 
 struct kernels {
-    void (*variances)(const void *packed, long stride, long n_arms, long dim, const double *x, double *out);
+    void (*variances)(const void *packed, long stride, const int64_t *which, long count, long dim, const double *x,
+                      double *out);
     void (*products)(const double *rows, long count, long width, const double *x, double *out);
     int (*learn)(void *packed, double *theta, long stride, long dim, long width, long channels, const double *x,
                  const double *y, double weight, double keep, double ridge, long turn);
+    double (*bound)(const void *packed, long dim);
+    void (*solve)(const void *packed, long dim, const double *x, double *out);
 };
 
 #define FN(name) name##_f64_16

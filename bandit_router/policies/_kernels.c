@@ -22,69 +22,11 @@ typedef struct {
     Py_buffer packed, theta, counts;
     const struct kernels *kernels;
     long n_arms, dim, channels, stride, width;
+    double *bounds; /* above the largest eigenvalue of each inverse, so that width <= sqrt(bound) * |x| */
+    int64_t *due;   /* the count at which an arm's bound is renewed */
 } Ridge;
 
-/* -- arguments --------------------------------------------------------------------------------------------------- */
-
-/* Arrays of one call, released together. */
-struct views {
-    Py_buffer buffer[12];
-    int held;
-};
-
-static void release(struct views *views)
-{
-    while (views->held)
-        PyBuffer_Release(&views->buffer[--views->held]);
-}
-
-/* The memory of a C-contiguous array of `items` (any number if negative) of type 'd', 'q' or '?', held in `views`;
- * NULL and a Python error, with everything released, otherwise. */
-static void *array(struct views *views, PyObject *object, const char *name, char type, Py_ssize_t items, int flags)
-{
-    Py_buffer *view = &views->buffer[views->held];
-    if (PyObject_GetBuffer(object, view, flags | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0) {
-        release(views);
-        return NULL;
-    }
-    views->held++;
-    const char found = view->format && strlen(view->format) == 1 ? view->format[0] : 0;
-    const int match = found == type || (type == 'q' && found == 'l' && view->itemsize == 8);
-    if (match && (items < 0 || view->len == items * view->itemsize))
-        return view->buf;
-    PyErr_Format(PyExc_ValueError, "%s must be a C-contiguous array of %zd items of type %c, got %zd bytes of type %s",
-                 name, items, type, view->len, view->format ? view->format : "B");
-    release(views);
-    return NULL;
-}
-
-/* Copy a float64 vector argument, strided or not, to the stack, zero-padded to `padded`. */
-static int vector(PyObject *object, const char *name, long length, long padded, double *out)
-{
-    Py_buffer view;
-    if (PyObject_GetBuffer(object, &view, PyBUF_STRIDES | PyBUF_FORMAT) < 0)
-        return -1;
-    const int match = view.ndim == 1 && view.shape[0] == length && view.format && !strcmp(view.format, "d");
-    if (match) {
-        const char *from = view.buf;
-        for (long i = 0; i < length; i++, from += view.strides[0])
-            out[i] = *(const double *)from;
-        for (long i = length; i < padded; i++)
-            out[i] = 0;
-    }
-    else
-        PyErr_Format(PyExc_ValueError, "%s must be %ld float64 numbers", name, length);
-    PyBuffer_Release(&view);
-    return match ? 0 : -1;
-}
-
-static int enough(Py_ssize_t given, Py_ssize_t wanted, const char *signature)
-{
-    if (given == wanted)
-        return 1;
-    PyErr_Format(PyExc_TypeError, "expected the arguments %s, got %zd of them", signature, given);
-    return 0;
-}
+#include "_arguments.h"
 
 /* -- Ridge ------------------------------------------------------------------------------------------------------- */
 
@@ -96,8 +38,12 @@ static void Ridge_dealloc(Ridge *self)
         PyBuffer_Release(&self->theta);
     if (self->counts.obj)
         PyBuffer_Release(&self->counts);
+    PyMem_Free(self->bounds);
+    PyMem_Free(self->due);
     Py_TYPE(self)->tp_free((PyObject *)self);
 }
+
+#include "_skipping.h"
 
 static int Ridge_init(Ridge *self, PyObject *args, PyObject *kwargs)
 {
@@ -131,12 +77,19 @@ static int Ridge_init(Ridge *self, PyObject *args, PyObject *kwargs)
         return -1;
     }
     self->kernels = chosen[self->packed.itemsize == 4];
+    self->bounds = PyMem_Calloc((size_t)self->n_arms, sizeof *self->bounds);
+    self->due = PyMem_Calloc((size_t)self->n_arms, sizeof *self->due);
+    if (!self->bounds || !self->due) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    renew_bounds(self);
     return 0;
 }
 
 static void variances(Ridge *self, const double *x, double *out)
 {
-    self->kernels->variances(self->packed.buf, self->stride, self->n_arms, self->dim, x, out);
+    self->kernels->variances(self->packed.buf, self->stride, NULL, self->n_arms, self->dim, x, out);
 }
 
 static void predict(Ridge *self, const double *x, double *mean, double *width)
@@ -158,6 +111,28 @@ static PyObject *Ridge_predict(Ridge *self, PyObject *const *args, Py_ssize_t n)
         !(width = array(&views, args[2], "width", 'd', self->n_arms, PyBUF_WRITABLE)))
         return NULL;
     predict(self, x, mean, width);
+    release(&views);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(solve_doc, "solve(x, first, out)\n\nFill out (arms, dim) with A^-1 x of that many arms from `first` on.");
+
+static PyObject *Ridge_solve(Ridge *self, PyObject *const *args, Py_ssize_t n)
+{
+    double x[MAX_DIM], *out;
+    struct views views = {.held = 0};
+    if (!enough(n, 3, "x, first, out") || vector(args[0], "x", self->dim, self->width, x) < 0)
+        return NULL;
+    const long first = PyLong_AsLong(args[1]);
+    if (PyErr_Occurred() || !(out = array(&views, args[2], "out", 'd', -1, PyBUF_WRITABLE)))
+        return NULL;
+    const Py_ssize_t line = (Py_ssize_t)sizeof(double) * self->dim, count = views.buffer[0].len / line;
+    if (first < 0 || first + count > self->n_arms || count * line != views.buffer[0].len) {
+        release(&views);
+        return PyErr_Format(PyExc_IndexError, "out must hold whole rows of arms in 0..%ld", self->n_arms - 1);
+    }
+    for (Py_ssize_t a = 0; a < count; a++)
+        self->kernels->solve(inverse_of(self, first + (long)a), self->dim, x, out + a * self->dim);
     release(&views);
     Py_RETURN_NONE;
 }
@@ -203,8 +178,7 @@ static void index_of_arms(Ridge *self, const double *x, const double *prices, do
             double utility = 0;
             for (long c = 0; c < channels; c++)
                 utility += prices[c] * means[a * channels + c];
-            const double variance = alpha != 0 ? out[first + a] : 0;
-            out[first + a] = utility + (variance > 0 ? alpha * sqrt(variance) : 0);
+            out[first + a] = alpha != 0 ? optimistic(utility, alpha, out[first + a]) : utility;
         }
     }
 }
@@ -220,6 +194,11 @@ static void decide(Ridge *self, struct decision how, const double *x, const doub
                    const int64_t *arms, long count, double parameter, double *p, double *scratch)
 {
     double *score = scratch, *sd = score + self->n_arms;
+    if (how.rule == GREEDY && how.alpha > 0 && skips(self)) {
+        winning_scores(self, x, prices, penalty, arms, count, how.alpha, score, sd);
+        distribute(GREEDY, score, NULL, count, parameter, p, NULL);
+        return;
+    }
     if (how.rule == WINS) {
         variances(self, x, sd);
         for (long a = 0; a < self->n_arms; a++)
@@ -298,7 +277,10 @@ static PyObject *Ridge_select(Ridge *self, PyObject *const *args, Py_ssize_t n)
         vector(args[1], "prices", self->channels, 0, prices) < 0 || !(score = take_scratch(self, local)))
         return NULL;
     PyThreadState *thread = self->n_arms * self->stride >= LONG_CALL ? PyEval_SaveThread() : NULL;
-    index_of_arms(self, x, prices, alpha, score);
+    if (alpha > 0 && skips(self))
+        winning_scores(self, x, prices, NULL, NULL, self->n_arms, alpha, score, score + self->n_arms);
+    else
+        index_of_arms(self, x, prices, alpha, score);
     if (thread)
         PyEval_RestoreThread(thread);
     long best = 0;
@@ -354,11 +336,15 @@ static PyObject *Ridge_probabilities(Ridge *self, PyObject *const *args, Py_ssiz
 
 static int fold(Ridge *self, long arm, const double *x, const double *y, double weight, double keep, double ridge)
 {
-    char *packed = (char *)self->packed.buf + arm * self->stride * self->packed.itemsize;
     double *theta = (double *)self->theta.buf + arm * self->channels * self->width;
     int64_t *count = (int64_t *)self->counts.buf + arm;
-    return self->kernels->learn(packed, theta, self->stride, self->dim, self->width, self->channels, x, y, weight, keep,
-                                ridge, (long)(*count)++);
+    const int repaired = self->kernels->learn(inverse_of(self, arm), theta, self->stride, self->dim, self->width,
+                                              self->channels, x, y, weight, keep, ridge, (long)(*count)++);
+    if (keep < 1)
+        self->bounds[arm] = INFINITY; /* an inverse that forgets grows */
+    else if (repaired || *count >= self->due[arm])
+        renew_bound(self, arm);
+    return repaired;
 }
 
 PyDoc_STRVAR(learn_doc, "learn(arm, x, y, weight, keep, ridge)\n\nFold one observation in, after forgetting 1 - keep. "
@@ -386,6 +372,7 @@ static PyObject *Ridge_learn(Ridge *self, PyObject *const *args, Py_ssize_t n)
 
 static PyMethodDef Ridge_methods[] = {
     {"predict", (PyCFunction)(void (*)(void))Ridge_predict, METH_FASTCALL, predict_doc},
+    {"solve", (PyCFunction)(void (*)(void))Ridge_solve, METH_FASTCALL, solve_doc},
     {"index", (PyCFunction)(void (*)(void))Ridge_index, METH_FASTCALL, index_doc},
     {"predict_many", (PyCFunction)(void (*)(void))Ridge_predict_many, METH_FASTCALL, predict_many_doc},
     {"select", (PyCFunction)(void (*)(void))Ridge_select, METH_FASTCALL, select_doc},

@@ -44,21 +44,25 @@ static void FN(outer)(const REAL *x, long dim, long *row, long *column, REAL *re
         z[k] = 0;
 }
 
-/* out[a] = x' P_a x. Four arms at a time share the loads of z and hide the latency of the additions. */
-static void FN(variances)(const REAL *packed, long stride, long n_arms, long dim, const REAL *x, double *out)
+/* out[i] = x' P_a x of arm a = which[i], or i where `which` is NULL. Four arms at a time share the loads of z and hide
+ * the latency of the additions. */
+static void FN(variances)(const REAL *packed, long stride, const int64_t *which, long count, long dim, const REAL *x,
+                          double *out)
 {
     REAL z[CHUNK];
     long row = 0, column = 0;
-    memset(out, 0, (size_t)n_arms * sizeof *out);
+    memset(out, 0, (size_t)count * sizeof *out);
     for (long start = 0; start < stride; start += CHUNK) {
         const long length = stride - start < CHUNK ? stride - start : CHUNK;
         FN(outer)(x, dim, &row, &column, z, length);
-        for (long first = 0; first < n_arms; first += 4) {
-            const long last = n_arms - 1;
-            const REAL *p0 = packed + first * stride + start;
-            const REAL *p1 = packed + (first + 1 < last ? first + 1 : last) * stride + start;
-            const REAL *p2 = packed + (first + 2 < last ? first + 2 : last) * stride + start;
-            const REAL *p3 = packed + (first + 3 < last ? first + 3 : last) * stride + start;
+        for (long first = 0; first < count; first += 4) {
+            long arm[4];
+            for (long i = 0; i < 4; i++) {
+                const long at = first + i < count ? first + i : count - 1;
+                arm[i] = which ? (long)which[at] : at;
+            }
+            const REAL *p0 = packed + arm[0] * stride + start, *p1 = packed + arm[1] * stride + start;
+            const REAL *p2 = packed + arm[2] * stride + start, *p3 = packed + arm[3] * stride + start;
             FN(vector) s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, t0 = {0}, t1 = {0}, t2 = {0}, t3 = {0};
             long k = 0;
             for (; k + 2 * LANES <= length; k += 2 * LANES) {
@@ -83,8 +87,8 @@ static void FN(variances)(const REAL *packed, long stride, long n_arms, long dim
                 total[2] += s2[lane];
                 total[3] += s3[lane];
             }
-            for (long a = first; a < n_arms && a < first + 4; a++)
-                out[a] += total[a - first];
+            for (long i = first; i < count && i < first + 4; i++)
+                out[i] += total[i - first];
         }
     }
 }
@@ -110,7 +114,7 @@ static void FN(products)(const double *rows, long count, long width, const doubl
 }
 
 /* v = P x for the packed P. */
-static void FN(multiply)(const REAL *restrict packed, long dim, const REAL *restrict x, REAL *restrict v)
+static inline void FN(multiply)(const REAL *restrict packed, long dim, const REAL *restrict x, REAL *restrict v)
 {
     const REAL *p = packed;
     for (long i = 0; i < dim; p += ++i) {
@@ -186,12 +190,73 @@ static int FN(fold)(REAL *restrict packed, double *theta, long dim, long width, 
     return repaired;
 }
 
-static void FN(read)(const void *packed, long stride, long n_arms, long dim, const double *x, double *out)
+static void FN(read)(const void *packed, long stride, const int64_t *which, long count, long dim, const double *x,
+                     double *out)
 {
     REAL xs[MAX_DIM];
     for (long i = 0; i < dim; i++)
         xs[i] = (REAL)x[i];
-    FN(variances)(packed, stride, n_arms, dim, xs, out);
+    FN(variances)(packed, stride, which, count, dim, xs, out);
+}
+
+/* Whether c I - P is positive definite, by Gaussian elimination. */
+static int FN(dominates)(double c, const REAL *packed, long dim)
+{
+    double rest[BOUND_DIM * (BOUND_DIM + 1) / 2], column[BOUND_DIM], *row = rest;
+    for (long i = 0; i < dim; row += ++i, packed += i) {
+        for (long j = 0; j <= i; j++)
+            row[j] = -(double)packed[j];
+        row[i] += c;
+    }
+    double *pivot = rest;
+    for (long k = 0; k < dim; pivot += ++k + 1) {
+        if (!(*pivot > 0))
+            return 0;
+        row = pivot + 1; /* the next row, from its first element on */
+        for (long i = k + 1; i < dim; row += ++i) {
+            column[i] = row[k];
+            const double factor = row[k] / *pivot;
+            for (long j = k + 1; j <= i; j++)
+                row[j] -= factor * column[j];
+        }
+    }
+    return 1;
+}
+
+/* An upper bound of the largest eigenvalue of P: the power method's estimate, proven by `dominates` or widened. */
+static double FN(bound)(const void *start, long dim)
+{
+    const REAL *packed = start, *p = packed;
+    REAL v[BOUND_DIM] = {0}, w[BOUND_DIM];
+    double trace = 0, estimate = 0;
+    long widest = 0;
+    for (long i = 0; i < dim; p += ++i) {
+        trace += p[i];
+        if (p[i] > estimate)
+            estimate = p[i], widest = i;
+    }
+    v[widest] = 1;
+    for (int iteration = 0; iteration < 6 && estimate > 0; iteration++) {
+        FN(multiply)(packed, dim, v, w);
+        estimate = sqrt(FN(dot)(w, w, dim));
+        for (long i = 0; i < dim; i++)
+            v[i] = w[i] / (REAL)estimate;
+    }
+    for (double c = 1.1 * estimate; c < trace; c *= 1.3)
+        if (FN(dominates)(c, packed, dim))
+            return SLACK * c;
+    return SLACK * trace;
+}
+
+/* out = P x of one arm. */
+static void FN(solve)(const void *packed, long dim, const double *x, double *out)
+{
+    REAL xs[MAX_DIM], v[MAX_DIM];
+    for (long i = 0; i < dim; i++)
+        xs[i] = (REAL)x[i];
+    FN(multiply)(packed, dim, xs, v);
+    for (long i = 0; i < dim; i++)
+        out[i] = v[i];
 }
 
 static int FN(learn)(void *packed, double *theta, long stride, long dim, long width, long channels, const double *x,
@@ -211,7 +276,7 @@ static int FN(learn)(void *packed, double *theta, long stride, long dim, long wi
     return repaired + FN(fold)(p, theta, dim, width, channels, x, y, weight);
 }
 
-static const struct kernels FN(table) = {FN(read), FN(products), FN(learn)};
+static const struct kernels FN(table) = {FN(read), FN(products), FN(learn), FN(bound), FN(solve)};
 
 #undef LANES
 #undef DOUBLES

@@ -66,6 +66,7 @@ class Policy(ABC):
         self.n_arms, self.dim, self.channels = n_arms, dim, channels
         self.steps = 0
         self._all_arms: Index = np.arange(n_arms)
+        self._no_penalty = np.zeros(n_arms)
         self._unpriced = np.zeros(channels)
         self._unpriced[0] = 1.0
 
@@ -96,11 +97,11 @@ class Policy(ABC):
         x = self._context(context)
         arms = self._eligible(eligible)
         weights = self._unpriced if prices is None else self._vector("prices", prices, self.channels)
-        cost = None if penalty is None else self._vector("penalty", penalty, self.n_arms)
+        cost = self._no_penalty if penalty is None else self._vector("penalty", penalty, self.n_arms)
         if len(arms) == 1:
             inside = np.ones(1)
         else:
-            inside = self._distribution(x, arms, weights, np.zeros(len(arms)) if cost is None else cost[arms])
+            inside = self._distribution(x, arms, weights, cost if arms is self._all_arms else cost[arms])
         if arms is self._all_arms:
             return inside
         p = np.zeros(self.n_arms)
@@ -173,7 +174,7 @@ class Policy(ABC):
             raise InvalidInput(f"strength must be finite and greater than 0, got {strength}")
         self._add_arm(like, strength)
         self.n_arms += 1
-        self._all_arms = np.arange(self.n_arms)
+        self._all_arms, self._no_penalty = np.arange(self.n_arms), np.zeros(self.n_arms)
         return self.n_arms - 1
 
     def _add_arm(self, like: int | None, strength: float) -> None:

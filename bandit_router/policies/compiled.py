@@ -1,8 +1,10 @@
 """Ridge statistics on compiled kernels: half of each inverse as one stream, and nothing else of that size.
 
 Same interface and same numbers as `RidgeStatistics`. A is not stored: the inverse is its own record, A is recovered by
-inversion when replicas exchange sums. The packed update keeps the inverse exactly symmetric, and a variance that
-rounding has made negative is repaired on the spot by lifting the diagonal (counted in `refreshes`).
+inversion when replicas exchange sums. Greedy rules over many arms read the widths of those arms alone that can win:
+width <= sqrt(largest eigenvalue of A^-1) * |x|, with a proven bound of that eigenvalue kept per arm. The packed update
+keeps the inverse exactly symmetric, and a variance that rounding has made negative is repaired on the spot by lifting
+the diagonal (counted in `refreshes`).
 """
 
 from __future__ import annotations
@@ -49,6 +51,7 @@ class CompiledRidge(RidgeStatistics):
         return _aligned((n_arms, _round_up(half, line)), item), _aligned((n_arms, self.channels, width), 8)
 
     def _bind(self) -> None:
+        """Hand the arrays to the kernels, which also bound each inverse there: again after any write from here."""
         from bandit_router.policies import _kernels  # absent where it was not built
 
         self._ridge = _kernels.Ridge(self._packed, self._theta, self.counts, self.dim)
@@ -65,6 +68,16 @@ class CompiledRidge(RidgeStatistics):
         width = np.empty((len(contexts), len(self.counts)))
         self._ridge.predict_many(np.ascontiguousarray(contexts, dtype=np.float64), mean, width)
         return mean, width
+
+    def solve(self, x: F64) -> F64:  # noqa: D102
+        out = np.empty((len(self.counts), self.dim))
+        self._ridge.solve(x, 0, out)
+        return out
+
+    def solve_arm(self, arm: int, x: F64) -> F64:  # noqa: D102
+        out = np.empty(self.dim)
+        self._ridge.solve(x, arm, out)
+        return out
 
     def index(self, x: F64, prices: F64, alpha: float) -> F64:  # noqa: D102
         out = np.empty(len(self.counts))
@@ -102,6 +115,7 @@ class CompiledRidge(RidgeStatistics):
     def refresh(self, arm: int) -> None:
         """Invert one arm's statistics there and back; fails when they are not positive definite."""
         self._set_inverse(arm, invert(invert(self._matrix(arm))))
+        self._bind()
         self.refreshes += 1
 
     def _append(self, precision: float, theta: F64) -> None:
@@ -157,6 +171,7 @@ class CompiledRidge(RidgeStatistics):
             inverse = invert(gram + delta["gram"][arm])
             self._set_inverse(arm, inverse)
             self._theta[arm, :, : self.dim] = moment @ inverse
+        self._bind()
 
     def _matrix(self, arm: int) -> F64:
         return np.asarray(unpack(self.arrays()["inverse"][arm : arm + 1], self.dim)[0], dtype=np.float64)

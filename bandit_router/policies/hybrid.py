@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
+from bandit_router.policies.compiled import ridge_statistics
 from bandit_router.policies.distributions import check_positive, check_share, gaussian_wins, greedy
 from bandit_router.policies.linear import RidgeStatistics
 
@@ -25,11 +26,16 @@ class HybridPolicy(Policy):
     The exact posterior of the joint model is kept as two ridge regressions: each arm's own one of y on x, and one of
     what is left of y on what is left of z,
 
-        w_a = A_a^-1 b_a,   C_a = A_a^-1 B_a,   q = z - C_a' x,   s = x' A_a^-1 x
+        w_a = A_a^-1 b_a,   q = z - C_a' x,   s = x' A_a^-1 x
         mean = x . w_a + q . beta,       variance = s + q' A_0^-1 q
 
     where a new outcome enters the shared regression with features q, target y - x . w_a and weight 1 / (1 + s): the
-    update of A_0 in Li et al., Algorithm 2, has rank one. Memory is n_arms * d * k + k^2 with k = (1 + features) * d.
+    update of A_0 in Li et al., Algorithm 2, has rank one. Their B_a is features_a (x) (A_a - p_a I) with p_a the
+    precision the arm started with, as the features of an arm do not change while it learns; so with C_a = A_a^-1 B_a
+
+        q = features_a (x) p_a A_a^-1 x
+
+    and no matrix of the two kinds of parameters is kept: memory is n_arms * d^2 + k^2 with k = (1 + features) * d.
 
     Args:
         n_arms, dim, channels: sizes, see `Policy`.
@@ -52,9 +58,9 @@ class HybridPolicy(Policy):
         if features < 0:
             raise InvalidInput(f"features must be at least 0, got {features}")
         self.features, self.ridge, self.shared_ridge = features, ridge, shared_ridge
-        self.own = RidgeStatistics(n_arms, dim, channels, ridge=ridge)
+        self.own = ridge_statistics(n_arms, dim, channels, ridge=ridge)
         self.shared = RidgeStatistics(1, (1 + features) * dim, channels, ridge=shared_ridge)
-        self.cross = np.zeros((n_arms, dim, (1 + features) * dim))
+        self.prior = np.full(n_arms, ridge)
         self.described = np.zeros((n_arms, 1 + features))
         self.described[:, 0] = 1.0
 
@@ -72,26 +78,29 @@ class HybridPolicy(Policy):
         self.described[arm, 1:] = values
 
     def _predict(self, x: F64) -> tuple[F64, F64, F64]:
-        """Means (n_arms, channels), own variances (n_arms,), and q, shape (n_arms, k)."""
-        mean, width = self.own.predict(x)
-        z = np.multiply.outer(self.described, x).reshape(self.n_arms, -1)
-        q = z - x @ self.cross
-        return mean + q @ self.shared.theta[0].T, width**2, q
+        """Means (n_arms, channels), own variances (n_arms,), and p_a A_a^-1 x, shape (n_arms, dim)."""
+        solved = self.own.solve(x)
+        left = self.prior[:, None] * solved
+        shared = self.shared.theta[0].reshape(self.channels, -1, self.dim)
+        of_arms = np.tensordot(self.described, shared, (1, 1))
+        mean = self.own.theta @ x + (of_arms * left[:, None]).sum(axis=2)
+        return mean, np.maximum(solved @ x, 0.0), left
+
+    def _q(self, left: F64, arms: Index) -> F64:
+        """What is left of the shared features of some arms, shape (len(arms), k)."""
+        return (self.described[arms, :, None] * left[arms, None]).reshape(len(arms), -1)
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
-        z = np.multiply.outer(self.described[arm], x).ravel()
-        q = z - x @ self.cross[arm]
+        v = self.own.solve_arm(arm, x)
+        q = np.multiply.outer(self.described[arm], self.prior[arm] * v).ravel()
         own = self.own.theta[arm] @ x
         y = np.where(np.isnan(y), own + self.shared.theta[0] @ q, y)  # the prediction moves no prediction
-        v = self.own.inverse[arm] @ x
-        gain = weight / (1.0 + weight * x.dot(v))
-        self.shared.learn(0, q, y - own, gain)
-        self.cross[arm] += np.multiply.outer(gain * v, q)
+        self.shared.learn(0, q, y - own, weight / (1.0 + weight * x.dot(v)))
         self.own.learn(arm, x, y, weight)
 
     def _estimate(self, x: F64) -> Estimate:
-        mean, variance, q = self._predict(x)
-        return Estimate(mean, self._bonus(variance, q))
+        mean, variance, left = self._predict(x)
+        return Estimate(mean, self._bonus(variance, self._q(left, self._all_arms)))
 
     def _bonus(self, variance: F64, q: F64) -> F64:
         """What exploration adds to each arm's utility."""
@@ -102,20 +111,29 @@ class HybridPolicy(Policy):
 
     def _add_arm(self, like: int | None, strength: float) -> None:
         self.own.add_arm(like, strength)
-        cross = np.zeros_like(self.cross[0]) if like is None else self.cross[like]
+        self.prior = np.append(self.prior, self.ridge * (1.0 if like is None else strength))
         row = np.eye(1, 1 + self.features)[0] if like is None else self.described[like]
-        self.cross = np.concatenate([self.cross, cross[None]])
         self.described = np.concatenate([self.described, row[None]])
+        if like is not None:
+            self._give_estimate(like)
+
+    def _give_estimate(self, like: int) -> None:
+        """Let the newest arm, whose own part is still a copy, estimate what `like` does: it reads all of beta."""
+        arrays = {name: array.copy() for name, array in self.own.arrays().items()}
+        shared = self.described[like] @ self.shared.theta[0].reshape(self.channels, -1, self.dim)
+        for channel, part in enumerate(shared):
+            arrays["theta"][-1, channel] += self.prior[like] * self.own.solve_arm(like, part) - part
+        self.own.restore(arrays)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         parts = {"own": self.own, "shared": self.shared}
         nested = {f"{part}.{name}": array for part, held in parts.items() for name, array in held.arrays().items()}
-        return {**nested, "cross": self.cross, "described": self.described}
+        return {**nested, "prior": self.prior, "described": self.described}
 
     def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         for part, held in (("own", self.own), ("shared", self.shared)):
             held.restore({name: arrays[f"{part}.{name}"] for name in held.arrays()})
-        self.cross, self.described = arrays["cross"], arrays["described"]
+        self.prior, self.described = arrays["prior"], arrays["described"]
 
 
 class HybridLinUCB(HybridPolicy):
@@ -163,8 +181,15 @@ class HybridLinUCB(HybridPolicy):
         return np.asarray(self.alpha * np.sqrt(np.maximum(variance + self._shared_variance(q), 0.0)))
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        mean, variance, q = self._predict(x)
-        return greedy((mean @ prices + self._bonus(variance, q))[arms] - penalty, self.floor)
+        mean, variance, left = self._predict(x)
+        utility, own = (mean @ prices)[arms] - penalty, variance[arms]
+        squares = ((self.described**2).sum(axis=1) * (left**2).sum(axis=1))[arms]
+        index = utility + self.alpha * np.sqrt(own)
+        largest = min(1.0 / self.shared_ridge, float(np.linalg.norm(self.shared.inverse[0])))  # at least its eigenvalue
+        bound = utility + self.alpha * np.sqrt(own + largest * squares)
+        close = np.flatnonzero(bound >= index.max())  # the shared variance of the others decides nothing
+        index[close] = utility[close] + self._bonus(own[close], self._q(left, arms[close]))
+        return greedy(index, self.floor)
 
 
 class HierarchicalLinTS(HybridPolicy):
@@ -209,5 +234,5 @@ class HierarchicalLinTS(HybridPolicy):
         return np.asarray(self.noise * np.sqrt(np.maximum(variance + self._shared_variance(q - q.mean(axis=0)), 0.0)))
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        mean, variance, q = self._predict(x)
-        return gaussian_wins((mean @ prices)[arms] - penalty, self._bonus(variance[arms], q[arms]))
+        mean, variance, left = self._predict(x)
+        return gaussian_wins((mean @ prices)[arms] - penalty, self._bonus(variance[arms], self._q(left, arms)))

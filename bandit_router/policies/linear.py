@@ -99,6 +99,14 @@ class RidgeStatistics:
         variance = np.stack([((contexts @ inverse) * contexts).sum(axis=1) for inverse in self.inverse], axis=1)
         return means, np.sqrt(np.maximum(variance, 0.0))
 
+    def solve(self, x: F64) -> F64:
+        """A_a^-1 x of every arm, shape (n_arms, dim)."""
+        return np.asarray(self.inverse @ x, dtype=np.float64)
+
+    def solve_arm(self, arm: int, x: F64) -> F64:
+        """A_a^-1 x of one arm, shape (dim,)."""
+        return np.asarray(self.inverse[arm] @ x, dtype=np.float64)
+
     def index(self, x: F64, prices: F64, alpha: float) -> F64:
         """Utility plus bonus, prices . theta_a x + alpha * sqrt(x' A_a^-1 x), shape (n_arms,)."""
         utility: F64 = self.theta @ x @ prices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
@@ -27,8 +28,10 @@ def kernel_name() -> str:
     return "numpy" if module is None else f"compiled {module.TARGET}"
 
 
-def finite(vector: NDArray[np.float64]) -> bool:
-    """Whether the sum of squares of a vector is finite, so no element is NaN, infinite or too large to square."""
-    if _kernels is not None:
-        return bool(_kernels.finite(vector))
+def _finite(vector: NDArray[np.float64], /) -> bool:
     return math.isfinite(vector.dot(vector))
+
+
+# Whether the sum of squares of a vector is finite, so no element is NaN, infinite or too large to square. Bound, not
+# wrapped: a decision asks three times.
+finite: Callable[[NDArray[np.float64]], bool] = _finite if _kernels is None else _kernels.finite

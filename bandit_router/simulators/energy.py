@@ -1,8 +1,8 @@
-"""Joules per request from a table of measurements.
+"""Joules and GPU-seconds per request from a table of measurements.
 
-    joules = fixed + prompt_tokens * per_prompt_token + output_tokens * per_output_token
+    amount = fixed + prompt_tokens * per_prompt_token + output_tokens * per_output_token
 
-with each coefficient on a straight line in log(joules) over log(concurrency) between the rows of one (model, GPU,
+with each coefficient on a straight line in log(amount) over log(concurrency) between the rows of one (model, GPU,
 number of GPUs): what a token costs falls about as a power of the batch size, eightfold and more over the usual range.
 Outside the rows the nearest one counts: nothing is extrapolated.
 
@@ -11,7 +11,7 @@ Example:
     >>> table = EnergyTable([EnergyRow(concurrency=1, per_output_token_j=4.0, **row),
     ...                      EnergyRow(concurrency=16, per_output_token_j=1.0, **row)])
     >>> table.request("m", gpu="H100", concurrency=4, prompt_tokens=0, output_tokens=100)
-    RequestEnergy(joules=200.0, basis='modelled', source='mine')
+    RequestEnergy(joules=200.0, gpu_s=None, basis='modelled', source='mine')
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from bandit_router.policies.base import InvalidInput
 
 Basis = Literal["measured", "modelled"]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
-_COEFFICIENTS = ("fixed_j", "per_prompt_token_j", "per_output_token_j")
+_JOULES = ("fixed_j", "per_prompt_token_j", "per_output_token_j")
+_GPU_S = ("fixed_gpu_s", "per_prompt_token_gpu_s", "per_output_token_gpu_s")
 
 
 class EnergyRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -40,6 +41,8 @@ class EnergyRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         model, gpu, num_gpus: what it was measured on. concurrency: requests served together.
         fixed_j: joules per request. per_prompt_token_j, per_output_token_j: joules per token.
         load_j: joules to load the model, None if unknown.
+        fixed_gpu_s, per_prompt_token_gpu_s, per_output_token_gpu_s: the same in GPU-seconds. All None: unknown; where
+            one is given the others count as 0.
         basis: "measured", or "modelled" when it was worked out. source: where the figures come from.
     """
 
@@ -53,12 +56,19 @@ class EnergyRow(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     per_prompt_token_j: Amount = 0.0
     per_output_token_j: Amount = 0.0
     load_j: Amount | None = None
+    fixed_gpu_s: Amount | None = None
+    per_prompt_token_gpu_s: Amount | None = None
+    per_output_token_gpu_s: Amount | None = None
 
 
 class RequestEnergy(NamedTuple):
-    """Joules of one request; "measured" only where a measured row is met exactly."""
+    """Joules and GPU-seconds of one request; "measured" only where a measured row is met exactly.
+
+    `gpu_s` is None unless every row between which it lies knows it.
+    """
 
     joules: float
+    gpu_s: float | None
     basis: Basis
     source: str
 
@@ -84,18 +94,25 @@ class EnergyTable:
     def request(
         self, model: str, *, gpu: str, concurrency: float, prompt_tokens: float, output_tokens: float, num_gpus: int = 1
     ) -> RequestEnergy:
-        """Joules of one request. Raises InvalidInput for a model and GPU without rows, or a negative number."""
+        """What one request takes. Raises InvalidInput for a model and GPU without rows, or a negative number."""
         for name, value in (("prompt_tokens", prompt_tokens), ("output_tokens", output_tokens)):
             if not 0 <= value < math.inf:
                 raise InvalidInput(f"{name} must be finite and at least 0, got {value}")
         if not 0 < concurrency < math.inf:
             raise InvalidInput(f"concurrency must be finite and greater than 0, got {concurrency}")
-        curve = self._curve(model, gpu, num_gpus)
-        fixed, prompt, output = (_at(curve, name, concurrency) for name in _COEFFICIENTS)
-        joules = fixed + prompt_tokens * prompt + output_tokens * output
-        exact = [row for row in curve if row.concurrency == concurrency]
-        sources = " + ".join(dict.fromkeys(row.source for row in exact or curve))
-        return RequestEnergy(joules, exact[0].basis if exact else "modelled", sources)
+        whole = self._curve(model, gpu, num_gpus)
+        exact = [row for row in whole if row.concurrency == concurrency]
+        curve, units = exact or whole, (1.0, prompt_tokens, output_tokens)
+        joules, gpu_s = (
+            math.fsum(n * _at(curve, name, concurrency) for n, name in zip(units, names, strict=True))
+            for names in (_JOULES, _GPU_S)
+        )
+        return RequestEnergy(
+            joules,
+            gpu_s if all(map(_knows_gpu_s, curve)) else None,
+            exact[0].basis if exact else "modelled",
+            " + ".join(dict.fromkeys(row.source for row in curve)),
+        )
 
     def load(self, model: str, *, gpu: str, num_gpus: int = 1) -> float | None:
         """Joules to load the model; None where no row knows."""
@@ -114,9 +131,13 @@ class EnergyTable:
             raise InvalidInput(f"no energy row for {model!r} on {gpu} x {num_gpus}; {hint}") from None
 
 
+def _knows_gpu_s(row: EnergyRow) -> bool:
+    return any(getattr(row, name) is not None for name in _GPU_S)
+
+
 def _at(curve: list[EnergyRow], name: str, concurrency: float) -> float:
     """One coefficient at a concurrency; a coefficient that is 0 somewhere is joined linearly, having no logarithm."""
-    values = np.array([getattr(row, name) for row in curve])
+    values = np.array([getattr(row, name) or 0.0 for row in curve])
     x, at = np.log([row.concurrency for row in curve]), math.log(concurrency)
     if (values > 0).all():
         return float(np.exp(np.interp(at, x, np.log(values))))
@@ -154,6 +175,7 @@ class _Configuration(msgspec.Struct):
     max_num_seqs: int
     energy_per_token_joules: Amount
     avg_batch_size: float | None = None
+    output_throughput_tokens_per_sec: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
 class _Result(msgspec.Struct):
@@ -167,7 +189,7 @@ def read_mlenergy(paths: Iterable[str | Path], *, task: str) -> EnergyTable:
 
     Their joules per output token contain the prompt's share, so the rows hold for prompts like those of `task`. The
     concurrency is the measured mean batch size, or the configured largest one where that is missing. Of repeated
-    measurements the first counts.
+    measurements the first counts. GPU-seconds per output token are GPUs over output tokens a second.
 
     Args:
         paths: files of any tasks. task: the one to read, for instance "lm-arena-chat".
@@ -186,12 +208,14 @@ def read_mlenergy(paths: Iterable[str | Path], *, task: str) -> EnergyTable:
             raise InvalidInput(f"{path.name} is not an ML.ENERGY result: {error}") from None
         for found in result.configurations if result.task == task else ():
             concurrency = found.avg_batch_size or float(found.max_num_seqs)
+            rate = found.output_throughput_tokens_per_sec
             row = EnergyRow(
                 model=result.model_id,
                 gpu=found.gpu_model,
                 num_gpus=found.num_gpus,
                 concurrency=concurrency,
                 per_output_token_j=found.energy_per_token_joules,
+                per_output_token_gpu_s=None if rate is None else found.num_gpus / rate,
                 basis="measured",
                 source=f"ML.ENERGY {task}",
             )
@@ -236,13 +260,14 @@ def greenserv_models() -> list[ModelFigures]:
 
 
 def greenserv_table() -> EnergyTable:
-    """Those models as an energy table: joules per query of that mixture of tasks, at concurrency 1."""
+    """Those models as an energy table: joules and GPU-seconds (mean latency) per query of that mixture of tasks."""
     return EnergyTable(
         EnergyRow(
             model=figures.model,
             gpu="A100",
             concurrency=1,
             fixed_j=figures.mean_j,
+            fixed_gpu_s=figures.latency_mean_ms / 1000.0,
             basis="measured",
             source=f"{GREENSERV_SOURCE} ({figures.certainty})",
         )

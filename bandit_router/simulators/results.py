@@ -55,7 +55,7 @@ def policy_result(
         "utility_mean": interval(final / horizon),
         "regret": {"best_fixed": interval(best - final), "oracle": interval(oracle - final)},
         "quality_mean": means["quality"],
-        **{f"{c}_mean": means.get(c) for c in ("cost_usd", "energy_j", "latency_s")},
+        **{f"{c}_mean": means.get(c) for c in ("cost_usd", "energy_j", "latency_s", "gpu_s")},
         "arm_share": {arm: float(share) for arm, share in zip(arms, plays / plays.sum(), strict=True)},
         "events_per_second": len(trajectories) * horizon / max(sum(t.seconds for t in trajectories), 1e-9),
     }

@@ -16,7 +16,7 @@ from bandit_router.simulators.run import utility
 from bandit_router.simulators.scenario import Scenario, with_overrides
 from bandit_router.simulators.trace import TraceEnvironment
 
-SWEEPABLE = ("cost_usd", "energy_j", "latency_s")
+SWEEPABLE = ("cost_usd", "energy_j", "latency_s", "gpu_s")
 
 
 def run_sweep(
@@ -32,7 +32,7 @@ def run_sweep(
 
     Args:
         scenario: what to run; its other prices stay. folder: where its relative paths start.
-        channel: cost_usd, energy_j or latency_s. prices: utility per reference amount, at least one.
+        channel: cost_usd, energy_j, latency_s or gpu_s. prices: utility per reference amount, at least one.
         jobs, progress: see `run_scenario`.
 
     Returns:

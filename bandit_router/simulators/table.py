@@ -125,7 +125,7 @@ def _channels(cells: pl.DataFrame) -> dict[str, F64]:
             return np.full(len(cells), np.nan)
         return cells.get_column(name).cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
-    direct = {name: column(name) for name in ("quality", "cost_usd", "energy_j", "latency_s")}
+    direct = {name: column(name) for name in ("quality", "cost_usd", "energy_j", "latency_s", "gpu_s")}
     return {**direct, "tokens": column("input_tokens") + column("output_tokens")}
 
 

@@ -105,6 +105,10 @@ def join(ledger: Ledger, learner: Learner, *, policy: str, gamma: float, max_age
     """
     if not isinstance(learner.policy, LinearPolicy):
         raise InvalidInput(f"only linear policies can be shared by deltas, got {type(learner.policy).__name__}")
+    if learner.monitor is not None:
+        raise InvalidInput(
+            "what a DriftMonitor takes back is no sum and cannot be shared by deltas; use one or the other"
+        )
     statistics = learner.policy.statistics
     shared = SharedStatistics(statistics, replica=ledger.replica, gamma=gamma, max_age_s=max_age_s)
     mine = (deltas.c.policy == policy) & (deltas.c.replica == ledger.replica)

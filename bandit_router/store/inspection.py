@@ -9,14 +9,25 @@ import msgspec
 from sqlalchemy import delete, func, insert, select
 
 from bandit_router.arms import Catalogue
-from bandit_router.learner import Learner
+from bandit_router.learner import Learner, monitor_of
 from bandit_router.outcomes import Utility
 from bandit_router.policies import policy_class
 from bandit_router.policies.base import InvalidInput
 from bandit_router.store import migrations
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.loading import PAGE
-from bandit_router.store.schema import arms, decisions, deltas, early, log, quarantine, rewards, snapshots
+from bandit_router.store.schema import (
+    arms,
+    budget_states,
+    decisions,
+    deltas,
+    early,
+    log,
+    quarantine,
+    rewards,
+    snapshots,
+    spending,
+)
 from bandit_router.store.snapshot import bad_arms, channels_of, class_of, decode, encode, sanitise, write_file
 
 
@@ -85,7 +96,7 @@ class Inspection:
 
     def report(self) -> Report:
         """Everything `state show` prints."""
-        tables = (decisions, rewards, early, quarantine, log, snapshots, deltas)
+        tables = (decisions, rewards, early, quarantine, log, snapshots, spending, budget_states, deltas)
         with self.ledger.engine.connect() as connection:
             rows = {t.name: connection.execute(select(func.count()).select_from(t)).scalar_one() for t in tables}
             reasons = connection.execute(
@@ -196,7 +207,10 @@ class Inspection:
             raise InvalidInput(f"the first state of {name} is gone; a router that opens the store writes it again")
         policy = policy_class(class_of(name)).from_state(first.state)
         catalogue = Catalogue(arm for arm, _ in self.ledger.arms())
-        learner = Learner(catalogue=catalogue, policy=policy, channels=channels_of(name), utility=Utility())
+        watch = monitor_of(first.state)
+        learner = Learner(
+            catalogue=catalogue, policy=policy, channels=channels_of(name), utility=Utility(), monitor=watch
+        )
         learner.restore(0, first.state)
         return learner
 

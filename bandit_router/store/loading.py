@@ -34,7 +34,7 @@ def prepare(ledger: Ledger, learner: Learner, *, key: bytes | None) -> Learner:
     ledger.open()
     loaded = learner.copy()
     join_arms(ledger, loaded.catalogue)
-    name = policy_key(loaded.policy, loaded.channels)
+    name = policy_key(loaded.policy, loaded.channels, loaded.monitor)
     _, state = loaded.capture()
     ledger.put_first_snapshot(name, encode(0, state, policy=name, key=key))
     first = ledger.first_snapshot(name)
@@ -82,7 +82,7 @@ def set_statuses(ledger: Ledger, catalogue: Catalogue) -> None:
 def newest_valid(ledger: Ledger, learner: Learner, *, key: bytes | None, counters: Counter[str]) -> Snapshot | None:
     """The newest snapshot that is right in full; else the newest readable one with its bad arms at the prior."""
     damaged: Snapshot | None = None
-    for position, body in ledger.snapshots(policy_key(learner.policy, learner.channels)):
+    for position, body in ledger.snapshots(policy_key(learner.policy, learner.channels, learner.monitor)):
         try:
             found = decode(body, key=key)
             faults = bad_arms(found.state)

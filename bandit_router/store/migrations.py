@@ -4,7 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, insert, inspect, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    insert,
+    inspect,
+    select,
+    update,
+)
 
 from bandit_router.policies.base import InvalidInput
 from bandit_router.store.schema import head, metadata, schema_version
@@ -17,8 +31,30 @@ def _create(connection: Connection) -> None:
     connection.execute(insert(head).values(id=1, position=0, closed_s=0.0))
 
 
-# Step n (from 0) brings version n to n + 1. Later steps spell out their DDL: `metadata` is the newest schema only.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create,)
+def _spending(connection: Connection) -> None:
+    """Version 2: what budgets spend. Does nothing where version 1 was created with it."""
+    added, number = MetaData(), BigInteger().with_variant(Integer, "sqlite")
+    Table(
+        "spending",
+        added,
+        Column("id", number, primary_key=True, autoincrement=True),
+        *(Column(name, Text, nullable=False) for name in ("event_id", "channels", "process")),
+        Column("body", LargeBinary, nullable=False),
+        UniqueConstraint("event_id", "channels"),
+        sqlite_autoincrement=True,
+    )
+    Table(
+        "budget_states",
+        added,
+        Column("position", number, primary_key=True, autoincrement=False),
+        Column("body", LargeBinary, nullable=False),
+    )
+    added.create_all(connection)
+
+
+# Step n (from 0) brings version n to n + 1. Later steps spell out their tables: `metadata` is the newest
+# schema only.
+STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending)
 VERSION = len(STEPS)
 
 

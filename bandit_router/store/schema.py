@@ -7,6 +7,8 @@ quarantine   rewards that did not count, with the reason
 log          the settled log: positions from 1 without gaps, one entry per settled decision or other change of state
 arms         the catalogue in order; `position` is the log entry that added the arm, 0 for the first ones
 snapshots    captured states with their log position
+spending     what budgets booked and were billed, in order; rows are dropped once old states of the budgets hold them
+budget_states  captured states of the budgets with the id of the last row of `spending` they hold
 deltas       statistics that replicas publish, unique by (policy, replica, sequence)
 head         one row: where the log ends, and up to when windows have been closed; its row lock orders all writers
 schema_version  one row
@@ -115,6 +117,25 @@ deltas = Table(
     Column("sequence", BigInteger, primary_key=True, autoincrement=False),
     Column("epoch", BigInteger, nullable=False),
     Column("position", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)
+
+spending = Table(
+    "spending",
+    metadata,
+    Column("id", _Position, primary_key=True, autoincrement=True),
+    Column("event_id", Text, nullable=False),
+    Column("channels", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("event_id", "channels"),
+    sqlite_autoincrement=True,  # the id of a dropped row is not given out again
+)
+
+budget_states = Table(
+    "budget_states",
+    metadata,
+    Column("position", _Position, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),
 )
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.learner import State
+from bandit_router.monitor import DriftMonitor
 from bandit_router.policies.base import InvalidInput, Policy
 from bandit_router.policies.linear import unpack
 
@@ -47,8 +48,9 @@ class _Array(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     data_offsets: tuple[int, int]
 
 
-def policy_key(policy: Policy, channels: Sequence[str]) -> str:
-    """What a state belongs to: a policy with its settings (but the number of arms, which grows) and its channels.
+def policy_key(policy: Policy, channels: Sequence[str], monitor: DriftMonitor | None = None) -> str:
+    """What a state belongs to: a policy with its settings (but the number of arms, which grows), what watches it, and
+    its channels.
 
     Example:
         >>> from bandit_router.policies import Fixed
@@ -56,7 +58,8 @@ def policy_key(policy: Policy, channels: Sequence[str]) -> str:
         'Fixed(dim=2, channels=2, arm=0) of quality+cost_usd'
     """
     settings = (f"{name}={getattr(policy, name)}" for name in policy.parameters() if name != "n_arms")
-    return f"{type(policy).__name__}({', '.join(settings)}) of {'+'.join(channels)}"
+    watched = "" if monitor is None else f" watched by {monitor.settings}"
+    return f"{type(policy).__name__}({', '.join(settings)}){watched} of {'+'.join(channels)}"
 
 
 def class_of(key: str) -> str:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import msgspec
 
 from bandit_router.arms import Arm
+from bandit_router.budgets import Budgets
 from bandit_router.events import Decision, Settlement, check_id
 from bandit_router.learner import Learner
 from bandit_router.policies.base import InvalidInput
@@ -117,15 +118,24 @@ class Store:
         counters: Counter[str],
         clock: Callable[[], float],
         max_events: int,
+        budgets: Budgets | None = None,
     ) -> AttachedStore:
-        """Open the database and bring the learner to the state of its log.
+        """Open the database, bring the learner to the state of its log and the budgets to what was spent.
 
         While the database cannot be reached the router serves with what it has, and this goes on in the background.
 
         Raises:
             InvalidInput: the database belongs to other arms, or to a newer version of this package.
         """
-        return AttachedStore(self, learner, rule=rule, counters=counters, clock=clock, max_events=max_events)
+        return AttachedStore(
+            self,
+            learner,
+            rule=rule,
+            counters=counters,
+            clock=clock,
+            max_events=max_events,
+            budgets=budgets,
+        )
 
 
 class AttachedStore:
@@ -140,6 +150,7 @@ class AttachedStore:
         counters: Counter[str],
         clock: Callable[[], float],
         max_events: int,
+        budgets: Budgets | None,
     ) -> None:
         from bandit_router.store.writer import Writer
 
@@ -157,6 +168,7 @@ class AttachedStore:
             clock=clock,
             logged=self._logged.get,
             reload=self._reload,
+            budgets=budgets,
         )
         try:
             self._writer.start()
@@ -168,6 +180,8 @@ class AttachedStore:
         """Remember the decisions whose windows are open, so that a retry after a restart gets the same answer."""
         earlier = ledger.recent(self._writer.clock(), self.max_events)
         with self.learner.lock:
+            if self._writer.spending is not None:
+                self._writer.spending.adopt(self._recent.values())
             for decision in earlier:
                 if decision.event_id not in self._recent:
                     self.remember(decision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from bandit_router.accounts import Booking
 from bandit_router.events import Decision, Mode
 from bandit_router.policies.base import F64, Bool
 from bandit_router.rewards import Reward
@@ -27,6 +28,7 @@ class _Decision(msgspec.Struct, array_like=True, frozen=True, tag="d1", forbid_u
     degraded: bool
     mode: Mode
     proposed: str | None
+    booking: Booking | None = None
 
 
 class _Reward(msgspec.Struct, array_like=True, frozen=True, tag="r1", forbid_unknown_fields=True):
@@ -65,6 +67,7 @@ def encode_decision(decision: Decision) -> bytes:
             decision.degraded,
             decision.mode,
             decision.proposed,
+            decision.booking,
         )
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import exc
 
+from bandit_router.budgets import Budgets
 from bandit_router.events import Decision
 from bandit_router.learner import Entry, Learner
 from bandit_router.policies.base import InvalidInput
@@ -22,6 +23,7 @@ from bandit_router.store.exchange import Exchange, join
 from bandit_router.store.group import Group
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.snapshot import encode, policy_key
+from bandit_router.store.spending import Spending
 from bandit_router.store.spool import Item, Spool
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ class Writer:
         settings: the store's. spool: where records come from. learner: what the log is folded into.
         rule, counters, clock: the router's. logged: a decision known to be queued or written, or None.
         reload: takes the recent decisions when the database has been opened.
+        budgets: the router's, None for none.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Writer:
         clock: Callable[[], float],
         logged: Callable[[str], Decision | None],
         reload: Callable[[Ledger], None],
+        budgets: Budgets | None,
     ) -> None:
         self.ledger = Ledger(settings.url, settings.durability, settings.replica)
         self.settings, self.spool, self.learner = settings, spool, learner
@@ -72,11 +76,23 @@ class Writer:
         self._opened: Future[None] = Future()
         self._snapshot_at = 0
         self._exchange: Exchange | None = None
+        self.spending = None if budgets is None else self._spending(budgets)
         self._tick_s = min(_TICK_S, rule.window_s / 4)
         self._next_tick = 0.0
         self._requests: deque[tuple[Callable[[Ledger], object], Future[Any]]] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bandit-router-writer", daemon=True)
+
+    def _spending(self, budgets: Budgets) -> Spending:
+        settings = self.settings
+        return Spending(
+            self.ledger,
+            budgets,
+            lock=self.learner.lock,
+            key=settings.snapshot_key,
+            every=settings.snapshot_every,
+            counters=self.counters,
+        )
 
     # -- for other threads -----------------------------------------------------------------------------------
 
@@ -148,6 +164,8 @@ class Writer:
             self._next_tick = time.monotonic() + self._tick_s
             loading.catch_up(self.ledger, self.learner)
             loading.set_statuses(self.ledger, self.learner.catalogue)
+            if self.spending is not None:
+                self.spending.follow()
         if self._exchange is not None:
             self.counters["published_deltas"] += self._exchange.run(time.monotonic())
         elif self.learner.position - self._snapshot_at >= self.settings.snapshot_every:
@@ -158,6 +176,8 @@ class Writer:
             self._load()
             if self.settings.spool is not None:
                 loading.adopt(self.settings.spool, lambda items: self._commit(items, False), self.counters)
+            if self.spending is not None:
+                self.spending.load()
             self.reload(self.ledger)
         except InvalidInput as problem:
             self._opened.set_exception(problem)
@@ -173,7 +193,7 @@ class Writer:
             loading.catch_up(self.ledger, loaded)
             self.learner.adopt(loaded)
             return
-        name = policy_key(loaded.policy, loaded.channels)
+        name = policy_key(loaded.policy, loaded.channels, loaded.monitor)
         exchange = join(
             self.ledger,
             loaded,
@@ -201,6 +221,9 @@ class Writer:
             self._exchange.publish(time.monotonic())
         elif self.learner.position > self._snapshot_at:
             self._snapshot()
+        if self.spending is not None:
+            self.spending.follow()
+            self.spending.save()
 
     # -- one group -------------------------------------------------------------------------------------------
 
@@ -219,6 +242,8 @@ class Writer:
             group.add_rewards(items)
             while tick and not group.close_windows():
                 pass
+            if self.spending is not None:
+                self.spending.write(connection, [item.record for item in items])
         with self.learner.lock:
             self.counters.update(group.counts)
         self._fold(head.position, head.entries)
@@ -271,7 +296,7 @@ class Writer:
 
     def _snapshot(self) -> None:
         position, state = self.learner.capture()
-        name = policy_key(self.learner.policy, self.learner.channels)
+        name = policy_key(self.learner.policy, self.learner.channels, self.learner.monitor)
         body = encode(position, state, policy=name, key=self.settings.snapshot_key)
         self.ledger.put_snapshot(name, position, body, keep=_KEEP_SNAPSHOTS)
         self._snapshot_at = position

@@ -225,7 +225,7 @@ class Serving(RuleBasedStateMachine):
         self.the_log_is_the_models()
         waiting = query(self.url, "SELECT event_id FROM early ORDER BY id")
         assert [row.event_id for row in waiting] == [reward[0] for reward in self.model.early]
-        policy = LinUCB(n_arms=len(ARMS), dim=DIM, channels=5)
+        policy = LinUCB(n_arms=len(ARMS), dim=DIM, channels=6)
         for event in self.model.log:
             if self.model.settled[event][1]:
                 policy.learn(*self.observation(event))
@@ -242,7 +242,7 @@ class Serving(RuleBasedStateMachine):
         if quality is None or cost is None:
             assert self.model.default is not None
             quality, cost = (self.model.default if quality is None else quality), (0.0 if cost is None else cost)
-        return decision.context, decision.arm_index, [quality, cost, np.nan, np.nan, np.nan]
+        return decision.context, decision.arm_index, [quality, cost, np.nan, np.nan, np.nan, np.nan]
 
 
 TestServing = Serving.TestCase

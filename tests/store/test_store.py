@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 
 from bandit_router.arms import Arm
 from bandit_router.learner import Learner
-from bandit_router.outcomes import Outcome, Utility
+from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies import POLICIES
 from bandit_router.policies.base import InvalidInput
 from bandit_router.rewards import RewardRule
@@ -178,6 +179,28 @@ def test_another_policy_learns_from_the_whole_log(url: str, open_router: OpenRou
     first.close()
     second = open_router(url, policy="EpsilonGreedy")
     assert (second.learner.position, second.policy.steps) == (25, 25)
+
+
+def test_a_log_from_before_a_channel_existed_is_learned_with_that_channel_null(
+    url: str, open_router: OpenRouter
+) -> None:
+    first = open_router(url, channels=[name for name in CHANNELS if name != "gpu_s"])
+    serve(first, 10)
+    first.close()
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.begin() as connection:
+        for position, body in connection.execute(text("SELECT position, body FROM log")).all():
+            outcome, status = msgspec.msgpack.decode(body)
+            assert outcome.pop("gpu_s") is None
+            old = {"body": msgspec.msgpack.encode([outcome, status]), "position": position}
+            connection.execute(text("UPDATE log SET body = :body WHERE position = :position"), old)
+    engine.dispose()
+    learner = open_router(url).learner
+    assert (learner.position, learner.skipped) == (10, 0)
+    assert dict(zip(CHANNELS, learner.metered.tolist(), strict=True))["gpu_s"] == 0
+    assert np.array_equal(
+        learner.policy.estimate([1.0, 0, 0]).mean[:, 0], first.policy.estimate([1.0, 0, 0]).mean[:, 0]
+    )
 
 
 def test_arms_are_added_at_the_end_and_keep_their_status(url: str, open_router: OpenRouter) -> None:

@@ -38,6 +38,7 @@ class Row(msgspec.Struct, kw_only=True):
     energy_j: float | None = None
     latency_s: float | None = None
     tokens: float | None = None
+    gpu_s: float | None = None
     reward: float | None = None
     mode: str = "online"
     degraded: bool = False

@@ -5,7 +5,7 @@ and the next outcomes count for more. A price change is no silent change: tell t
 
 Example:
     >>> from bandit_router.policies import LinUCB
-    >>> policy, monitor = LinUCB(n_arms=2, dim=1, floor=0.0), DriftMonitor(n_arms=2)
+    >>> policy, monitor = LinUCB(n_arms=2, dim=1, floor=0.0), DriftMonitor()
     >>> for n in range(200):  # arm 0 earns 0.8 and 1.0 in turn, and from the 100th time on 0.4 less
     ...     outcome = 0.8 + 0.2 * (n % 2) - 0.4 * (n >= 100)
     ...     if monitor.observe(policy, [1.0], arm=0, quality=outcome):
@@ -33,7 +33,6 @@ class DriftMonitor:
         up = max(0, up + z - slack), down = max(0, down - z - slack), change when either exceeds `threshold`
 
     Args:
-        n_arms: arms watched; later ones are added as they appear.
         threshold: in standard deviations of the error; higher is slower and raises fewer false alarms.
         slack: half the smallest shift worth finding, in the same unit.
         patience: outcomes of an arm before it is watched, and again after each change; its model needs them.
@@ -46,16 +45,14 @@ class DriftMonitor:
     not independent, which that theory assumes.
     """
 
-    def __init__(
-        self, *, n_arms: int, threshold: float = 15.0, slack: float = 0.25, patience: int = 50, keep: float = 0.02
-    ) -> None:
+    def __init__(self, *, threshold: float = 15.0, slack: float = 0.25, patience: int = 50, keep: float = 0.02) -> None:
         if not (threshold > 0 and slack >= 0 and patience >= 1 and 0 < keep <= 1):
             raise InvalidInput(
                 "threshold must be above 0, slack at least 0, patience at least 1 and keep in (0, 1], "
                 f"got {threshold}, {slack}, {patience}, {keep}"
             )
         self.threshold, self.slack, self.patience, self.keep = threshold, slack, patience, keep
-        self._sums = np.zeros((n_arms, 4))  # outcomes since the last change, mean square error, up, down
+        self._sums = np.zeros((0, 4))  # by arm: outcomes since the last change, mean square error, up, down
 
     def observe(self, policy: LinearPolicy, context: ArrayLike, *, arm: int, quality: float) -> bool:
         """Compare an outcome with its prediction, before it is learned; on a change shrink the arm's evidence.
@@ -79,9 +76,29 @@ class DriftMonitor:
         widen(policy, arm, self.keep)
         return True
 
+    @property
+    def settings(self) -> dict[str, float]:
+        """The constructor's arguments."""
+        return {"threshold": self.threshold, "slack": self.slack, "patience": self.patience, "keep": self.keep}
+
+    def fresh(self) -> DriftMonitor:
+        """A monitor with the same settings that has seen nothing."""
+        return type(self)(threshold=self.threshold, slack=self.slack, patience=self.patience, keep=self.keep)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> DriftMonitor:
+        """A monitor with the settings and sums of a saved one. Raises InvalidInput when it is no such state."""
+        try:
+            threshold, slack, patience, keep = (float(value) for value in state["settings"])
+        except (KeyError, TypeError, ValueError):
+            raise InvalidInput(f"not a state of DriftMonitor: it has {', '.join(state) or 'nothing'}") from None
+        monitor = cls(threshold=threshold, slack=slack, patience=int(patience), keep=keep)
+        monitor.restore(state)
+        return monitor
+
     def state(self) -> dict[str, NDArray[Any]]:
-        """The sums of every arm."""
-        return {"sums": self._sums.copy()}
+        """The settings, and the sums of every arm."""
+        return {"settings": np.array(list(self.settings.values())), "sums": self._sums.copy()}
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Go on from a saved state. Raises InvalidInput when it is not one."""
@@ -96,6 +113,6 @@ def widen(policy: LinearPolicy, arm: int, keep: float) -> None:
     statistics = policy.statistics
     gram = statistics.sums()["gram"][arm]
     arrays = {name: array.copy() for name, array in statistics.arrays().items()}
-    shrunk = invert(keep * gram + (1.0 - keep) * statistics.ridge * np.eye(policy.dim))
+    shrunk = invert(keep * gram + (1.0 - keep) * statistics.ridge * np.eye(len(gram)))
     arrays["inverse"][arm] = pack(shrunk[None])[0]
     statistics.restore(arrays)

@@ -9,7 +9,10 @@ setup(
             sources=["bandit_router/policies/_kernels.c"],
             depends=[
                 f"bandit_router/policies/_{name}.h"
-                for name in ("arguments", "dispatch", "distributions", "loops", "ridge", "skipping")
+                for name in (
+                    *("arguments", "dispatch", "distributions", "hierarchical", "loops"),
+                    *("ridge", "skipping", "symmetric"),
+                )
             ],
             extra_compile_args=["-O3", "-fno-math-errno", "-fno-trapping-math"],
             optional=True,

@@ -272,9 +272,11 @@ PEERS: dict[str, Make] = {
     "bayesianbandits EB-TS": BayesianBandits,
     "MABWiser LinUCB 0.1": lambda k, d, s: MABWiser(k, d, s, policy="LinUCB", alpha=0.1),
     "MABWiser LinTS 0.1": lambda k, d, s: MABWiser(k, d, s, policy="LinTS", alpha=0.1),
+    "MABWiser LinTS 1": lambda k, d, s: MABWiser(k, d, s, policy="LinTS", alpha=1.0),
     "river LinUCB": River,
     "gittins": Gittins,
     "contextualbandits LinUCB 0.1": lambda k, d, s: ContextualBandits(k, d, s, alpha=0.1),
+    "contextualbandits LinUCB 1": lambda k, d, s: ContextualBandits(k, d, s, alpha=1.0),
 }
 
 OURS: dict[str, Make] = {

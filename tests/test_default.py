@@ -6,6 +6,7 @@ from scipy.stats import norm
 
 from bandit_router import Arm, Outcome, Router
 from bandit_router.policies import DEFAULT_POLICY, EvidenceThompson
+from bandit_router.policies.default import alarm
 from bandit_router.policies.distributions import draw
 
 
@@ -45,10 +46,25 @@ def test_of_two_arms_each_is_played_with_its_probability_of_being_better():
     policy = EvidenceThompson(n_arms=2, dim=1)
     for arm, quality in ((0, 0.6), (1, 0.5), (0, 0.7), (1, 0.8), (1, 0.4)):
         policy.learn([1.0], arm, [quality])
-    prediction = policy.model.predict(np.ones(2))
+    prediction = policy.model.predict(np.ones(1))
     gap = float(prediction.mean[0, 0] - prediction.mean[1, 0])
     variance = float(policy.model.gap_variance(prediction, np.arange(2), 0)[1]) / 2
     assert policy.probabilities([1.0])[0] == pytest.approx(norm.cdf(gap / np.sqrt(variance)), abs=1e-9)
+
+
+def test_pure_noise_features_cost_next_to_nothing():
+    """64 columns of noise beside four tasks, three arms; loss per request against the same policy without them."""
+    losses = []
+    for seed in range(3):
+        x = tasks(1500, seed)
+        means = np.array([[0.5, 0.62, 0.68]]) + x @ np.random.default_rng(5).normal(0, 0.05, (4, 3))
+        wide = np.concatenate([x, np.random.default_rng([seed, 2]).normal(size=(1500, 64))], axis=1)
+        _, without = run(EvidenceThompson(n_arms=3, dim=4), x, means, seed)
+        policy = EvidenceThompson(n_arms=3, dim=68)
+        _, noisy = run(policy, wide, means, seed)
+        losses.append(without.mean() - noisy.mean())
+    assert np.mean(losses) < 0.005
+    assert policy.model.scale[2] > 10
 
 
 def test_features_that_matter_are_used():
@@ -70,6 +86,21 @@ def test_after_two_arms_change_places_it_recovers_within_150_requests_in_the_med
         arms, _ = run(EvidenceThompson(n_arms=2, dim=4), tasks(1400, seed), means, seed, binary=gap > 0.2, noise=0.25)
         delays.append(first_half_of_fifty(arms[1000:] == 1))
     assert np.median(delays) <= 150
+
+
+def test_without_a_change_alarms_are_rare(monkeypatch):
+    restarts = []
+    for seed in range(3):
+        policy = EvidenceThompson(n_arms=2, dim=1)
+        restart = policy.model.restart
+        monkeypatch.setattr(policy.model, "restart", lambda *a, f=restart: (restarts.append(a), f(*a)))
+        run(policy, np.ones((1500, 1)), np.tile([0.9, 0.8], (1500, 1)), seed)
+    assert len(restarts) <= 1
+
+
+def test_the_wealth_that_counts_as_a_change_grows_with_time():
+    assert alarm(1) == pytest.approx(np.log(6))
+    assert alarm(1000) == pytest.approx(np.log(6 * 1000))
 
 
 @pytest.mark.parametrize(("better_by", "at_least", "at_most"), [(0.03, 0.5, 1.0), (-0.1, 0.0, 0.03)])

@@ -394,6 +394,8 @@ static PyTypeObject RidgeType = {
     .tp_methods = Ridge_methods,
 };
 
+#include "_hierarchical.h"
+
 /* -- module ------------------------------------------------------------------------------------------------------ */
 
 PyDoc_STRVAR(choose_doc, "choose(bytes)\n\nLet new Ridge objects use vectors of at most that many bytes; returns their "
@@ -444,6 +446,7 @@ static PyObject *module_finite(PyObject *Py_UNUSED(self), PyObject *object)
 
 static PyMethodDef functions[] = {
     {"finite", module_finite, METH_O, finite_doc},
+    {"bet", (PyCFunction)(void (*)(void))module_bet, METH_FASTCALL, bet_doc},
     {"draw", (PyCFunction)(void (*)(void))module_draw, METH_FASTCALL, draw_doc},
     {"choose", module_choose, METH_O, choose_doc},
     {NULL, NULL, 0, NULL},
@@ -461,10 +464,12 @@ PyMODINIT_FUNC PyInit__kernels(void)
 {
     tabulate();
     PyObject *self = PyModule_Create(&module);
-    if (!self || PyType_Ready(&RidgeType) < 0 || PyModule_AddStringConstant(self, "TARGET", choose(64)) < 0 ||
+    if (!self || PyType_Ready(&RidgeType) < 0 || PyType_Ready(&HierarchyType) < 0 ||
+        PyModule_AddStringConstant(self, "TARGET", choose(64)) < 0 ||
         PyModule_AddIntConstant(self, "MAX_DIM", MAX_DIM) < 0 ||
         PyModule_AddIntConstant(self, "MAX_CHANNELS", MAX_CHANNELS) < 0 ||
-        PyModule_AddObjectRef(self, "Ridge", (PyObject *)&RidgeType) < 0)
+        PyModule_AddObjectRef(self, "Ridge", (PyObject *)&RidgeType) < 0 ||
+        PyModule_AddObjectRef(self, "Hierarchy", (PyObject *)&HierarchyType) < 0)
         return NULL;
     return self;
 }

@@ -29,29 +29,38 @@ Scales. With coefficients and s integrated out, the evidence for L and L_0 is, u
     R = 1/4 + sum y^2 - sum_a b_a . t_a - q' P^-1 q,     q = L sum_a t_a,     theta_0 = P^-1 q,     s = R / (n + 1),
 
 where the 1/4 is one pseudo-observation of the largest variance on [0, 1]. It is maximised each time the number of
-outcomes has doubled, so its cost per outcome vanishes. The standard deviation of a block, in units of the noise, has
-a half-Cauchy(0, 1) prior (Gelman 2006, "Prior distributions for variance parameters", Bayesian Analysis 1(3)).
+outcomes has doubled, so its cost per outcome vanishes. The deviation that a block adds, in units of the noise, has a
+half-Cauchy prior with median `TYPICAL` (Gelman 2006, "Prior distributions for variance parameters in hierarchical
+models", Bayesian Analysis 1(3)).
 
 Blocks. Columns sort themselves by the values they have had: constant (with the leading 1: the level), 0/1 (indicators,
-such as a task), other numbers (an embedding). The precision of a number is relative to its mean square, so units do
-not matter. A block that explains nothing gets a scale near 0, whatever its number of columns.
+such as a task), other numbers (an embedding). Precisions are relative to the mean square of a request's block, number
+by number or over all indicators, so that a block's scale is the deviation it adds to a typical request whatever its
+units and number of columns. A block that explains nothing gets a scale near 0. Until the first maximisation the
+context is one block.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from bandit_router.policies.base import F64
 
 LARGEST_VARIANCE = 0.25  # of anything on [0, 1]
+# Prior median of every block's deviation, in noise deviations: levels of arms and difficulties of requests differ by
+# about half the noise of one outcome, arms differ in what context does to them by about a tenth of it.
+TYPICAL = np.array([0.5, 0.1, 0.1, 0.5, 0.5])
 FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
 LARGEST = float(np.finfo(np.float64).max)
 LIMITS = (1e-3, 1e6)  # of a block's precision: beyond these it is free, or off
 FIRST_FIT, REBUILD = 64, 1024  # outcomes before the first maximisation; outcomes between rebuilt inverses
+TOLERANCE = 1e-3  # in log evidence
 EVIDENCE_ARMS = 32  # arms that (4) is summed over; more would only make the maximisation slower
 _SAVED_AS = {"inverse": "covariance", "shared_inverse": "shared_covariance"}  # whole matrices, unlike ridge inverses
 OTHERS_KEEP = 0.5  # of the evidence on other arms when one has changed: whether they changed too is unknown
@@ -64,6 +73,13 @@ class Prediction(NamedTuple):
     mean: F64
     own: F64
     shared: F64
+
+
+def with_level(context: F64) -> F64:
+    """The context behind a leading 1."""
+    x = np.ones(len(context) + 1)
+    x[1:] = context
+    return x
 
 
 class HierarchicalRidge:
@@ -92,7 +108,6 @@ class HierarchicalRidge:
             "loudness",
             "low",
             "high",
-            "binary",
             "kind",
             "unit",
         ),
@@ -105,7 +120,8 @@ class HierarchicalRidge:
     shared_inverse: F64
     shared_theta: F64
     loudness: F64
-    noise: float
+    loss: F64
+    total: F64
 
     def __init__(self, n_arms: int, dim: int, channels: int) -> None:
         d = dim + 1
@@ -115,22 +131,28 @@ class HierarchicalRidge:
         self.centre = np.zeros((n_arms, channels + 1, d))
         self.costs = np.zeros((n_arms, 2, channels - 1))  # sums and counts
         self.low, self.high = np.full(d, LARGEST), np.full(d, -LARGEST)  # finite, as snapshots demand
-        self.binary = np.ones(d, dtype=bool)
-        self.scale, self.shared_scale = np.ones(3), np.array([FLAT, 1.0, 1.0])
-        self.kind, self.unit = np.zeros(d, dtype=np.int64), np.ones(d)
-        self.outcomes = np.zeros((), dtype=np.int64)
+        self.scale, self.shared_scale = TYPICAL[:3] ** -2, np.append(FLAT, TYPICAL[3:] ** -2)
+        self.kind, self.unit = np.minimum(np.arange(d), 1), np.append(1.0, np.full(dim, float(dim)))
+        self.outcomes = 0
         self.fit()
+
+    @property
+    def noise(self) -> float:
+        """Variance of an outcome, s of (4)."""
+        return float(self.loss / (self.total + 1.0))
 
     # -- one request ---------------------------------------------------------------------------------------------
 
-    def predict(self, x: F64) -> Prediction:
-        """Means and the parts of (3) for every arm; x with its leading 1."""
+    def predict(self, context: F64) -> Prediction:
+        """Means and the parts of (3) for every arm."""
+        x = with_level(context)
         v = self.inverse @ x
         own = self.theta @ x
         z = v * self.precision
         mean = own[:, :-1]
         mean[:, 0] += z @ self.shared_theta
-        mean[:, 1:] += (1.0 - own[:, -1:]) * self.mean_costs()
+        if mean.shape[1] > 1:
+            mean[:, 1:] += (1.0 - own[:, -1:]) * self.mean_costs()
         return Prediction(mean, v @ x, z)
 
     def gap_variance(self, prediction: Prediction, arms: NDArray[np.intp], leader: int) -> F64:
@@ -139,61 +161,72 @@ class HierarchicalRidge:
         own = prediction.own * self.loudness
         return np.asarray(self.noise * (own[arms] + own[leader] + ((apart @ self.shared_inverse) * apart).sum(axis=1)))
 
+    def odds(self, context: F64, arms: NDArray[np.intp], prices: F64, penalty: F64, temper: float) -> F64:
+        """Odds of each of `arms` of beating the leader, normalised, by a posterior of `temper` times the variance."""
+        prediction = self.predict(context)
+        score = (prediction.mean @ prices)[arms] - penalty
+        leader = int(score.argmax())
+        variance = self.gap_variance(prediction, arms, int(arms[leader]))
+        deviation = abs(prices[0]) * np.sqrt(temper * np.maximum(variance, 0.0)) + 1e-12
+        ahead = ndtr((score - score[leader]) / deviation)
+        odds = ahead / (1.0 - ahead)
+        return np.asarray(odds / odds.sum())
+
     def mean_costs(self) -> F64:
         """Running means of the costs, shape (arms, channels - 1); an arm without any has the others' mean."""
         sums, counts = self.costs[:, 0], self.costs[:, 1]
         everyone = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1e-300)
         return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1e-300), everyone))
 
-    def learn(self, arm: int, x: F64, y: F64, weight: float) -> tuple[float, float]:
+    def learn(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
         """Fold one outcome in; returns the innovation y - mean of the quality, raw and in predicted deviations."""
-        self._see(x)
+        told = self._fold(arm, context, y, weight)
+        self.outcomes = n = self.outcomes + 1
+        doubled = n >= FIRST_FIT and n & (n - 1) == 0
+        if doubled:
+            self.maximise()
+        if doubled or n % REBUILD == 0:
+            self.fit()
+        return told
+
+    def _fold(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
+        x = with_level(context)
+        np.minimum(self.low, x, out=self.low)
+        np.maximum(self.high, x, out=self.high)
         v = self.inverse[arm] @ x
         z = self.precision[arm] * v
         pz = self.shared_inverse @ z
         own = self.theta[arm] @ x
         noise = self.noise * float(self.loudness[arm])
         innovation = float(y[0] - own[0] - z.dot(self.shared_theta))
-        gain = weight / (1.0 + weight * x.dot(v))
-        shared_gain = gain / (1.0 + gain * z.dot(pz))
-        surprise = innovation / np.sqrt(noise * weight / shared_gain)
-        target = np.append(self._impute(arm, y, own, weight), 1.0)
+        gain = weight / (1.0 + weight * float(x.dot(v)))
+        shared_gain = gain / (1.0 + gain * float(z.dot(pz)))
+        surprise = innovation / math.sqrt(noise * weight / shared_gain)
+        target = self._target(arm, y, own, weight)
         self.shared_theta += (shared_gain * innovation) * pz  # (2)
-        self.shared_inverse -= np.multiply.outer(shared_gain * pz, pz)  # Sherman-Morrison
-        self.theta[arm] += np.multiply.outer(gain * (target - own), v)
-        self.inverse[arm] -= np.multiply.outer(gain * v, v)  # Sherman-Morrison
+        self.shared_inverse -= (shared_gain * pz)[:, None] * pz  # Sherman-Morrison
+        self.theta[arm] += (gain * (target - own))[:, None] * v
+        self.inverse[arm] -= (gain * v)[:, None] * v  # Sherman-Morrison
         offset = target - self.centre[arm] @ x
-        self.gram[arm] += np.multiply.outer(weight * x, x)
-        self.moment[arm] += np.multiply.outer(weight * offset, x)
+        self.gram[arm] += (weight * x)[:, None] * x
+        self.moment[arm] += (weight * offset)[:, None] * x
         self.square[arm] += weight * offset[0] ** 2
         self.count[arm] += weight
         self.loss += shared_gain * innovation**2  # R of (4), one prediction at a time
         self.total += weight
-        self.noise = float(self.loss / (self.total + 1.0))
-        self._settle()
-        return innovation, float(surprise)
+        return innovation, surprise
 
-    def _see(self, x: F64) -> None:
-        np.minimum(self.low, x, out=self.low)
-        np.maximum(self.high, x, out=self.high)
-        self.binary &= (x == 0.0) | (x == 1.0)
-
-    def _impute(self, arm: int, y: F64, own: F64, weight: float) -> F64:
-        """Account the metered costs; an unmetered one is its own prediction, which changes nothing."""
-        if len(y) == 1:
-            return y
-        metered = ~np.isnan(y[1:])
-        self.costs[arm] += np.where(metered, [weight * y[1:], np.full(len(y) - 1, weight)], 0.0)
-        guess = own[1:-1] + (1.0 - own[-1]) * self.mean_costs()[arm]
-        return np.concatenate([y[:1], np.where(metered, y[1:], guess)])
-
-    def _settle(self) -> None:
-        self.outcomes += 1
-        n = int(self.outcomes)
-        if n >= FIRST_FIT and n & (n - 1) == 0:
-            self.maximise()
-        if n % REBUILD == 0 or (n >= FIRST_FIT and n & (n - 1) == 0):
-            self.fit()
+    def _target(self, arm: int, y: F64, own: F64, weight: float) -> F64:
+        """What the columns regress: y and 1. An unmetered cost is its own prediction, which changes nothing."""
+        target = np.ones(len(y) + 1)
+        target[:-1] = y
+        if len(y) > 1:
+            metered = ~np.isnan(y[1:])
+            self.costs[arm] += np.where(metered, [weight * y[1:], np.full(len(y) - 1, weight)], 0.0)
+            if not metered.all():
+                guess = own[1:-1] + (1.0 - own[-1]) * self.mean_costs()[arm]
+                target[1:-1] = np.where(metered, y[1:], guess)
+        return target
 
     def restart(self, arm: int, keep: float, shift: float) -> None:
         """An arm has changed: its evidence counts for `keep` times as much, and its quality is `shift` higher."""
@@ -232,7 +265,6 @@ class HierarchicalRidge:
         solved = self._solve(self.precision, self.shared_precision, slice(None))
         self.inverse, own, self.shared_inverse, self.shared_theta, loss = solved
         self.total, self.loss = np.asarray(self.count.sum()), np.asarray(loss)
-        self.noise = loss / (float(self.total) + 1.0)
         self.theta = own + self.centre
         whole = own[:, 0] + ((self.precision * self.shared_theta)[:, None] @ self.inverse)[:, 0]
         apart = whole - self.shared_theta
@@ -244,6 +276,10 @@ class HierarchicalRidge:
         residual += np.where(self.count > 0, (apart**2 * self.precision).sum(axis=1), 0.0)
         variance = (OWN_VARIANCE * self.noise + np.maximum(residual, 0.0)) / (OWN_VARIANCE + self.count)
         self.loudness = variance / self.noise
+        self._settled()
+
+    def _settled(self) -> None:
+        """A hook: the arrays are new ones."""
 
     def _solve(self, precision: F64, shared_precision: F64, arms: slice) -> tuple[F64, F64, F64, F64, float]:
         """A^-1, t, P^-1, theta_0 and R."""
@@ -267,9 +303,14 @@ class HierarchicalRidge:
 
     def _sort_columns(self) -> None:
         """Block of each column (0 constant so far, 1 indicator, 2 number) and the unit of its precision."""
-        self.kind = np.where(self.low >= self.high, 0, np.where(self.binary, 1, 2))
-        mean_square = self.gram.diagonal(axis1=1, axis2=2).sum(axis=0) / max(1.0, float(self.total))
-        self.unit = np.where((self.kind == 2) & (mean_square > 0), mean_square, 1.0)
+        sums, squares = self.gram[:, 0].sum(axis=0), self.gram.diagonal(axis1=1, axis2=2).sum(axis=0)
+        binary = (self.low >= 0.0) & (self.high <= 1.0) & (sums == squares)
+        self.kind = np.where(self.low >= self.high, 0, np.where(binary, 1, 2))
+        mean_square = squares / max(1.0, float(self.total))
+        size = np.bincount(self.kind, minlength=3)
+        active = np.bincount(self.kind, weights=mean_square, minlength=3)
+        unit = np.where(self.kind == 2, mean_square * size[2], active[self.kind])
+        self.unit = np.where(unit > 0, unit, 1.0)
 
     def evidence(self, scale: F64, shared_scale: F64) -> float:
         """(4) plus the prior of the scales."""
@@ -278,7 +319,7 @@ class HierarchicalRidge:
         inverse, _, shared_inverse, _, loss = self._solve(precision, shared_precision, arms)
         logs = np.linalg.slogdet(inverse)[1].sum() + np.linalg.slogdet(shared_inverse)[1]
         logs += np.log(precision[arms]).sum() + np.log(shared_precision).sum()
-        ratio = np.concatenate([scale, shared_scale[1:]]) ** -0.5
+        ratio = np.concatenate([scale, shared_scale[1:]]) ** -0.5 / TYPICAL
         prior = (np.log(ratio) - np.log1p(ratio**2)).sum()
         return float(logs / 2 + prior - (self.count[arms].sum() + 1.0) / 2 * np.log(loss))
 
@@ -286,31 +327,38 @@ class HierarchicalRidge:
         """Sort the columns into blocks, then coordinate ascent of (4) by factors of 2."""
         self._sort_columns()
         best = self.evidence(self.scale, self.shared_scale)
-        moved = True
-        while moved:
-            moved = False
-            for scale, shared_scale in self._neighbours():
-                value = self.evidence(scale, shared_scale)
-                if value > best + 1e-3:
-                    best, self.scale, self.shared_scale, moved = value, scale, shared_scale, True
-                    break
+        started = -np.inf
+        while best > started:
+            started = best
+            for step in self._directions():
+                best = self._climb(np.exp2(step), best)
 
-    def _neighbours(self) -> Iterator[tuple[F64, F64]]:
-        """The scales with one of them doubled or halved; only those of blocks that have columns."""
-        for block in np.unique(self.kind):
-            for step in np.eye(3)[block] * np.log(2.0), -np.eye(3)[block] * np.log(2.0):
-                yield np.clip(self.scale * np.exp(step), *LIMITS), self.shared_scale
-                if block:
-                    yield self.scale, np.clip(self.shared_scale * np.exp(step), *LIMITS)
+    def _directions(self) -> Iterator[F64]:
+        """One scale up or down, those of L first; only scales of blocks that have columns."""
+        for shared in (False, True):
+            for block in np.unique(self.kind):
+                if block or not shared:
+                    for sign in (1.0, -1.0):
+                        yield sign * np.eye(2)[int(shared)][:, None] * np.eye(3)[block]
+
+    def _climb(self, factor: F64, best: float) -> float:
+        """Go on while the evidence grows; returns it."""
+        while True:
+            scales = [np.clip(s * f, *LIMITS) for s, f in zip((self.scale, self.shared_scale), factor, strict=True)]
+            value = self.evidence(scales[0], scales[1])
+            if value <= best + TOLERANCE:
+                return best
+            best, (self.scale, self.shared_scale) = value, scales
 
     # -- state ---------------------------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Sums, scales and the posterior itself, so that a reload chooses exactly as before."""
-        return {_SAVED_AS.get(name, name): getattr(self, name) for name in self.SAVED}
+        return {_SAVED_AS.get(name, name): np.asarray(getattr(self, name)) for name in self.SAVED}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Take over saved arrays."""
         for name in self.SAVED:
-            setattr(self, name, arrays[_SAVED_AS.get(name, name)].astype(getattr(self, name).dtype))
-        self.noise = float(self.loss / (self.total + 1.0))
+            setattr(self, name, arrays[_SAVED_AS.get(name, name)].astype(np.asarray(getattr(self, name)).dtype))
+        self.outcomes = int(self.outcomes)
+        self._settled()

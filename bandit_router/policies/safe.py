@@ -64,7 +64,9 @@ class ArmInsurance:
         return np.asarray(share / share.sum())
 
     def learn(self, arm: int, y: F64, weight: float, propensity: float) -> None:
-        """Account one outcome of the arm that was played."""
+        """Account one outcome of the arm that was played; nothing to account without a premium."""
+        if self.premium == 0.0:
+            return
         gained = weight * np.append(np.nan_to_num(y), 1.0)
         self.own += gained
         self.weighted[arm] += gained / propensity

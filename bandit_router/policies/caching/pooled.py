@@ -23,12 +23,14 @@ class PooledEstimate:
 
     With p the mean of the arms with w > 0.9 (what the router assumes of an arm without data; 0 if there is none),
 
-        q = sum (m - w p) / sum (1 - w)                                   mean of all arms in this context
-        v = (2 * 0.05 + sum (m - w p - (1 - w) q)^2) / (2 + sum (1 - w)^2 - 1)    variance between arms
-        estimate = m + w (q - p),   deviation = sqrt(v w)
+        y = (m - w p) / (1 - w)                                                   what the arm's own data say
+        q = sum (m - w p) / sum (1 - w)                                           mean of all arms in this context
+        v = (2 * 0.05 + sum (1 - w)^2 (y - q)^2) / (2 + sum (1 - w)^2 - 1)        variance between arms
+        left = (1/v + 4/b^2)^-1 / v                                               share of v that is left
+        estimate = q + min(1 - left, 1 - w) (y - q),   deviation = sqrt(v left)
 
-    where the two sums of v are averaged over past requests. 0.05 is the variance of a Beta(2, 2), for utilities
-    between 0 and 1, and counts as two arms.
+    The bonus counts as two standard deviations of y. The two sums of v are averaged over past requests; 0.05 is the
+    variance of a Beta(2, 2), for utilities between 0 and 1, and counts as two arms.
 
     Source: ours; shrinkage to the mean of a group is empirical Bayes (Efron & Morris 1975). w is exact for one
     direction of context, and an approximation across directions.
@@ -46,8 +48,12 @@ class PooledEstimate:
         known, own = 1 - share, mean - share * prior
         informed = known.sum(axis=1, keepdims=True)
         pooled = np.where(informed > 0.5, own.sum(axis=1, keepdims=True) / np.maximum(informed, 0.5), prior)
-        variance = self._variance(own - known * pooled, known)
-        return mean + share * (pooled - prior), np.sqrt(variance * share)
+        ahead = own - known * pooled
+        variance = self._variance(ahead, known)
+        width = np.where(np.isfinite(bonus), bonus, 0.0) ** 2
+        left = np.where(np.isfinite(bonus), width / (width + 4 * variance), 1.0)
+        trust = np.minimum((1 - left) / np.maximum(known, 1e-12), 1.0)
+        return pooled + trust * ahead, np.sqrt(variance * left)
 
     def _prior_share(self, contexts: F64, bonus: F64) -> F64:
         finite = np.isfinite(bonus)

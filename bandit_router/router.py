@@ -325,7 +325,8 @@ class Router:
                 booking = self.budgets.reserve(event_id, self.catalogue[choice.arm].id, **request)
             decision = self._decision(choice, x, event_id, mask, cost, booking)
             self.counters["decided"] += 1
-            self.counters["degraded_decisions"] += decision.degraded
+            if decision.degraded:
+                self.counters["degraded_decisions"] += 1
             self.events.remember(decision)
             return decision, True
 

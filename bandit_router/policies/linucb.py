@@ -52,6 +52,7 @@ class LinUCB(LinearPolicy):
             precision=precision,
         )
         self.alpha, self.floor = alpha, floor
+        self._greedy = Rule("greedy", alpha, floor)  # made once: a decision takes microseconds
 
     def _rule(self, steps: int) -> Rule:
-        return Rule("greedy", self.alpha, self.floor)
+        return self._greedy

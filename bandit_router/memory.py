@@ -58,8 +58,9 @@ class MemoryStore:
             _, oldest = self._events.popitem(last=False)
             self.counters["forgotten"] += not oldest.settled
             oldest.settled = True
-        for reward in self._early.pop(decision.event_id, ()):
-            self._count(reward)
+        if self._early:
+            for reward in self._early.pop(decision.event_id, ()):
+                self._count(reward)
 
     def record(self, decision: Decision) -> None:
         """Make a decision durable: nothing to do here."""
@@ -116,7 +117,8 @@ class MemoryStore:
 
     def close_windows(self, now_s: float) -> None:
         """Settle every decision whose window is over, oldest first, and give up early rewards nobody decided on."""
-        while self._open and (self._open[0].settled or self._open[0].decision.timestamp_s + self.rule.window_s < now_s):
+        opened_s = now_s - self.rule.window_s
+        while self._open and (self._open[0].settled or self._open[0].decision.timestamp_s < opened_s):
             event = self._open.popleft()
             if not event.settled and (entry := self._entry(event, closed=True)) is not None:
                 self._settle(event, entry)

@@ -304,17 +304,18 @@ class Router:
         tenant: str | None,
         bounds: Mapping[str, Outcome] | None,
     ) -> tuple[Decision, bool]:
-        with self.learner.lock:
+        learner = self.learner
+        with learner.lock:
             known = self.events.find(event_id)
             if known is not None:
                 return known, False
             check_id("event_id", event_id)
-            mask = self.catalogue.mask(eligible)
+            mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else self._penalties(penalty)
             x = _numbers(context)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
-                terms = self.budgets.terms(arms=self.catalogue.ids, eligible=mask, penalty=cost, **request)
+                terms = self.budgets.terms(arms=learner.catalogue.ids, eligible=mask, penalty=cost, **request)
                 mask, cost = terms.eligible, terms.penalty
             if self.events.accepting():
                 choice = self._chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
@@ -322,7 +323,7 @@ class Router:
                 choice = self._chooser.degraded(x, mask)
             booking = None
             if self.budgets is not None:
-                booking = self.budgets.reserve(event_id, self.catalogue[choice.arm].id, **request)
+                booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)
             decision = self._decision(choice, x, event_id, mask, cost, booking)
             self.counters["decided"] += 1
             if decision.degraded:
@@ -333,7 +334,7 @@ class Router:
     def _decision(
         self, choice: Choice, x: F64, event_id: str, mask: Bool | None, cost: F64 | None, booking: Booking | None
     ) -> Decision:
-        catalogue, policy = self.catalogue, self.policy
+        catalogue, policy = self.learner.catalogue, self.learner.policy
         return Decision(
             event_id=event_id,
             arm=catalogue[choice.arm].id,

@@ -424,28 +424,29 @@ static PyObject *module_draw(PyObject *Py_UNUSED(self), PyObject *const *args, P
     return PyErr_Occurred() ? NULL : PyLong_FromLong(arm);
 }
 
-PyDoc_STRVAR(finite_doc, "finite(vector)\n\nWhether the sum of squares is finite.");
+PyDoc_STRVAR(sound_doc, "sound(values, length)\n\n"
+                        "Whether values is a float64 vector of that length whose sum of squares is finite.");
 
-static PyObject *module_finite(PyObject *Py_UNUSED(self), PyObject *object)
+static PyObject *module_sound(PyObject *Py_UNUSED(self), PyObject *const *args, Py_ssize_t n)
 {
     Py_buffer view;
     double squares = 0;
-    if (PyObject_GetBuffer(object, &view, PyBUF_STRIDES | PyBUF_FORMAT) < 0)
+    if (!enough(n, 2, "values, length") || !PyObject_CheckBuffer(args[0]))
+        return PyErr_Occurred() ? NULL : Py_NewRef(Py_False);
+    const Py_ssize_t length = PyLong_AsSsize_t(args[1]);
+    if (PyErr_Occurred() || PyObject_GetBuffer(args[0], &view, PyBUF_STRIDES | PyBUF_FORMAT) < 0)
         return NULL;
-    const int match = view.ndim == 1 && view.format && !strcmp(view.format, "d");
-    for (Py_ssize_t i = 0; match && i < view.shape[0]; i++) {
+    const int match = view.ndim == 1 && view.shape[0] == length && view.format && !strcmp(view.format, "d");
+    for (Py_ssize_t i = 0; match && i < length; i++) {
         const double value = *(const double *)((const char *)view.buf + i * view.strides[0]);
         squares += value * value;
     }
     PyBuffer_Release(&view);
-    if (match)
-        return PyBool_FromLong(isfinite(squares));
-    PyErr_SetString(PyExc_ValueError, "expected a vector of float64 numbers");
-    return NULL;
+    return PyBool_FromLong(match && isfinite(squares));
 }
 
 static PyMethodDef functions[] = {
-    {"finite", module_finite, METH_O, finite_doc},
+    {"sound", (PyCFunction)(void (*)(void))module_sound, METH_FASTCALL, sound_doc},
     {"bet", (PyCFunction)(void (*)(void))module_bet, METH_FASTCALL, bet_doc},
     {"draw", (PyCFunction)(void (*)(void))module_draw, METH_FASTCALL, draw_doc},
     {"choose", module_choose, METH_O, choose_doc},

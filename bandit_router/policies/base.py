@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bandit_router.policies.native import finite
+from bandit_router.policies.native import sound
 
 F64 = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -128,10 +128,11 @@ class Policy(ABC):
         if not 0 <= arm < self.n_arms:
             raise InvalidInput(f"arm must be in 0..{self.n_arms - 1}, got {arm}")
         y = np.asarray(outcome, dtype=np.float64)
-        if y.shape != (self.channels,):
-            raise InvalidInput(f"outcome must have shape ({self.channels},), got {y.shape}")
-        if not finite(y) and (not math.isfinite(y[0]) or np.isinf(y).any()):
-            raise InvalidInput(f"outcome channel 0 must be finite and no channel infinite, got {y.tolist()}")
+        if not sound(y, self.channels):  # or with channels that were not metered
+            if y.shape != (self.channels,):
+                raise InvalidInput(f"outcome must have shape ({self.channels},), got {y.shape}")
+            if not math.isfinite(y[0]) or np.isinf(y).any():
+                raise InvalidInput(f"outcome channel 0 must be finite and no channel infinite, got {y.tolist()}")
         if not (weight > 0 and math.isfinite(weight)):
             raise InvalidInput(f"weight must be finite and greater than 0, got {weight}")
         if not 0 < propensity <= 1:
@@ -221,11 +222,11 @@ class Policy(ABC):
 
     def _context(self, context: ArrayLike) -> F64:
         x = np.asarray(context, dtype=np.float64)
+        if sound(x, self.dim):
+            return x
         if x.shape != (self.dim,):
             raise InvalidInput(f"context must have shape ({self.dim},), got {x.shape}")
-        if not finite(x):
-            raise InvalidInput("context must be finite; clean NaN and infinity before deciding")
-        return x
+        raise InvalidInput("context must be finite; clean NaN and infinity before deciding")
 
     def _eligible(self, eligible: Bool | None) -> Index:
         if eligible is None:
@@ -241,6 +242,6 @@ class Policy(ABC):
     @staticmethod
     def _vector(name: str, values: ArrayLike, length: int) -> F64:
         vector = np.asarray(values, dtype=np.float64)
-        if vector.shape != (length,) or not finite(vector):
-            raise InvalidInput(f"{name} must be finite with shape ({length},), got {vector.tolist()}")
-        return vector
+        if sound(vector, length):
+            return vector
+        raise InvalidInput(f"{name} must be finite with shape ({length},), got {vector.tolist()}")

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
-from numpy.typing import NDArray
 
 _kernels: ModuleType | None
 try:
@@ -28,10 +27,12 @@ def kernel_name() -> str:
     return "numpy" if module is None else f"compiled {module.TARGET}"
 
 
-def _finite(vector: NDArray[np.float64], /) -> bool:
-    return math.isfinite(vector.dot(vector))
+def _sound(values: object, length: int, /) -> bool:
+    if not isinstance(values, np.ndarray) or values.dtype != np.float64 or values.shape != (length,):
+        return False
+    return math.isfinite(values.dot(values))
 
 
-# Whether the sum of squares of a vector is finite, so no element is NaN, infinite or too large to square. Bound, not
-# wrapped: a decision asks three times.
-finite: Callable[[NDArray[np.float64]], bool] = _finite if _kernels is None else _kernels.finite
+# Whether this is a float64 array of shape (length,) whose sum of squares is finite, so no element is NaN, infinite or
+# too large to square. Bound, not wrapped: a decision asks twice.
+sound: Callable[[object, int], bool] = _sound if _kernels is None else _kernels.sound

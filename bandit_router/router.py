@@ -386,6 +386,6 @@ def _build(policy: str | Policy, settings: Mapping[str, Any] | None, **sizes: in
 def _numbers(context: ArrayLike) -> F64:
     """A copy of the caller's context: what it does to its own array later must not reach the learner."""
     try:
-        return np.array(context, dtype=np.float64)
+        return np.array(context, np.float64)
     except (TypeError, ValueError):
         raise InvalidInput(f"context must be an array of numbers, got {context!r}") from None

@@ -96,7 +96,8 @@ class Cell:
     environments: dict[tuple[str, ...], Any]
     weights: Any
     horizon: int
-    per_task: float
+    per_task: float = float("nan")
+    asymptote: float = float("nan")
 
 
 def cells(folder: Path, flips: int | None) -> Iterator[Cell]:
@@ -113,12 +114,13 @@ def cells(folder: Path, flips: int | None) -> Iterator[Cell]:
                 weights[cost] = -price / base[()].scales["cost_usd"]
             if not flips:
                 horizon = min(LONGEST.get(name, len(table.tasks)), len(table.tasks))
-                yield Cell(f"{name} {price:g}", base, weights, horizon, _per_task(table, weights))
+                known = _per_task(table, weights), asymptote(utility(table.outcomes, weights), horizon)
+                yield Cell(f"{name} {price:g}", base, weights, horizon, *known)
                 continue
             for gradual in (False, True):
                 both = {parts: Flipped(env, weights, gradual=gradual) for parts, env in base.items()}
                 horizon = min(flips, len(table.tasks))
-                yield Cell(f"{both[()].name} {price:g}", both, weights, horizon, float("nan"))
+                yield Cell(f"{both[()].name} {price:g}", both, weights, horizon)
 
 
 def _per_task(table: Any, weights: Any) -> float:
@@ -126,6 +128,18 @@ def _per_task(table: Any, weights: Any) -> float:
     u, tasks = utility(table.outcomes, weights), np.array([str(task) for task in table.tasks])
     best = sum(u[tasks == task].sum(axis=0).max() for task in np.unique(tasks))
     return float(best / len(u) - u.mean(axis=0).max())
+
+
+def asymptote(u: Any, horizon: int) -> float:
+    """Least loss a request that telling the arms of utilities (requests, arms) apart costs without context.
+
+    The sum over arms of 2 sd^2 log(T) / (gap T), for normal outcomes; no policy that is good on every instance does
+    better as T grows (Lai & Robbins 1985). It is no bound at a given T: a policy that stops trying arms
+    sooner can be below it, and pays where its luck was bad.
+    """
+    mean, variance = u.mean(axis=0), u.var(axis=0)
+    gap = mean.max() - mean
+    return float((2 * variance[gap > 0] * np.log(horizon) / gap[gap > 0]).sum() / horizon)
 
 
 def own(cell: Cell, label: str, seed: int, horizon: int) -> float:
@@ -190,7 +204,8 @@ def compare(part: str, cell: Cell, horizon: int, seeds: dict[str, int], log: Log
         paired = rounded(interval(default[:common] - gains[:common]))
         rows.append({"policy": label, "seeds": count, "gain": rounded(interval(gains)), "default_minus_this": paired})
         print(f"{cell.name}: {label} {np.mean(gains):+.4f} ({time.perf_counter() - started:.0f} s)", file=sys.stderr)
-    return {"cell": cell.name, "horizon": horizon, "per_task": cell.per_task, "rows": rows}
+    known = {"per_task": cell.per_task, "asymptote": cell.asymptote}
+    return {"cell": cell.name, "horizon": horizon, **known, "rows": rows}
 
 
 def main() -> None:

@@ -38,17 +38,22 @@ def table(part: str, results: dict[str, Any]) -> str:
 
     The default's own variants are no other policies.
     """
-    head = "| cell | best per task | default | best other there | default minus that | wins, ties, losses |"
-    lines = [head, "| --- | ---: | ---: | --- | ---: | ---: |"]
+    head = (
+        "| cell | best per task | asymptotic | default | best other there | default minus that | wins, ties, losses |"
+    )
+    lines = [head, "| --- | ---: | ---: | ---: | --- | ---: | ---: |"]
     for cell in results[part]:
         default, *others = cell["rows"]
         others = [row for row in others if not row["policy"].startswith(default["policy"])]
         best = max(others, key=lambda row: row["gain"]["mean"])
         low, high = best["default_minus_this"]["ci95"]
         counts = [[verdict(row["default_minus_this"]) for row in others].count(word) for word in ("win", "tie", "loss")]
-        task = "" if cell["per_task"] != cell["per_task"] else f"{100 * cell['per_task']:+.2f}"
+        task, asymptote = (
+            "" if cell[name] != cell[name] else f"{sign * 100 * cell[name]:+.2f}"
+            for name, sign in (("per_task", 1), ("asymptote", -1))
+        )
         lines.append(
-            f"| {cell['cell']} | {task} | {gain(default)} | {best['policy']}: {gain(best)} | "
+            f"| {cell['cell']} | {task} | {asymptote} | {gain(default)} | {best['policy']}: {gain(best)} | "
             f"{100 * low:+.2f} to {100 * high:+.2f} | {', '.join(map(str, counts))} |"
         )
     return "\n".join(lines)

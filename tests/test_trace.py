@@ -80,3 +80,21 @@ def test_synthetic_traces_depend_on_the_seed_alone_and_repeat_as_stated():
     assert (first != env.stream(2, 4000)).any()
     recent = np.mean([first[i] in first[i - 4 : i] for i in range(4, 4000)])
     assert recent == pytest.approx(0.5, abs=0.05)
+
+
+def test_contexts_say_which_adapter_was_named_also_when_they_are_read_later():
+    class Collecting(LRU):
+        contexts = []
+
+        def _after(self, served, values):
+            self.contexts.append(served.context)
+            self.read = values(np.array(self.contexts))
+            return super()._after(served, values)
+
+    env = TraceEnvironment(name="t", requests=np.array([1, 2, 1, 3]), ids=("a", "b", "c"))
+    paging = Paging(arms=env.arms, model=PagingModel.load("cloud-storage"), weight=1.0, slots=1)
+    controller = Collecting(capacity=paging.capacity, costs=paging.costs)
+    simulate_trace(env, controller, paging, seed=0, horizon=4)
+    assert controller.read[0].argmax(axis=1).tolist() == env.stream(0, 4).tolist()
+    assert controller.read[0].sum() == 4
+    assert not controller.read[1].any()

@@ -127,7 +127,7 @@ class Policy(ABC):
         x = self._context(context)
         if not 0 <= arm < self.n_arms:
             raise InvalidInput(f"arm must be in 0..{self.n_arms - 1}, got {arm}")
-        y = np.asarray(outcome, dtype=np.float64)
+        y = np.asarray(outcome, np.float64)
         if not sound(y, self.channels):  # or with channels that were not metered
             if y.shape != (self.channels,):
                 raise InvalidInput(f"outcome must have shape ({self.channels},), got {y.shape}")
@@ -221,7 +221,7 @@ class Policy(ABC):
     # -- checks -------------------------------------------------------------------------------------------------
 
     def _context(self, context: ArrayLike) -> F64:
-        x = np.asarray(context, dtype=np.float64)
+        x = np.asarray(context, np.float64)
         if sound(x, self.dim):
             return x
         if x.shape != (self.dim,):
@@ -241,7 +241,7 @@ class Policy(ABC):
 
     @staticmethod
     def _vector(name: str, values: ArrayLike, length: int) -> F64:
-        vector = np.asarray(values, dtype=np.float64)
+        vector = np.asarray(values, np.float64)
         if sound(vector, length):
             return vector
         raise InvalidInput(f"{name} must be finite with shape ({length},), got {vector.tolist()}")

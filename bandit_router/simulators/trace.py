@@ -134,20 +134,19 @@ def simulate_trace(
     requests = environment.stream(seed, horizon)
     load_ms = paging.load_ms(generator(environment.name, "paging", seed).random(horizon)) if horizon else None
     net, reload = np.zeros(horizon), 0.0
-    wants, silent = np.zeros((1, len(paging.costs))), np.zeros((1, len(paging.costs)))
     nothing = np.zeros(1)
 
     def values(contexts: F64) -> tuple[F64, F64]:
-        return wants, silent
+        wants = np.zeros((len(contexts), len(paging.costs)))
+        wants[np.arange(len(contexts)), contexts[:, 0].astype(np.intp)] = 1.0
+        return wants, np.zeros_like(wants)
 
     started = time.perf_counter()
     for step, arm in enumerate(requests.tolist()):
         times = np.zeros(len(paging.costs)) if load_ms is None else load_ms[step]
         miss = residency.serve(arm, float(times[arm]))
         net[step] = -paging.costs[arm] if miss else 0.0
-        wants[0, arm] = 1.0
-        proposal = controller.after(Served(step, nothing, arm, miss), values)
-        wants[0, arm] = 0.0
+        proposal = controller.after(Served(step, np.array([float(arm)]), arm, miss), values)
         if proposal is not None:
             charge = float(residency.apply(proposal, times, missed=arm if miss else None) @ paging.costs)
             reload += charge

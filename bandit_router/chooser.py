@@ -59,7 +59,7 @@ class Chooser:
         rollout.check(self.learner.catalogue)
         if self.baseline is None and (rollout.mode != "online" or rollout.holdout):
             raise InvalidInput(f"mode {rollout.mode!r} with holdout {rollout.holdout} needs a declared baseline arm")
-        self.rollout = rollout
+        self.rollout, self._bounded = rollout, rollout.allowed is not None or bool(rollout.floors or rollout.caps)
 
     def choose(self, x: F64, event_id: str, unit: str, eligible: Bool | None, penalty: F64 | None) -> Choice:
         """Choose an arm.
@@ -68,17 +68,17 @@ class Chooser:
             InvalidInput: unusable arguments. A failure of the policy is not raised: the choice is degraded.
         """
         rollout = self.rollout
-        mode: Mode = "holdout" if rollout.holds_out(unit, self.key) else rollout.mode
+        mode: Mode = "holdout" if rollout.holdout and rollout.holds_out(unit, self.key) else rollout.mode
         if mode == "off":
             self._check(x)
             return Choice(self.baseline_index(eligible), 1.0, None, mode)
         try:
             p = self._distribution(x, eligible, penalty)
             index = draw(p, event_uniform(self.key, event_id))
-            propensity = float(p[index])
+            propensity: float = p.item(index)
             if not 0 < propensity <= 1 + 1e-9:
                 raise FloatingPointError(f"propensity {propensity} of arm {index}")
-            if mode == "online" and self._trusted(p, x, eligible):
+            if mode == "online" and (self.guard is None or self._trusted(self.guard, p, x, eligible)):
                 return Choice(index, min(propensity, 1.0), p, mode)
         except InvalidInput:
             raise
@@ -112,12 +112,12 @@ class Chooser:
 
     def _distribution(self, x: F64, eligible: Bool | None, penalty: F64 | None) -> F64:
         learner, rollout = self.learner, self.rollout
+        if not self._bounded:
+            return learner.policy.probabilities(x, eligible, learner.weights, penalty)
         mask = rollout.mask(learner.catalogue, eligible)
         p = learner.policy.probabilities(x, mask, learner.weights, penalty)
         return rollout.bound(p, mask, learner.catalogue)
 
-    def _trusted(self, p: F64, x: F64, eligible: Bool | None) -> bool:
-        if self.guard is None:
-            return True
+    def _trusted(self, guard: ConservativeGuard, p: F64, x: F64, eligible: Bool | None) -> bool:
         learner, baseline = self.learner, self.baseline_index(eligible)
-        return self.guard.allows(p, learner.policy.estimate(x), learner.weights, baseline=baseline)
+        return guard.allows(p, learner.policy.estimate(x), learner.weights, baseline=baseline)

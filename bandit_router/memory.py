@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
 
+import msgspec
+
 from bandit_router.arms import Arm
 from bandit_router.events import Decision, Refusal, Settlement
 from bandit_router.learner import ArmAdded, Learner
@@ -11,15 +13,12 @@ from bandit_router.outcomes import Outcome
 from bandit_router.rewards import Reward, RewardRule, Settled, answer, divert, refusal, settle
 
 
-class _Event:
+class _Event(msgspec.Struct, eq=False, gc=False):
     """A decision, the rewards it has by id, and whether it has been settled."""
 
-    __slots__ = ("decision", "rewards", "settled")
-
-    def __init__(self, decision: Decision) -> None:
-        self.decision = decision
-        self.rewards: dict[str, Outcome] = {}
-        self.settled = False
+    decision: Decision
+    rewards: dict[str, Outcome] = msgspec.field(default_factory=dict)
+    settled: bool = False
 
 
 class MemoryStore:

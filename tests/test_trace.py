@@ -83,12 +83,12 @@ def test_synthetic_traces_depend_on_the_seed_alone_and_repeat_as_stated():
 
 
 def test_contexts_say_which_adapter_was_named_also_when_they_are_read_later():
-    class Collecting(LRU):
-        contexts = []
+    contexts = []
 
+    class Collecting(LRU):
         def _after(self, served, values):
-            self.contexts.append(served.context)
-            self.read = values(np.array(self.contexts))
+            contexts.append(served.context)
+            self.read = values(np.array(contexts))
             return super()._after(served, values)
 
     env = TraceEnvironment(name="t", requests=np.array([1, 2, 1, 3]), ids=("a", "b", "c"))

@@ -88,8 +88,9 @@ class CompiledRidge(RidgeStatistics):
         return int(self._ridge.select(x, prices, alpha))
 
     def distribution(self, rule: Rule, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:  # noqa: D102
-        out = np.empty(len(arms))
-        some = arms if len(arms) < len(self.counts) else None
+        count = len(arms)
+        out = np.empty(count)
+        some = arms if count < len(self.counts) else None
         self._ridge.probabilities(x, some, prices, penalty, RULES[rule.name], rule.alpha, rule.parameter, out)
         return out
 

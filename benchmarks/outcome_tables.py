@@ -5,7 +5,7 @@
 
 Runs the shipped table and, where BANDIT_ROUTER_DATA names the folder of the development data, the sets below it. One
 shuffled pass a seed; cost is priced at 0.2 of the dearest arm's mean where it is metered. Contexts are the task label
-and, where a table has them, features.
+and, where a table has them, features. VW and River must be installed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from bandit_router.simulators.table import load_table
 SEEDS = {"models_llm": 10, "paretobandit_val_k4": 10, "routerbench_zs": 5, "adapters7": 4, "mmlu_pro": 4}
 PRICES = {"cost_usd": 0.2}
 LARGE = 5000  # queries; BetaThompson takes 3 to 5 ms a decision with 7 to 28 arms
-FOREIGN = ("VW", "River")  # measured by benchmarks.foreign
 
 
 def tables() -> list[str]:
@@ -42,7 +41,7 @@ def run(table: str, jobs: int) -> dict[str, object]:
     """Every policy on one table."""
     name = Path(table).name
     loaded = load_table(table)
-    names = [policy for policy in POLICIES if not policy.startswith(FOREIGN)]
+    names = list(POLICIES)
     if len(loaded.tasks) > LARGE:
         names.remove("BetaThompson")
     scenario = Scenario(

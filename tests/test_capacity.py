@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -45,3 +46,4 @@ def test_simulate_reports_paging_per_policy_with_the_promised_fields():
     total = paging["regret_static_cache"]["mean"]
     parts = paging["routing_regret"] + paging["cache_regret"] + paging["reload_cost"]
     assert parts == pytest.approx(total, abs=1e-9)
+    assert np.mean(paging["regret_by_seed"]) == pytest.approx(total, abs=1e-9)

@@ -84,6 +84,7 @@ def paging_result(
             "page_ms_per_request": mean("paged_ms") / horizon,
             "page_mb_per_request": mean("paged_bytes") / horizon / 1e6,
             "regret_static_cache": interval([s.total for s in splits]),
+            "regret_by_seed": [float(s.total) for s in splits],
             "routing_regret": float(np.mean([s.routing for s in splits])),
             "cache_regret": float(np.mean([s.cache for s in splits])),
             "reload_cost": float(np.mean([s.reload for s in splits])),

@@ -60,6 +60,8 @@ def plot(results: dict[str, dict[str, list[Any]]], stem: Path, seeds: int) -> No
             (line,) = axes.plot(values, [page["mean"] for page in pages], marker="o", label=controller)
             low, high = np.maximum(np.array(ends).T, 1e-1)
             axes.fill_between(values, low, high, color=line.get_color(), alpha=0.15)
+        means = [entry["regret_static_cache"]["mean"] for c in CONTROLLERS for entry in results[name][c]]
+        axes.set_ylim(min(means) / 2, max(means) * 2)
         axes.set(xscale="log", yscale="log", xlabel=name, ylabel="regret to the best static cache", xticks=values)
         axes.set_xticklabels([str(value) for value in values])
         axes.minorticks_off()

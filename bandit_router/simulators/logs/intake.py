@@ -121,7 +121,8 @@ class Assembler:
             if 0 < (present := sum(getattr(row, name) is not None for row in rows)) < len(rows):
                 self.intake.notes[f"rows with {name}, left out because others have none"] = present
         if not rows:
-            raise InvalidLog(f"no usable line among {self.intake.lines}: {dict(self.intake.reasons)}")
+            why = f"refused: {dict(self.intake.reasons)}" if self.intake.lines else "the file is empty"
+            raise InvalidLog(f"no usable line among {self.intake.lines}; {why}")
         arms = tuple(sorted(set[str]().union(*map(_named, rows))) if self.arms is None else self.arms)
         place = {arm: i for i, arm in enumerate(arms)}
         features, contexts = _contexts(rows)

@@ -143,6 +143,22 @@ def test_exchange_credit_keeps_a_missed_adapter_at_once_when_there_is_room_and_t
     assert controller.after(Served(0, np.ones(1), 1, True), named(1)) is not None
 
 
+@pytest.mark.parametrize("free_insert", [True, False])
+def test_exchange_credit_lets_two_that_take_turns_not_take_the_slot_in_turns(free_insert):
+    capacity, costs = equal_arms(1)
+    controller = ExchangeCredit(capacity=capacity, costs=costs, free_insert=free_insert)
+    loads = 0
+
+    def wanted(contexts):
+        return np.eye(ARMS)[contexts[:, 0]], np.zeros((len(contexts), ARMS))
+
+    for step in range(200):
+        arm = 1 + step % 2
+        served = Served(step, np.array([arm]), arm, not controller.resident[arm])
+        loads += controller.after(served, wanted) is not None
+    assert 1 <= loads <= 2
+
+
 def test_exchange_credit_asks_for_more_before_a_second_load():
     capacity, costs = equal_arms(1)
     controller = ExchangeCredit(capacity=capacity, costs=costs, patience=2.0, again=4.0, memory=0.0, free_insert=False)

@@ -25,7 +25,8 @@ class ExchangeCredit(CacheController):
         exchange the pair of highest credit_ij - patience_j * c_j once that is positive, and start its credits anew
 
     A free slot is a resident adapter that is worth nothing. Under "insert" the adapter that a miss has just paged in
-    needs no patience: keeping it is free.
+    costs no load: it takes a free slot at once, and another's place as if it were new. Not sooner, because what leaves
+    may have to be paged in again: with no patience one slot changed hands at every other miss.
 
     - The expectation over u_j is an expected improvement, E[(u_j - u)^+] with half a standard deviation of optimism:
       what several unknown contexts may bring together. Exploration needs no calendar and no forcing.
@@ -83,12 +84,19 @@ class ExchangeCredit(CacheController):
         rows = self._leaving()
         credit = self._settle(rows, contexts, *values(contexts))
         self._known |= self.resident
-        threshold = np.where(self._known, self.again, self.patience) * self.costs
-        threshold[self.resident] = np.inf
-        if served.miss and self.free_insert:
-            threshold[served.arm] = 0.0
-        surplus = credit - threshold
+        surplus = credit - self._threshold(rows, served.arm if served.miss and self.free_insert else None)
         return self._exchange(rows, surplus) if surplus.max() > 0 else None
+
+    def _threshold(self, rows: Index, paid: int | None) -> F64:
+        """The credit that each exchange has to exceed, shape (rows, arms); the load of `paid` is paid already."""
+        threshold = np.where(self._known, self.again, self.patience) * self.costs
+        if paid is not None:
+            threshold[paid] = self.patience * self.costs[paid]
+        threshold[self.resident] = np.inf
+        threshold = np.tile(threshold, (len(rows), 1))
+        if paid is not None:
+            threshold[-1, paid] = 0.0
+        return threshold
 
     def _leaving(self) -> Index:
         """Rows of the adapters that may leave, and of the free slot."""

@@ -76,8 +76,19 @@ def honest_excess(row: dict[str, Any], baselines: list[str]) -> float:
     return float(np.mean(row["halves"][HOUSE]) / chosen.mean() - 1)
 
 
+def by_kind(rows: list[dict[str, Any]], baselines: list[str]) -> list[str]:
+    """A table in Markdown: median of each baseline's regret over the house's, for every drift and paging weight."""
+    lines = [f"| drift | weight | {' | '.join(baselines)} |", "| --- " * (2 + len(baselines)) + "|"]
+    kinds = sorted({(row["cell"]["drift"], row["cell"]["weight"]) for row in rows})
+    for drift, weight in kinds:
+        some = [row["regret"] for row in rows if (row["cell"]["drift"], row["cell"]["weight"]) == (drift, weight)]
+        ratios = [np.median([regret[name]["mean"] / regret[HOUSE]["mean"] for regret in some]) for name in baselines]
+        lines.append(f"| {drift} | {weight} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
+    return lines
+
+
 def summary(rows: list[dict[str, Any]]) -> str:
-    """Two tables in Markdown: where the house controller stands, and every cell."""
+    """Tables in Markdown: where the house controller stands, in which kind of cell, and every cell."""
     baselines = [name for name in rows[0]["regret"] if name not in (HOUSE, *CLAIRVOYANT)]
     house = np.array([row["regret"][HOUSE]["mean"] for row in rows])
     oracle = np.array([row["regret"][ORACLE]["mean"] for row in rows])
@@ -101,6 +112,8 @@ def summary(rows: list[dict[str, Any]]) -> str:
         "- Median over cells of each controller's regret / the house's: "
         + ", ".join(f"{n} {np.median(table[:, i] / house):.2f}" for i, n in enumerate(baselines))
         + ".",
+        "",
+        *by_kind(rows, baselines),
         "",
         "| N | K | d | weight | drift | house | oracle cache | best baseline | its regret | "
         + " | ".join(baselines)

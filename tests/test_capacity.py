@@ -30,6 +30,12 @@ def test_the_marginal_value_is_the_gain_to_the_next_size_per_slot():
     assert rows[0]["miss_rate"] > rows[1]["miss_rate"] >= rows[2]["miss_rate"]
 
 
+@pytest.mark.parametrize(("scenario", "controller"), [("zipf", "ExchangeCredit"), ("trace", "ReuseHazard")])
+def test_the_default_controller_knows_whether_requests_name_their_adapter(scenario, controller):
+    result = CliRunner().invoke(app, ["capacity", f"adapters/{scenario}", "--slots", "2", *QUICK])
+    assert json.loads(result.stdout)["policy"].endswith(controller)
+
+
 def test_a_scenario_without_paging_is_a_usage_error():
     result = CliRunner().invoke(app, ["capacity", "models/llm"])
     assert result.exit_code == 2

@@ -14,7 +14,9 @@ from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, prin
 def capacity(
     scenario: Annotated[str, typer.Argument(help="Preset or SCENARIO.toml with paging.")] = "adapters/zipf",
     slots: Annotated[str, typer.Option(help="Slots to try: 1,2,4,8 or a range 1:8.")] = "1:8",
-    controller: Annotated[str | None, typer.Option(help="Cache controller; default the house controller.")] = None,
+    controller: Annotated[
+        str | None, typer.Option(help="Cache controller; default the house controller, for traces ReuseHazard.")
+    ] = None,
     paging: Annotated[
         str | None, typer.Option(help="Paging profile: shipped name or file, with optional @tier.")
     ] = None,
@@ -31,7 +33,8 @@ def capacity(
     """Utility and paging latency against the number of slots, with the marginal value of one more."""
     from bandit_router.cli.simulate import with_paging
     from bandit_router.simulators.capacity import capacity_curve, parse_slots
-    from bandit_router.simulators.controllers import DEFAULT_CONTROLLER
+    from bandit_router.simulators.configs import TraceConfig
+    from bandit_router.simulators.controllers import DEFAULT_CONTROLLER, NAMED_CONTROLLER
     from bandit_router.simulators.scenario import load_scenario, with_overrides
 
     with invalid_as(USAGE):
@@ -39,7 +42,9 @@ def capacity(
         chosen, folder = load_scenario(scenario)
         if chosen.paging is None:
             fail(f"scenario {scenario} has no paging; use one such as adapters/zipf", USAGE)
-        chosen = with_paging(chosen, trace, [controller or DEFAULT_CONTROLLER], None, paging, paging_weight)
+        named = trace is not None or isinstance(chosen.environment, TraceConfig)
+        house = NAMED_CONTROLLER if named else DEFAULT_CONTROLLER
+        chosen = with_paging(chosen, trace, [controller or house], None, paging, paging_weight)
         chosen = with_overrides(chosen, policies=chosen.policies[:1], seeds=seeds, horizon_requests=horizon)
     with invalid_as(INVALID_DATA), progress_bar(len(tried) * 2 * chosen.seeds, chosen.name) as advance:
         document = capacity_curve(chosen, folder, tried, jobs=jobs or os.cpu_count() or 1, progress=advance)

@@ -19,6 +19,7 @@ from bandit_router.policies.caching.static import Belady, Static
 from bandit_router.simulators.adapters import Paging
 
 DEFAULT_CONTROLLER = "ExchangeCredit"
+NAMED_CONTROLLER = "ReuseHazard"  # the default where requests name their adapter: nothing can be exchanged for it
 EVERYTHING = "EverythingResident"
 
 

@@ -188,3 +188,9 @@ def test_tuning_reports_the_winner_on_rows_that_did_not_choose_it(log_file: Path
     assert tuned["optimism"] == pytest.approx(tuned["head_value"] - tuned["value"])
     assert tuned["value"] > tuned["logged"]
     assert run("tune", log_file, "--policy", "LinUCB", "--set", "speed=1").exit_code == 2
+
+
+def test_tuning_at_a_price_on_a_channel_that_was_never_metered_says_so(log_file: Path) -> None:
+    result = run("tune", log_file, "--policy", "LinUCB", "--set", "alpha=0.1", "--price", "energy_j=1")
+    assert result.exit_code == 3
+    assert "no row has energy_j, which the utility prices" in result.stderr

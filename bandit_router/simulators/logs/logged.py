@@ -110,6 +110,10 @@ class LoggedEvents:
             raise InvalidInput(f"unknown channel {name!r}; there are reward, {', '.join(CHANNELS)}")
         return self.outcomes[:, CHANNELS.index(name)]
 
+    def metered(self) -> tuple[str, ...]:
+        """Channels that some row has."""
+        return tuple(name for name in CHANNELS if not np.isnan(self.channel(name)).all())
+
     def utility(self, utility: Utility) -> F64:
         """The outcomes at these prices, shape (n,); NaN where a channel that counts was not metered."""
         counts = [utility.priced(name) for name in CHANNELS]

@@ -15,6 +15,7 @@ from bandit_router.outcomes import CHANNELS, Utility
 from bandit_router.policies import POLICIES, Policy, policy_class
 from bandit_router.policies.base import F64, Bool, InvalidInput
 from bandit_router.simulators.logs.logged import LoggedEvents
+from bandit_router.simulators.ope.diagnostics import never_metered
 from bandit_router.simulators.ope.evaluate import DEFAULT_ESTIMATORS, Evaluation, evaluate
 from bandit_router.simulators.ope.intervals import Interval
 from bandit_router.simulators.ope.targets import Learning, follow, one_arm, uniform
@@ -133,7 +134,7 @@ def compare(
         "baseline": "logging policy" if baseline is None else baseline.name,
         "log": describe(log),
         "answered": result.answered and (other is None or other.answered),
-        "refusals": result.diagnostics.refusals + ([] if other is None else other.diagnostics.refusals),
+        "refusals": refusals(log, result, utility) + ([] if other is None else other.diagnostics.refusals),
         "alpha": alpha,
         "utility": msgspec.to_builtins(utility or Utility()),
         "metrics": msgspec.to_builtins(result.metrics),
@@ -146,6 +147,13 @@ def compare(
     if condition is not None:
         document["gate"] = judge(gate or "", condition, document)
     return document
+
+
+def refusals(log: LoggedEvents, result: Evaluation, utility: Utility | None) -> list[str]:
+    """Why the log cannot answer, the cause before its consequence; empty when it can."""
+    if result.answered:
+        return []
+    return never_metered(utility or Utility(), log.metered()) or result.diagnostics.refusals
 
 
 def describe(log: LoggedEvents) -> dict[str, Any]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from typing import Any
 
 import msgspec
 import numpy as np
 from scipy.special import chdtrc, ndtr
 
+from bandit_router.outcomes import CHANNELS, Utility
 from bandit_router.policies.base import F64, Bool
 from bandit_router.simulators.logs.logged import LoggedEvents
 
@@ -101,6 +103,14 @@ def diagnose(log: LoggedEvents, target: F64, reward: F64) -> Diagnostics:
         arms=[_arm_check(rows, table, y, a) for a in range(len(rows.arms))],
         warnings=_warnings(facts),
         refusals=_refusals(facts, rows, weight),
+    )
+
+
+def never_metered(utility: Utility, metered: Container[str]) -> list[str]:
+    """Why there is no utility at all, where it prices channels that no row has."""
+    names = [name for name in CHANNELS[1:] if utility.priced(name) and name not in metered]
+    return (
+        [f"no row has {', '.join(names)}, which the utility prices: meter it, or leave out its price"] if names else []
     )
 
 

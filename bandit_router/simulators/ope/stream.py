@@ -55,6 +55,11 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def main_metric(utility: Utility) -> str:
+    """The metric that is the utility: quality where it prices nothing else."""
+    return "utility" if any(utility.priced(name) for name in CHANNELS[1:]) else "quality"
+
+
 def stream(paths: Sequence[Path], arm: str | None, *, utility: Utility | None = None) -> Streamed:
     """Moments of "always this arm" (None: uniform over the eligible arms) for utility and every metered channel.
 
@@ -106,15 +111,13 @@ def _metrics(names: Sequence[str], utility: Utility) -> dict[str, pl.Expr]:
     """Utility, unless quality is all of it, and the channels that have a column."""
     import polars as pl
 
-    counted = [name for name in CHANNELS if utility.priced(name)]
-    missing = [name for name in counted if name not in names]
-    if missing:
-        raise InvalidLog(f"the utility counts {missing[0]}, which the log has no column for")
-    weights = dict(zip(CHANNELS, utility.weights(CHANNELS).tolist(), strict=True))
     metrics = {name: pl.col(name).cast(pl.Float64) for name in (*CHANNELS, "reward") if name in names}
-    if len(counted) == 1:
+    if main_metric(utility) == "quality":
         return metrics
-    return {"utility": pl.sum_horizontal([metrics[n] * weights[n] for n in counted], ignore_nulls=False), **metrics}
+    unknown = pl.lit(None, dtype=pl.Float64)
+    weights = zip(CHANNELS, utility.weights(CHANNELS).tolist(), strict=True)
+    parts = [metrics.get(name, unknown) * weight for name, weight in weights if utility.priced(name)]
+    return {"utility": pl.sum_horizontal(parts, ignore_nulls=False), **metrics}
 
 
 def _target(path: Path, names: Sequence[str], arm: str | None) -> pl.Expr:

@@ -8,12 +8,11 @@ from typing import Any
 from scipy.special import ndtr, ndtri
 
 from bandit_router.outcomes import QUALITY_RANGE, Utility
-from bandit_router.policies.base import InvalidInput
 from bandit_router.simulators.ope.comparison import judge, parse_gate
-from bandit_router.simulators.ope.diagnostics import WRONG_MEAN, WRONG_P
+from bandit_router.simulators.ope.diagnostics import WRONG_MEAN, WRONG_P, never_metered
 from bandit_router.simulators.ope.intervals import Interval
 from bandit_router.simulators.ope.moments import Moments, difference, merged, sequence
-from bandit_router.simulators.ope.stream import Streamed
+from bandit_router.simulators.ope.stream import Streamed, main_metric
 
 
 def streamed_document(
@@ -36,13 +35,13 @@ def streamed_document(
     """
     condition = None if gate is None else parse_gate(gate)
     ranges: dict[str, Interval] = {"quality": QUALITY_RANGE, **(bounds or {})}
-    main = "utility" if "utility" in found.blocks else "quality"
-    if main not in found.blocks:
-        raise InvalidInput(f"no row has a {main}; without it there is no utility to value")
+    prices = utility or Utility()
+    main = main_metric(prices)
     sums = {name: merged(blocks) for name, blocks in found.blocks.items()}
-    refusals = _refusals(sums[main])
+    total = sums.get(main, Moments())
+    refusals = never_metered(prices, found.blocks) or _refusals(total)
     metrics = {} if refusals else {n: _metric(sums[n], found.blocks[n], ranges.get(n), alpha) for n in sums}
-    if "quality" in metrics and main == "quality":
+    if metrics and main == "quality":
         metrics = {"utility": metrics["quality"], **metrics}
     document: dict[str, Any] = {
         "policy": policy,
@@ -54,7 +53,7 @@ def streamed_document(
         "alpha": alpha,
         "metrics": metrics,
         "differences": {name: metric["difference"] for name, metric in metrics.items()},
-        "diagnostics": _facts(sums[main], found),
+        "diagnostics": _facts(total, found),
         "gate": None,
     }
     if condition is not None:
@@ -63,7 +62,9 @@ def streamed_document(
 
 
 def _refusals(sums: Moments) -> list[str]:
-    if sums.n < 2 or not sums.w > 0:
+    if sums.n < 2:
+        return [f"expected at least two rows with a utility, got {sums.n}"]
+    if not sums.w > 0:
         return ["no overlap: the target policy never plays what was served"]
     z = sums.weight_z()
     mean = sums.w / sums.n
@@ -101,12 +102,12 @@ def _metric(sums: Moments, blocks: list[Moments], bounds: Interval | None, alpha
 
 
 def _facts(sums: Moments, found: Streamed) -> dict[str, Any]:
-    z = sums.weight_z()
+    n, z = max(1, sums.n), sums.weight_z() if sums.n > 1 else 0.0
     return {
         "rows": sums.n,
         "ess": sums.ess,
-        "ess_share": sums.ess / sums.n,
-        "weight_mean": sums.w / sums.n,
+        "ess_share": sums.ess / n,
+        "weight_mean": sums.w / n,
         "weight_z": z,
         "weight_p": 2 * float(ndtr(-abs(z))),
         "weight_max": sums.largest,

@@ -17,6 +17,7 @@ from bandit_router.outcomes import CHANNELS, Utility
 from bandit_router.policies import Policy, policy_class
 from bandit_router.policies.base import InvalidInput
 from bandit_router.simulators.logs.logged import LoggedEvents
+from bandit_router.simulators.ope.comparison import refusals
 from bandit_router.simulators.ope.evaluate import evaluate
 from bandit_router.simulators.ope.intervals import Interval
 from bandit_router.simulators.ope.sample import Unanswerable
@@ -142,5 +143,5 @@ def _trial(log: LoggedEvents, table: Any, settings: dict[str, Any], shared: Mapp
 def _answered(log: LoggedEvents, table: Any, options: Mapping[str, Any]) -> Any:
     result = evaluate(log, np.asarray(table), **options)
     if not result.answered:
-        raise Unanswerable("; ".join(result.diagnostics.refusals))
+        raise Unanswerable("; ".join(refusals(log, result, options["utility"])))
     return result.metrics["utility"]

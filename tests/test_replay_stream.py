@@ -10,7 +10,7 @@ from test_ope_diagnostics import uniform_log
 from test_replay_cli import run
 from typer.testing import Result
 
-from bandit_router.simulators.logs import write_log
+from bandit_router.simulators.logs import LoggedEvents, write_log
 
 
 @pytest.fixture(scope="module")
@@ -22,6 +22,13 @@ def log_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def stream(*arguments: object, policy: str = "arm=d") -> Result:
     return run("replay", *arguments, "--policy", policy, "--stream")
+
+
+def five_star_log() -> LoggedEvents:
+    """Quality from 0 to 5, which is no quality."""
+    outcomes = uniform_log().outcomes.copy()
+    outcomes[:, 0] *= 5
+    return uniform_log(outcomes=outcomes)
 
 
 # -- the utility -----------------------------------------------------------------------------------------------------
@@ -43,3 +50,30 @@ def test_a_log_without_a_column_for_a_priced_channel_cannot_answer_either(tmp_pa
     path = tmp_path / "log.parquet"
     pl.DataFrame({"arm": ["a", "b"] * 50, "propensity": [0.5] * 100, "quality": [1.0] * 100}).write_parquet(path)
     assert stream(path, "--price", "energy_j=1", policy="arm=a").exit_code == 3
+
+
+# -- ranges ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [(), ("--stream",)])
+def test_values_outside_their_declared_range_are_refused_in_memory_and_streamed(
+    more: tuple[str, ...], log_file: Path, tmp_path: Path
+) -> None:
+    costs = run("replay", log_file, "--policy", "arm=d", "--bound", "cost_usd=0:0.001", *more)
+    assert costs.exit_code == 4
+    assert "cost_usd was logged in 0..0.03, outside its range 0:0.001" in costs.stderr
+    write_log(five_star_log(), tmp_path / "stars.parquet")
+    stars = run("replay", tmp_path / "stars.parquet", "--policy", "arm=d", "--gate", "quality > 0.99", *more)
+    assert stars.exit_code == 4
+    assert "was logged in 0..5, outside its range 0:1" in stars.stderr
+
+
+@pytest.mark.parametrize("more", [(), ("--stream",)])
+@pytest.mark.parametrize("bound", ["carbon=0:1", "cost_usd=1:0", "cost_usd=0:inf", "cost_usd=0:nan"])
+def test_a_range_of_no_channel_and_no_range_are_usage_errors(bound: str, more: tuple[str, ...], log_file: Path) -> None:
+    assert run("replay", log_file, "--policy", "arm=d", "--bound", bound, *more).exit_code == 2
+
+
+def test_the_streamed_utility_has_the_range_of_what_it_prices(log_file: Path) -> None:
+    result = stream(log_file, "--price", "cost_usd=2", "--bound", "cost_usd=0:0.1", "--json")
+    assert json.loads(result.stdout)["metrics"]["utility"]["bounds"] == [-0.2, 1.0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,7 +76,10 @@ def numbers(flag: str, options: list[str] | None) -> dict[str, float]:
 
 def ranges(options: list[str] | None) -> dict[str, tuple[float, float]]:
     """CHANNEL=LOW:HIGH options."""
+    from bandit_router.outcomes import CHANNELS
+
     found = {}
+    known = ("utility", "reward", *CHANNELS)
     for option in options or ():
         key, _, value = option.partition("=")
         low, _, high = value.partition(":")
@@ -83,6 +87,10 @@ def ranges(options: list[str] | None) -> dict[str, tuple[float, float]]:
             found[key] = (float(low), float(high))
         except ValueError:
             fail(f"--bound must be CHANNEL=LOW:HIGH such as latency_s=0:30, got {option!r}", USAGE)
+        if key not in known:
+            fail(f"--bound: unknown channel {key!r}; there are {', '.join(known)}", USAGE)
+        if not -math.inf < found[key][0] < found[key][1] < math.inf:
+            fail(f"--bound needs a finite LOW below HIGH, got {option!r}", USAGE)
     return found
 
 

@@ -14,7 +14,7 @@ from bandit_router.simulators.ope.sequences import gamma_mixture
 
 
 class Moments(msgspec.Struct, frozen=True, kw_only=True):
-    """Sums over a part of a log of importance weights w and rewards r.
+    """Sums over a part of a log of importance weights w and rewards r, and the smallest and largest reward.
 
     Merging is addition, so any split of the log over files and machines gives the same sums (up to rounding).
 
@@ -35,6 +35,8 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True):
     wwr: float = 0.0
     wwrr: float = 0.0
     largest: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
 
     @classmethod
     def of(cls, weight: Iterable[float], reward: Iterable[float]) -> Moments:
@@ -54,14 +56,15 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True):
             wwr=float(w @ wr),
             wwrr=float(wr @ wr),
             largest=float(w.max(initial=0.0)),
+            low=float(r.min(initial=math.inf)),
+            high=float(r.max(initial=-math.inf)),
         )
 
     def merge(self, other: Moments) -> Moments:
         """The sums of both parts."""
-        sums = {
-            name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__ if name != "largest"
-        }
-        return Moments(**sums, largest=max(self.largest, other.largest))
+        fields = {name: getattr(self, name) + getattr(other, name) for name in self.__struct_fields__}
+        fields |= {name: max(getattr(self, name), getattr(other, name)) for name in ("largest", "high")}
+        return Moments(**{**fields, "low": min(self.low, other.low)})
 
     @property
     def ess(self) -> float:

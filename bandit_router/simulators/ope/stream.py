@@ -186,6 +186,8 @@ def _sums(weight: F64, reward: F64, played: Index, start: int, end: int) -> Mome
         wwr=float(w @ wr),
         wwrr=float(wr @ wr),
         largest=float(w.max(initial=0.0)),
+        low=float(y.min()),
+        high=float(y.max()),
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from scipy.special import ndtr, ndtri
 
-from bandit_router.outcomes import QUALITY_RANGE, Utility
+from bandit_router.outcomes import Utility
 from bandit_router.simulators.ope.comparison import judge, parse_gate
 from bandit_router.simulators.ope.diagnostics import WRONG_MEAN, WRONG_P, never_metered
+from bandit_router.simulators.ope.evaluate import _checked, _ranges
 from bandit_router.simulators.ope.intervals import Interval
 from bandit_router.simulators.ope.moments import Moments, difference, merged, sequence
 from bandit_router.simulators.ope.stream import Streamed, main_metric
@@ -31,18 +33,18 @@ def streamed_document(
         policy: what was evaluated, for the document. utility, bounds, alpha, gate: see `compare`.
 
     Raises:
-        InvalidInput: the gate cannot be read.
+        InvalidInput: the gate cannot be read, bounds are no range, or a metric was logged outside its range.
     """
     condition = None if gate is None else parse_gate(gate)
-    ranges: dict[str, Interval] = {"quality": QUALITY_RANGE, **(bounds or {})}
     prices = utility or Utility()
-    main = main_metric(prices)
-    sums = {name: merged(blocks) for name, blocks in found.blocks.items()}
-    total = sums.get(main, Moments())
-    refusals = never_metered(prices, found.blocks) or _refusals(total)
-    metrics = {} if refusals else {n: _metric(sums[n], found.blocks[n], ranges.get(n), alpha) for n in sums}
-    if metrics and main == "quality":
-        metrics = {"utility": metrics["quality"], **metrics}
+    ranges = _ranges(prices, bounds or {})
+    columns = {"utility": found.blocks.get(main_metric(prices), []), **found.blocks}
+    sums = {name: merged(blocks) for name, blocks in columns.items()}
+    refusals = never_metered(prices, found.blocks) or _refusals(sums["utility"])
+    metrics = {}
+    for name, blocks in ({} if refusals else columns).items():
+        logged = np.array([sums[name].low, sums[name].high])
+        metrics[name] = _metric(sums[name], blocks, _checked(name, logged, ranges.get(name)), alpha)
     document: dict[str, Any] = {
         "policy": policy,
         "learning": "fixed, streamed",
@@ -53,7 +55,7 @@ def streamed_document(
         "alpha": alpha,
         "metrics": metrics,
         "differences": {name: metric["difference"] for name, metric in metrics.items()},
-        "diagnostics": _facts(total, found),
+        "diagnostics": _facts(sums["utility"], found),
         "gate": None,
     }
     if condition is not None:

@@ -77,3 +77,36 @@ def test_a_range_of_no_channel_and_no_range_are_usage_errors(bound: str, more: t
 def test_the_streamed_utility_has_the_range_of_what_it_prices(log_file: Path) -> None:
     result = stream(log_file, "--price", "cost_usd=2", "--bound", "cost_usd=0:0.1", "--json")
     assert json.loads(result.stdout)["metrics"]["utility"]["bounds"] == [-0.2, 1.0]
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--baseline", "arm=a"),
+        ("--estimator", "dr"),
+        ("--slice", "mode"),
+        ("--group", "a=x"),
+        ("--cache", "LRU:2"),
+        ("--paging", "peft-local"),
+        ("--size", "a=1"),
+        ("--learn", "every"),
+        ("--set", "alpha=1"),
+        ("--arms", "a,b,c,d"),
+        ("--format", "parquet"),
+        ("--columns", "arm=model"),
+        ("--strict",),
+    ],
+)
+def test_what_streaming_cannot_do_is_a_usage_error(option: tuple[str, ...]) -> None:
+    result = stream("nowhere.parquet", *option)
+    assert result.exit_code == 2
+    assert f"--stream does not take {option[0]}" in result.stderr
+
+
+def test_moments_without_stream_are_a_usage_error(log_file: Path, tmp_path: Path) -> None:
+    result = run("replay", log_file, "--policy", "arm=d", "--moments", tmp_path / "sums.json")
+    assert result.exit_code == 2
+    assert "--moments needs --stream" in result.stderr

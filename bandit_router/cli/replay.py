@@ -9,16 +9,15 @@ import typer
 
 from bandit_router.cli import log_options as options
 from bandit_router.cli.common import GATE, INVALID_DATA, USAGE, fail, invalid_as, print_json
+from bandit_router.cli.replay_stream import check_options, streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bandit_router.outcomes import Utility
     from bandit_router.simulators.logs import LoggedEvents
     from bandit_router.simulators.ope.comparison import Target
 
 
 def replay(
+    context: typer.Context,
     logs: options.Logs,
     policy: Annotated[str, typer.Option(help="Policy name, saved state (.npz), uniform, or arm=ID.")],
     baseline: Annotated[str | None, typer.Option(help="What to compare with; default the logging policy.")] = None,
@@ -51,8 +50,11 @@ def replay(
     utility, bounds = options.utility(price, scale), options.ranges(bound)
     if learn not in ("accepted", "every"):
         fail(f"--learn must be accepted or every, got {learn!r}", USAGE)
+    if moments is not None and not stream:
+        fail("--moments needs --stream", USAGE)
     if stream:
-        document = _streamed(logs, policy, utility, bounds, alpha, gate, moments)
+        check_options(context, policy)
+        document = streamed(logs, policy, utility, bounds, alpha, gate, moments)
     else:
         log, intake = options.read(logs, format, columns, arms, strict=strict)
         from bandit_router.simulators.ope import comparison as ope
@@ -112,31 +114,6 @@ def _estimators(names: list[str] | None) -> tuple[str, ...]:
         if name not in (*ESTIMATORS, "mips", "all"):
             fail(f"unknown estimator {name!r}; there are all, mips, {', '.join(ESTIMATORS)}", USAGE)
     return tuple(ESTIMATORS) if "all" in names else tuple(names)
-
-
-def _streamed(
-    logs: list[Path],
-    policy: str,
-    utility: Utility,
-    bounds: Mapping[str, tuple[float, float]],
-    alpha: float,
-    gate: str | None,
-    moments: Path | None,
-) -> dict[str, Any]:
-    from functools import reduce
-
-    from bandit_router.simulators.ope.stream import Streamed, read_part, stream, write_part
-    from bandit_router.simulators.ope.stream_replay import streamed_document
-
-    if not policy.startswith("arm=") and policy != "uniform":
-        fail(f"--stream takes arm=ID or uniform, got {policy!r}; leave --stream out for policies that learn", USAGE)
-    arm = policy.removeprefix("arm=") if policy.startswith("arm=") else None
-    with invalid_as(INVALID_DATA):
-        parts = [read_part(path) if path.suffix == ".json" else stream([path], arm, utility=utility) for path in logs]
-        found = reduce(Streamed.merge, parts)
-        if moments is not None:
-            write_part(found, moments)
-        return streamed_document(found, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate)
 
 
 def _recached(

@@ -1,0 +1,52 @@
+"""`bandit-router replay --stream`: a fixed arm or uniform, in one pass or from saved sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as
+
+if TYPE_CHECKING:
+    from bandit_router.outcomes import Utility
+
+IN_MEMORY = (
+    *("baseline", "estimator", "learn", "set", "slice", "group", "cache", "paging", "size"),
+    *("format", "columns", "arms", "strict"),
+)
+
+
+def check_options(context: typer.Context, policy: str) -> None:
+    """Fail on options that one pass cannot follow, before it starts."""
+    for name in IN_MEMORY:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            fail(f"--stream does not take --{name}; leave one of them out", USAGE)
+    if not policy.startswith("arm=") and policy != "uniform":
+        fail(f"--stream takes arm=ID or uniform, got {policy!r}; leave --stream out for policies that learn", USAGE)
+
+
+def streamed(
+    logs: list[Path],
+    policy: str,
+    utility: Utility,
+    bounds: Mapping[str, tuple[float, float]],
+    alpha: float,
+    gate: str | None,
+    moments: Path | None,
+) -> dict[str, Any]:
+    """The document of a pass over Parquet files and of saved sums, together one log in the order given."""
+    from bandit_router.simulators.ope.stream import Streamed, read_part, stream, write_part
+    from bandit_router.simulators.ope.stream_replay import streamed_document
+
+    arm = policy.removeprefix("arm=") if policy.startswith("arm=") else None
+    with invalid_as(INVALID_DATA):
+        parts = [read_part(path) if path.suffix == ".json" else stream([path], arm, utility=utility) for path in logs]
+        found = reduce(Streamed.merge, parts)
+        if moments is not None:
+            write_part(found, moments)
+        return streamed_document(found, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate)

@@ -10,7 +10,10 @@ from test_ope_diagnostics import uniform_log
 from test_replay_cli import run
 from typer.testing import Result
 
+from bandit_router.policies.base import InvalidInput
 from bandit_router.simulators.logs import LoggedEvents, write_log
+from bandit_router.simulators.ope.stream import stream as one_pass
+from bandit_router.simulators.ope.stream_replay import streamed_document
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +113,37 @@ def test_moments_without_stream_are_a_usage_error(log_file: Path, tmp_path: Path
     result = run("replay", log_file, "--policy", "arm=d", "--moments", tmp_path / "sums.json")
     assert result.exit_code == 2
     assert "--moments needs --stream" in result.stderr
+
+
+# -- saved sums ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "more"),
+    [
+        ("arm=a", ()),
+        ("uniform", ()),
+        ("arm=nonexistent", ()),
+        ("arm=d", ("--price", "cost_usd=0.5", "--scale", "cost_usd=0.01")),
+    ],
+)
+def test_saved_sums_answer_only_for_the_policy_and_prices_they_are_of(
+    policy: str, more: tuple[str, ...], log_file: Path, tmp_path: Path
+) -> None:
+    sums = tmp_path / "sums.json"
+    assert stream(log_file, "--moments", sums).exit_code == 0
+    result = stream(sums, *more, policy=policy)
+    assert result.exit_code == 4
+    assert f"{sums}: expected the sums of {policy}" in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_price_of_nothing_and_a_scale_without_a_price_change_no_sums(log_file: Path, tmp_path: Path) -> None:
+    sums = tmp_path / "sums.json"
+    stream(log_file, "--moments", sums)
+    assert stream(sums, "--price", "cost_usd=0", "--scale", "energy_j=3").exit_code == 0
+
+
+def test_a_document_is_made_only_of_sums_of_its_policy(log_file: Path) -> None:
+    with pytest.raises(InvalidInput, match="expected the sums of arm=a, utility quality, got arm=d, utility quality"):
+        streamed_document(one_pass([log_file], "d"), policy="arm=a")

@@ -40,13 +40,15 @@ def streamed(
     moments: Path | None,
 ) -> dict[str, Any]:
     """The document of a pass over Parquet files and of saved sums, together one log in the order given."""
-    from bandit_router.simulators.ope.stream import Streamed, read_part, stream, write_part
+    from bandit_router.simulators.ope.stream import Streamed, read_part, stream, target_of, write_part
     from bandit_router.simulators.ope.stream_replay import streamed_document
 
     arm = policy.removeprefix("arm=") if policy.startswith("arm=") else None
     with invalid_as(INVALID_DATA):
-        parts = [read_part(path) if path.suffix == ".json" else stream([path], arm, utility=utility) for path in logs]
-        found = reduce(Streamed.merge, parts)
+        saved = {path: read_part(path) for path in logs if path.suffix == ".json"}
+        for path, part in saved.items():
+            part.require(target_of(policy, utility), str(path))
+        found = reduce(Streamed.merge, [saved.get(path) or stream([path], arm, utility=utility) for path in logs])
         if moments is not None:
             write_part(found, moments)
         return streamed_document(found, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate)

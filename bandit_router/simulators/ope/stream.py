@@ -26,7 +26,7 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     """What one pass found.
 
     Attributes:
-        target: what was evaluated, and at which prices; parts of different ones cannot be merged.
+        target: what was evaluated, and at which prices, see `target_of`; parts of different ones cannot be merged.
         blocks: moments of consecutive runs of at most 65,536 rows, in order, by metric.
         rows: all rows. left_out: rows without a usable propensity or arm, or degraded.
         unjoined: usable rows in which the metric was not logged.
@@ -40,10 +40,14 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     unjoined: dict[str, int]
     smallest: float
 
+    def require(self, target: str, source: str = "") -> None:
+        """Raise InvalidInput, naming the source, where these are the sums of something else."""
+        if self.target != target:
+            raise InvalidInput(f"{source and f'{source}: '}expected the sums of {target}, got {self.target}")
+
     def merge(self, later: Streamed) -> Streamed:
         """This part followed by a later one, from another file or machine. Raises InvalidInput for other targets."""
-        if self.target != later.target:
-            raise InvalidInput(f"parts of one replay must have one target, got {self.target} and {later.target}")
+        later.require(self.target)
         names = [*self.blocks, *(name for name in later.blocks if name not in self.blocks)]
         return Streamed(
             target=self.target,
@@ -53,6 +57,18 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
             unjoined={name: self.unjoined.get(name, 0) + later.unjoined.get(name, 0) for name in names},
             smallest=min(self.smallest, later.smallest),
         )
+
+
+def target_of(policy: str, utility: Utility) -> str:
+    """A policy and the utility that it is valued in, in words.
+
+    Example:
+        >>> target_of("arm=large", Utility(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.01}))
+        'arm=large, utility quality - 0.2 cost_usd / 0.01'
+    """
+    priced = [name for name in CHANNELS[1:] if utility.priced(name)]
+    costs = [f" - {float(utility.prices[name])} {name} / {float(utility.scales.get(name, 1.0))}" for name in priced]
+    return f"{policy}, utility quality{''.join(costs)}"
 
 
 def main_metric(utility: Utility) -> str:
@@ -75,7 +91,7 @@ def stream(paths: Sequence[Path], arm: str | None, *, utility: Utility | None = 
         InvalidLog: no such file, a column is missing, or no row is usable.
     """
     prices = utility or Utility()
-    target = f"{'uniform' if arm is None else f'arm={arm}'} {msgspec.json.encode(prices, order='sorted').decode()}"
+    target = target_of("uniform" if arm is None else f"arm={arm}", prices)
     total = Streamed(target=target, blocks={}, rows=0, left_out=0, unjoined={}, smallest=1.0)
     for path in paths:
         for part in _parts(path, arm, prices):

@@ -14,7 +14,7 @@ from bandit_router.simulators.ope.diagnostics import WRONG_MEAN, WRONG_P, never_
 from bandit_router.simulators.ope.evaluate import _checked, _ranges
 from bandit_router.simulators.ope.intervals import Interval
 from bandit_router.simulators.ope.moments import Moments, difference, merged, sequence
-from bandit_router.simulators.ope.stream import Streamed, main_metric
+from bandit_router.simulators.ope.stream import Streamed, main_metric, target_of
 
 
 def streamed_document(
@@ -30,13 +30,15 @@ def streamed_document(
 
     Args:
         found: from `stream`, or several merged in the order of the log.
-        policy: what was evaluated, for the document. utility, bounds, alpha, gate: see `compare`.
+        policy: "uniform" or "arm=ID". utility, bounds, alpha, gate: see `compare`.
 
     Raises:
-        InvalidInput: the gate cannot be read, bounds are no range, or a metric was logged outside its range.
+        InvalidInput: these are sums of another policy or at other prices, the gate cannot be read, bounds are no
+            range, or a metric was logged outside its range.
     """
     condition = None if gate is None else parse_gate(gate)
     prices = utility or Utility()
+    found.require(target_of(policy, prices))
     ranges = _ranges(prices, bounds or {})
     columns = {"utility": found.blocks.get(main_metric(prices), []), **found.blocks}
     sums = {name: merged(blocks) for name, blocks in columns.items()}

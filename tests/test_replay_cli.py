@@ -194,3 +194,33 @@ def test_tuning_at_a_price_on_a_channel_that_was_never_metered_says_so(log_file:
     result = run("tune", log_file, "--policy", "LinUCB", "--set", "alpha=0.1", "--price", "energy_j=1")
     assert result.exit_code == 3
     assert "no row has energy_j, which the utility prices" in result.stderr
+
+
+def test_a_metric_that_equals_another_is_printed_as_that_one(tmp_path: Path) -> None:
+    outcomes = uniform_log().outcomes.copy()
+    outcomes[:, CHANNELS.index("energy_j")] = outcomes[:, CHANNELS.index("cost_usd")]
+    write_log(uniform_log(outcomes=outcomes), tmp_path / "log.parquet")
+    printed = run("replay", tmp_path / "log.parquet", "--policy", "arm=d").stdout
+    assert "quality: as utility" in printed
+    assert "energy_j: as cost_usd" in printed
+
+
+@pytest.mark.parametrize("more", [(), ("--stream",)])
+@pytest.mark.parametrize("where", ["taken", "taken/deeper"])
+def test_a_folder_that_cannot_be_made_costs_only_the_files(
+    where: str, more: tuple[str, ...], log_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").touch()
+    result = run("replay", log_file, "--policy", "arm=d", "--out", tmp_path / where, "--json", *more)
+    assert result.exit_code == 1
+    assert f"cannot write {tmp_path / where}" in result.stderr
+    assert json.loads(result.stdout)["answered"]
+
+
+@pytest.mark.parametrize("more", [(), ("--stream",)])
+def test_a_gate_without_an_interval_says_what_is_missing(more: tuple[str, ...], log_file: Path) -> None:
+    unbounded = run("replay", log_file, "--policy", "arm=d", "--gate", "cost_usd < 1", *more)
+    assert unbounded.exit_code == 3
+    assert "declare it with --bound cost_usd=LOW:HIGH" in unbounded.stderr
+    unmetered = run("replay", log_file, "--policy", "arm=d", "--gate", "tokens < 1", *more)
+    assert "the log has no tokens of its own; there are utility, " in unmetered.stderr

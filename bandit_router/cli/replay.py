@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bandit_router.cli import log_options as options
-from bandit_router.cli.common import GATE, INVALID_DATA, USAGE, fail, invalid_as, print_json
+from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json
+from bandit_router.cli.replay_output import leave, save, show
 from bandit_router.cli.replay_stream import check_options, streamed
 
 if TYPE_CHECKING:
@@ -80,15 +81,13 @@ def replay(
                 groups=dict(pair.split("=", 1) for pair in group or () if "=" in pair) or None,
             )
         document |= {"files": [str(path) for path in logs], "intake": intake.summary(), **notes}
-    _write(document, out)
     if json:
         print_json(document)
     else:
-        _print(document)
-    if not document["answered"]:
-        fail("the log cannot answer: " + "; ".join(document["refusals"]), GATE)
-    if document["gate"] is not None and not document["gate"]["passed"]:
-        fail(f"gate not met: {document['gate']['condition']}, bound {document['gate']['bound']}", GATE)
+        show(document)
+    if out is not None:
+        save(document, out)
+    leave(document)
 
 
 def _check(gate: str | None, policy: str, baseline: str | None) -> None:
@@ -149,48 +148,3 @@ def _recached(
         "paging_ms": {"logged_cache": new.logged_ms, "new_cache": new.new_ms, "rows_below_zero": new.below_zero},
     }
     return new.log, notes
-
-
-def _write(document: dict[str, Any], out: Path | None) -> None:
-    if out is None:
-        return
-    import msgspec
-
-    out.mkdir(parents=True, exist_ok=True)
-    pages = {"replay.json": msgspec.json.format(msgspec.json.encode(document), indent=1)}
-    if "slices" in document:
-        from bandit_router.simulators.ope.report import html_report
-
-        pages["replay.html"] = html_report(document).encode()
-    for name, content in pages.items():
-        (out / name).write_bytes(content)
-        typer.echo(f"wrote {out / name}", err=True)
-
-
-def _print(document: dict[str, Any]) -> None:
-    level = f"{1 - document['alpha']:.0%}"
-    typer.echo(f"{document['policy']} ({document['learning']}) against {document['baseline']}, intervals at {level}")
-    seen: list[Any] = []
-    for name, metric in document["metrics"].items():
-        if metric in seen:
-            typer.echo(f"\n{name}: as {list(document['metrics'])[seen.index(metric)]}")
-            continue
-        seen.append(metric)
-        typer.echo(f"\n{name}: logged {metric['logged']:.4g} in {metric['n']} rows")
-        for key, value in metric["estimates"].items():
-            typer.echo(f"  {key:<18}{value['value']:>10.4g}   normal   {_range(value['intervals']['normal'])}")
-        for method, interval in list(metric["anytime"].items())[:1]:
-            typer.echo(
-                f"  {'value':<28}   anytime  {_range(interval)}   ({method.replace('_', ' ')}, {metric['scores']})"
-            )
-        typer.echo(f"  {'difference':<28}   anytime  {_range(document['differences'][name])}")
-    facts = document["diagnostics"]
-    typer.echo(f"\n{facts['rows']} rows, effective {facts['ess']:.0f}, weights' mean {facts['weight_mean']:.4f}")
-    for note in (*document.get("assumptions", ()), *facts["warnings"]):
-        typer.echo(f"note: {note}")
-    if document["gate"] is not None and document["gate"]["passed"]:
-        typer.echo(f"gate met: {document['gate']['condition']}, bound {document['gate']['bound']:.4g}")
-
-
-def _range(interval: tuple[float, float] | None) -> str:
-    return "none, declare its range with --bound" if interval is None else f"{interval[0]:.4g} .. {interval[1]:.4g}"

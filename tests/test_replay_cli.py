@@ -224,3 +224,32 @@ def test_a_gate_without_an_interval_says_what_is_missing(more: tuple[str, ...], 
     assert "declare it with --bound cost_usd=LOW:HIGH" in unbounded.stderr
     unmetered = run("replay", log_file, "--policy", "arm=d", "--gate", "tokens < 1", *more)
     assert "the log has no tokens of its own; there are utility, " in unmetered.stderr
+
+
+@pytest.mark.parametrize("name", ["missing/log", "."])
+def test_a_log_that_cannot_be_written_is_no_traceback(name: str, log_file: Path, tmp_path: Path) -> None:
+    for kind in ("jsonl", "csv", "parquet", "dsjson", "otel", "obp"):
+        result = run("logs", "convert", log_file, "--out", tmp_path / name, "--to", kind)
+        assert result.exit_code == 1
+        assert f"cannot write {tmp_path / name}" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--policy", "LinUCB", "--set", "alpha=0.1,0.5"), "replay takes one value of alpha, got 0.1, 0.5"),
+        (("--policy", "uniform", "--set", "alpha=3"), "uniform takes no --set"),
+        (("--policy", "arm=d", "--set", "alpha=3"), "arm=d takes no --set"),
+        (("--policy", "state.npz", "--set", "alpha=3"), "state.npz takes no --set"),
+        (("--policy", "arm=d", "--gate", "nonsense"), "expected a gate"),
+        (("--policy", "arm=d", "--stream", "--gate", "nonsense"), "expected a gate"),
+        (("--policy", "LinUCB", "--learn", "sometimes"), "--learn must be"),
+        (("--policy", "NoSuchPolicy"), "unknown policy"),
+        (("--policy", "arm=d", "--estimator", "magic"), "unknown estimator"),
+        (("--policy", "arm=d", "--cache", "LRU"), "--cache must be"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_a_log_is_read(arguments: tuple[str, ...], message: str) -> None:
+    result = run("replay", "nowhere.jsonl", *arguments)
+    assert result.exit_code == 2
+    assert message in result.stderr

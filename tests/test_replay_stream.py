@@ -147,3 +147,10 @@ def test_a_price_of_nothing_and_a_scale_without_a_price_change_no_sums(log_file:
 def test_a_document_is_made_only_of_sums_of_its_policy(log_file: Path) -> None:
     with pytest.raises(InvalidInput, match="expected the sums of arm=a, utility quality, got arm=d, utility quality"):
         streamed_document(one_pass([log_file], "d"), policy="arm=a")
+
+
+def test_sums_that_cannot_be_saved_cost_only_the_file(log_file: Path, tmp_path: Path) -> None:
+    result = stream(log_file, "--moments", tmp_path / "missing" / "sums.json", "--json")
+    assert result.exit_code == 1
+    assert f"cannot write {tmp_path / 'missing' / 'sums.json'}" in result.stderr
+    assert json.loads(result.stdout)["answered"]

@@ -61,6 +61,6 @@ def convert(
     if FORMATS[name][1] is None:
         fail(f"{name} is only read; write {', '.join(n for n, (_, write) in FORMATS.items() if write)}", USAGE)
     log, intake = options.read(logs, format, columns, arms, strict=strict)
-    with invalid_as(INVALID_DATA):
+    with invalid_as(INVALID_DATA), options.writing(out):
         write_log(log, out, format=name)
     typer.echo(f"wrote {len(log)} of {intake.lines} lines to {out}", err=True)

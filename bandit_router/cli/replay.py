@@ -10,11 +10,13 @@ import typer
 from bandit_router.cli import log_options as options
 from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json
 from bandit_router.cli.replay_output import leave, save, show
-from bandit_router.cli.replay_stream import check_options, streamed
+from bandit_router.cli.replay_stream import check_options, collected, keep, streamed
 
 if TYPE_CHECKING:
     from bandit_router.simulators.logs import LoggedEvents
     from bandit_router.simulators.ope.comparison import Target
+
+CACHES = ("LRU", "LFU", "GDSF")
 
 
 def replay(
@@ -48,59 +50,79 @@ def replay(
 
     Exit codes: 0 answered (and the gate met), 3 the gate is not met or the log cannot answer, 4 no usable log.
     """
-    utility, bounds = options.utility(price, scale), options.ranges(bound)
+    utility, bounds, sizes = options.utility(price, scale), options.ranges(bound), options.numbers("--size", size)
     if learn not in ("accepted", "every"):
         fail(f"--learn must be accepted or every, got {learn!r}", USAGE)
     if moments is not None and not stream:
         fail("--moments needs --stream", USAGE)
     if stream:
         check_options(context, policy)
-        document = streamed(logs, policy, utility, bounds, alpha, gate, moments)
+    _check_names(gate, policy, baseline)
+    chosen, names, groups, slots = _settings(policy, set), _estimators(estimator), _groups(group), _slots(cache)
+    if stream:
+        sums = collected(logs, policy, utility)
+        document = streamed(sums, policy, utility, bounds, alpha, gate)
     else:
         log, intake = options.read(logs, format, columns, arms, strict=strict)
         from bandit_router.simulators.ope import comparison as ope
 
-        _check(gate, policy, baseline)
-        chosen = {key: values[0] for key, values in options.settings(set).items()}
         with invalid_as(USAGE):
             one: dict[str, Any] = {"utility": utility, "learning": learn}
             target = ope.make_target(policy, log, settings=chosen, **one)
             other = None if baseline is None else ope.make_target(baseline, log, **one)
         with invalid_as(INVALID_DATA):
-            log, notes = _recached(log, target, cache, paging, options.numbers("--size", size))
+            log, notes = (log, {}) if slots is None else _recached(log, target, *slots, paging, sizes)
             document = ope.compare(
                 log,
                 target,
                 baseline=other,
                 utility=utility,
-                estimators=_estimators(estimator),
+                estimators=names,
                 bounds=bounds,
                 alpha=alpha,
                 gate=gate,
                 slices=slice or (),
-                groups=dict(pair.split("=", 1) for pair in group or () if "=" in pair) or None,
+                groups=groups,
             )
         document |= {"files": [str(path) for path in logs], "intake": intake.summary(), **notes}
     if json:
         print_json(document)
     else:
         show(document)
+    if moments is not None:
+        keep(sums, moments)
     if out is not None:
         save(document, out)
     leave(document)
 
 
-def _check(gate: str | None, policy: str, baseline: str | None) -> None:
-    """Fail on what does not need the log before a long replay starts."""
+# -- what can be refused before a log is read ----------------------------------------------------------------------
+
+
+def _check_names(gate: str | None, policy: str, baseline: str | None) -> None:
     from bandit_router.policies import policy_class
-    from bandit_router.simulators.ope.comparison import parse_gate
+    from bandit_router.simulators.ope.comparison import is_fixed, parse_gate
 
     with invalid_as(USAGE):
         if gate is not None:
             parse_gate(gate)
         for name in filter(None, (policy, baseline)):
-            if not name.startswith("arm=") and not name.endswith(".npz") and name != "uniform":
+            if not is_fixed(name):
                 policy_class(name)
+
+
+def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
+    """One value of each setting, for a policy that has settings."""
+    from bandit_router.simulators.ope.comparison import is_fixed
+
+    found = options.settings(texts)
+    for name, values in found.items():
+        if is_fixed(policy):
+            fail(f"{policy} takes no --set; it goes with the name of a policy, such as LinUCB", USAGE)
+        if len(values) > 1:
+            given = ", ".join(str(value) for value in values)
+            fail(f"replay takes one value of {name}, got {given}; tune tries several", USAGE)
+    return {name: values[0] for name, values in found.items()}
 
 
 def _estimators(names: list[str] | None) -> tuple[str, ...]:
@@ -115,36 +137,47 @@ def _estimators(names: list[str] | None) -> tuple[str, ...]:
     return tuple(ESTIMATORS) if "all" in names else tuple(names)
 
 
+def _groups(pairs: list[str] | None) -> dict[str, str] | None:
+    for pair in pairs or ():
+        if "=" not in pair:
+            fail(f"--group must be ARM=GROUP, got {pair!r}", USAGE)
+    return dict(pair.split("=", 1) for pair in pairs or ()) or None
+
+
+def _slots(cache: str | None) -> tuple[str, int] | None:
+    """Kind and size of the cache."""
+    if cache is None:
+        return None
+    name, _, slots = cache.partition(":")
+    if name not in CACHES or not slots.isdigit():
+        fail(f"--cache must be {', '.join(CACHES)} with slots, such as LRU:5, got {cache!r}", USAGE)
+    return name, int(slots)
+
+
 def _recached(
-    log: LoggedEvents, target: Target, cache: str | None, profile: str, sizes: dict[str, float]
+    log: LoggedEvents, target: Target, kind: str, slots: int, profile: str, sizes: dict[str, float]
 ) -> tuple[LoggedEvents, dict[str, Any]]:
     """The log at another cache's latencies, and what to say about it."""
-    if cache is None:
-        return log, {}
     import numpy as np
 
+    from bandit_router.policies.caching import eviction
     from bandit_router.policies.caching.base import CacheController, Capacity
-    from bandit_router.policies.caching.eviction import GDSF, LFU, LRU
     from bandit_router.residency import Residency
     from bandit_router.simulators.ope.residency import ASSUMPTION, reprice, resident_under
     from bandit_router.simulators.paging import PagingModel
 
-    kinds: dict[str, type[CacheController]] = {"LRU": LRU, "LFU": LFU, "GDSF": GDSF}
-    name, _, slots = cache.partition(":")
-    if name not in kinds or not slots.isdigit():
-        fail(f"--cache must be {', '.join(kinds)} with slots, such as LRU:5, got {cache!r}", USAGE)
     model = PagingModel.load(profile)
     bytes_of = np.zeros(len(log.arms))
     for arm, size in sizes.items():
         bytes_of[log.index(arm)] = size
     load_ms = model.expected_ms(bytes_of)
-    capacity = Capacity(sizes=bytes_of, slots=int(slots))
+    capacity = Capacity(sizes=bytes_of, slots=slots)
     residency = Residency(capacity=capacity, costs=load_ms / 1000.0)
-    controller = kinds[name](capacity=capacity, costs=load_ms / 1000.0)
+    controller: CacheController = getattr(eviction, kind)(capacity=capacity, costs=load_ms / 1000.0)
     resident = resident_under(log, target.table, residency, controller, load_ms)
     new = reprice(log, target.table, resident, bytes_of, model.expected_ms)
     notes = {
-        "assumptions": [ASSUMPTION, f"cache {cache}, paging model {profile}"],
+        "assumptions": [ASSUMPTION, f"cache {kind}:{slots}, paging model {profile}"],
         "paging_ms": {"logged_cache": new.logged_ms, "new_cache": new.new_ms, "rows_below_zero": new.below_zero},
     }
     return new.log, notes

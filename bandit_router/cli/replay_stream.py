@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as
+from bandit_router.cli.log_options import writing
 
 if TYPE_CHECKING:
     from bandit_router.outcomes import Utility
+    from bandit_router.simulators.ope.stream import Streamed
 
 IN_MEMORY = (
     *("baseline", "estimator", "learn", "set", "slice", "group", "cache", "paging", "size"),
@@ -30,25 +32,36 @@ def check_options(context: typer.Context, policy: str) -> None:
         fail(f"--stream takes arm=ID or uniform, got {policy!r}; leave --stream out for policies that learn", USAGE)
 
 
-def streamed(
-    logs: list[Path],
-    policy: str,
-    utility: Utility,
-    bounds: Mapping[str, tuple[float, float]],
-    alpha: float,
-    gate: str | None,
-    moments: Path | None,
-) -> dict[str, Any]:
-    """The document of a pass over Parquet files and of saved sums, together one log in the order given."""
-    from bandit_router.simulators.ope.stream import Streamed, read_part, stream, target_of, write_part
-    from bandit_router.simulators.ope.stream_replay import streamed_document
+def collected(logs: list[Path], policy: str, utility: Utility) -> Streamed:
+    """The sums of Parquet files and saved sums, together one log in the order given."""
+    from bandit_router.simulators.ope.stream import Streamed, read_part, stream, target_of
 
     arm = policy.removeprefix("arm=") if policy.startswith("arm=") else None
     with invalid_as(INVALID_DATA):
         saved = {path: read_part(path) for path in logs if path.suffix == ".json"}
         for path, part in saved.items():
             part.require(target_of(policy, utility), str(path))
-        found = reduce(Streamed.merge, [saved.get(path) or stream([path], arm, utility=utility) for path in logs])
-        if moments is not None:
-            write_part(found, moments)
-        return streamed_document(found, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate)
+        return reduce(Streamed.merge, [saved.get(path) or stream([path], arm, utility=utility) for path in logs])
+
+
+def streamed(
+    sums: Streamed,
+    policy: str,
+    utility: Utility,
+    bounds: Mapping[str, tuple[float, float]],
+    alpha: float,
+    gate: str | None,
+) -> dict[str, Any]:
+    """The document that the sums give."""
+    from bandit_router.simulators.ope.stream_replay import streamed_document
+
+    with invalid_as(INVALID_DATA):
+        return streamed_document(sums, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate)
+
+
+def keep(sums: Streamed, path: Path) -> None:
+    """Save the sums for another machine to merge."""
+    from bandit_router.simulators.ope.stream import write_part
+
+    with writing(path):
+        write_part(sums, path)

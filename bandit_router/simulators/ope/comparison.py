@@ -33,6 +33,11 @@ class Target(NamedTuple):
     learning: str
 
 
+def is_fixed(text: str) -> bool:
+    """Whether `text` names a target that does not learn: an arm, uniform, or a saved state."""
+    return text.startswith("arm=") or text in ("uniform", "UniformRandom") or text.endswith(".npz")
+
+
 def make_target(
     text: str,
     log: LoggedEvents,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -253,3 +254,46 @@ def test_what_makes_no_sense_is_refused_before_a_log_is_read(arguments: tuple[st
     result = run("replay", "nowhere.jsonl", *arguments)
     assert result.exit_code == 2
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda whole: whole[: len(whole) // 2], "a file that is no .npz archive, or a part of one"),
+        (lambda whole: b"\x00\x01" * 500, "a file that is no .npz archive, or a part of one"),
+        (lambda whole: whole.replace(b"parameter", b"peremeter"), "lacks 'parameter.n_arms'"),
+        (lambda whole: whole[:200] + b"????" + whole[204:], "a damaged archive, or arrays of Python objects"),
+    ],
+)
+def test_a_damaged_saved_policy_is_told_from_a_good_one(
+    damage: Callable[[bytes], bytes], message: str, log_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "state.npz"
+    save_policy(LinUCB(n_arms=4, dim=2, channels=len(CHANNELS)), path)
+    path.write_bytes(damage(path.read_bytes()))
+    result = run("replay", log_file, "--policy", path)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "pickle" not in result.stderr
+
+
+def test_an_npz_that_is_no_saved_policy_says_what_it_holds(log_file: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "state.npz", weights=np.ones(3))
+    result = run("replay", log_file, "--policy", tmp_path / "state.npz")
+    assert "expected an .npz with 'policy' and the arrays of its state, got one with weights" in result.stderr
+
+
+@pytest.mark.parametrize("arms", ["a,b,c,d,d", "a,,b"])
+@pytest.mark.parametrize("name", ["log.parquet", "log.jsonl"])
+def test_a_catalogue_with_an_arm_twice_or_without_a_name_is_a_usage_error(name: str, arms: str) -> None:
+    for command in (("replay", name, "--policy", "uniform"), ("logs", "check", name)):
+        result = run(*command, "--arms", arms)
+        assert result.exit_code == 2
+        assert "--arms" in result.stderr
+
+
+@pytest.mark.parametrize("setting", ["alpha=abc,1", "alpha=-1,1"])
+def test_tuning_refuses_values_that_the_policy_does_not_take(setting: str, log_file: Path) -> None:
+    result = run("tune", log_file, "--policy", "LinUCB", "--set", setting)
+    assert result.exit_code == 2
+    assert "alpha" in result.stderr

@@ -38,11 +38,20 @@ def read(
     intake = Intake(strict=strict)
     with invalid_as(USAGE):
         mapping = None if columns is None else parse_columns(columns)
+    order = None if arms is None else _catalogue(arms)
     with invalid_as(INVALID_DATA):
-        order = None if arms is None else [arm.strip() for arm in arms.split(",")]
         log = read_logs(paths, intake, format=format, arms=order, columns=mapping)
     report(intake)
     return log, intake
+
+
+def _catalogue(text: str) -> list[str]:
+    """Arm ids, each once."""
+    ids = [arm.strip() for arm in text.split(",")]
+    twice = sorted({arm for arm in ids if ids.count(arm) > 1})
+    if twice or "" in ids:
+        fail(f"--arms takes every arm id once, got {'an empty one' if '' in ids else f'{twice[0]!r} twice'}", USAGE)
+    return ids
 
 
 def report(intake: Intake, *, most: int = 10) -> None:

@@ -27,15 +27,18 @@ def tune(
 ) -> None:
     """Try settings by progressive validation on the head of a log; value the winner on its tail."""
     utility, bounds = options.utility(price, scale), options.ranges(bound)
-    log, _ = options.read(logs, format, columns, arms, strict=strict)
     from bandit_router.policies.base import InvalidInput
     from bandit_router.simulators.ope import tune as ope
     from bandit_router.simulators.ope.sample import Unanswerable
 
+    values = options.settings(set)
     with invalid_as(USAGE):
-        ope.check_options(policy, options.settings(set))
+        ope.check_options(policy, values)
+    log, _ = options.read(logs, format, columns, arms, strict=strict)
+    with invalid_as(USAGE):
+        ope.check_settings(log, policy, values)
     try:
-        tuned = ope.tune(log, policy, options.settings(set), utility=utility, bounds=bounds, head=head, alpha=alpha)
+        tuned = ope.tune(log, policy, values, utility=utility, bounds=bounds, head=head, alpha=alpha)
     except Unanswerable as refusal:
         fail(f"the log cannot answer: {refusal}", GATE)
     except InvalidInput as error:

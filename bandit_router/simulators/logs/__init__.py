@@ -58,8 +58,11 @@ def read_logs(
         columns: column map of a CSV, see `read_csv`.
 
     Raises:
+        InvalidInput: no known format, or an arm is named twice.
         InvalidLog: a file cannot be read, no line of it is usable, or `strict` met a bad one.
     """
+    if arms is not None and len(set(arms)) < len(arms):
+        raise InvalidInput(f"arms must name every arm once, got {', '.join(arms)}")
     logs = []
     for path in paths:
         name = format_of(path, format)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from bandit_router.policies.base import InvalidInput
+from bandit_router.simulators.logs.arrays import read_arrays
 from bandit_router.simulators.logs.intake import Intake, InvalidLog
 from bandit_router.simulators.logs.logged import LoggedEvents
 
@@ -88,10 +89,9 @@ def to_obp(log: LoggedEvents) -> dict[str, Any]:
 def read_obp(path: Path, intake: Intake, *, arms: Sequence[str] | None = None) -> LoggedEvents:
     """Read an obp dictionary saved with `numpy.savez` (no pickle)."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            feedback = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
-        raise InvalidLog(f"{path}: expected an .npz of plain arrays, got {error}") from None
+        feedback = read_arrays(path, "an .npz of plain arrays")
+    except InvalidInput as error:
+        raise InvalidLog(str(error)) from None
     try:
         log = from_obp(feedback)
     except (ValueError, TypeError, IndexError) as error:

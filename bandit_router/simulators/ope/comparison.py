@@ -14,6 +14,7 @@ import numpy as np
 from bandit_router.outcomes import CHANNELS, Utility
 from bandit_router.policies import POLICIES, Policy, policy_class
 from bandit_router.policies.base import F64, Bool, InvalidInput
+from bandit_router.simulators.logs.arrays import read_arrays
 from bandit_router.simulators.logs.logged import LoggedEvents
 from bandit_router.simulators.ope.diagnostics import never_metered
 from bandit_router.simulators.ope.evaluate import DEFAULT_ESTIMATORS, Evaluation, evaluate
@@ -65,26 +66,27 @@ def make_target(
     if text.endswith(".npz"):
         table, _ = follow(load_policy(Path(text)), log, utility=utility, learning="nothing")
         return Target(text, table, None, "frozen state")
-    try:
-        policy = policy_class(text)(
-            n_arms=len(log.arms), dim=len(log.features), channels=len(CHANNELS), **(settings or {})
-        )
-    except TypeError as error:
-        raise InvalidInput(f"{text} does not take these settings: {error}") from None
+    policy = make_policy(text, log, settings or {})
     table, kept = follow(policy, log, utility=utility, learning=learning, seed=seed)
     own = kept if learning == "accepted" else None
     return Target(text, table, own, f"learned from {learning} rows")
 
 
+def make_policy(name: str, log: LoggedEvents, settings: Mapping[str, Any]) -> Policy:
+    """An untrained policy for the log's arms and features. Raises InvalidInput for settings it does not take."""
+    try:
+        return policy_class(name)(n_arms=len(log.arms), dim=len(log.features), channels=len(CHANNELS), **settings)
+    except TypeError as error:
+        raise InvalidInput(f"{name} does not take the settings {dict(settings)}: {error}") from None
+
+
 def load_policy(path: Path) -> Policy:
     """A policy from an .npz of its `state()` arrays and one text array "policy" with its class name; no pickle."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            state = {name: arrays[name] for name in arrays.files}
-        name = str(state.pop("policy"))
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise InvalidInput(f"{path}: expected an .npz with 'policy' and the arrays of its state, got {error}") from None
-    return policy_class(name).from_state(state)
+    expected = "an .npz with 'policy' and the arrays of its state"
+    state = read_arrays(path, expected)
+    if "policy" not in state:
+        raise InvalidInput(f"{path}: expected {expected}, got one with {', '.join(state) or 'nothing'}")
+    return policy_class(str(state.pop("policy"))).from_state(state)
 
 
 def save_policy(policy: Policy, path: Path) -> None:

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit_router.outcomes import CHANNELS, Utility
-from bandit_router.policies import Policy, policy_class
+from bandit_router.outcomes import Utility
+from bandit_router.policies import policy_class
 from bandit_router.policies.base import InvalidInput
 from bandit_router.simulators.logs.logged import LoggedEvents
-from bandit_router.simulators.ope.comparison import refusals
+from bandit_router.simulators.ope.comparison import make_policy, refusals
 from bandit_router.simulators.ope.evaluate import evaluate
 from bandit_router.simulators.ope.intervals import Interval
 from bandit_router.simulators.ope.sample import Unanswerable
@@ -68,13 +68,17 @@ def grid(options: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
 
 
-def check_options(policy: str, options: Mapping[str, Sequence[Any]]) -> type[Policy]:
-    """The policy's class; raises InvalidInput for a policy or a setting that does not exist, or none at all."""
-    kind = policy_class(policy)
-    known = kind.parameters()[3:]
+def check_options(policy: str, options: Mapping[str, Sequence[Any]]) -> None:
+    """Raise InvalidInput for a policy or a setting that does not exist, or none at all."""
+    known = policy_class(policy).parameters()[3:]
     if not options or not set(options) <= set(known):
         raise InvalidInput(f"{policy} has the settings {', '.join(known) or 'none'}; got {sorted(options)}")
-    return kind
+
+
+def check_settings(log: LoggedEvents, policy: str, options: Mapping[str, Sequence[Any]]) -> None:
+    """Raise InvalidInput for a value that the policy does not take, before the first one is tried."""
+    for settings in grid(options):
+        make_policy(policy, log, settings)
 
 
 def tune(
@@ -98,17 +102,17 @@ def tune(
         others: see `evaluate`.
 
     Raises:
-        InvalidInput: unknown setting, or a head outside (0, 1).
+        InvalidInput: unknown setting, a value that the policy does not take, or a head outside (0, 1).
         Unanswerable: the log cannot value the policy.
     """
-    kind = check_options(policy, options)
+    check_options(policy, options)
+    check_settings(log, policy, options)
     if not 0 < head < 1:
         raise InvalidInput(f"head must be in (0, 1), got {head}")
     split = int(len(log) * head)
-    sizes = {"n_arms": len(log.arms), "dim": len(log.features), "channels": len(CHANNELS)}
 
     def table(settings: Mapping[str, Any], rows: LoggedEvents) -> Any:
-        return follow(kind(**sizes, **settings), rows, utility=utility, learning="every")[0]
+        return follow(make_policy(policy, rows, settings), rows, utility=utility, learning="every")[0]
 
     first, shared = log.take(slice(0, split)), {"utility": utility, "bounds": bounds, "estimators": ("dr",)}
     trials = [_trial(first, table(settings, first), settings, shared) for settings in grid(options)]

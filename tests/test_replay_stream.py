@@ -154,3 +154,71 @@ def test_sums_that_cannot_be_saved_cost_only_the_file(log_file: Path, tmp_path: 
     assert result.exit_code == 1
     assert f"cannot write {tmp_path / 'missing' / 'sums.json'}" in result.stderr
     assert json.loads(result.stdout)["answered"]
+
+
+# -- columns and arms --------------------------------------------------------------------------------------------------
+
+
+def save_columns(path: Path, **columns: object) -> Path:
+    """A Parquet log of 100 rows by another writer."""
+    import polars as pl
+
+    common = {"arm": ["a", "b"] * 50, "propensity": [0.5] * 100, "quality": [1.0, 0.0] * 50}
+    pl.DataFrame({**common, **columns}).write_parquet(path)
+    return path
+
+
+def in_memory_and_streamed(*paths: Path, policy: str) -> list[float]:
+    """The value that IPS gives either way."""
+    results = [run("replay", *paths, "--policy", policy, "--json", *more) for more in ((), ("--stream",))]
+    return [json.loads(r.stdout)["metrics"]["quality"]["estimates"]["ips"]["value"] for r in results]
+
+
+@pytest.mark.parametrize("policy", ["arm=a", "uniform"])
+@pytest.mark.parametrize("name", ["propensity", "quality", "eligible", "degraded"])
+def test_a_column_of_text_is_invalid_data(name: str, policy: str, tmp_path: Path) -> None:
+    path = save_columns(tmp_path / "log.parquet", **{name: ["text"] * 100})
+    result = stream(path, policy=policy)
+    assert result.exit_code == 4
+    assert f"{path}: expected" in result.stderr
+
+
+@pytest.mark.parametrize("policy", ["arm=a", "uniform"])
+def test_a_file_without_rows_is_invalid_data(policy: str, tmp_path: Path) -> None:
+    path = save_columns(tmp_path / "log.parquet", arm=[], propensity=[], quality=[])
+    result = stream(path, policy=policy)
+    assert result.exit_code == 4
+    assert "none of the 0 rows" in result.stderr
+
+
+def test_a_row_without_an_arm_is_no_arm(tmp_path: Path) -> None:
+    path = save_columns(tmp_path / "log.parquet", arm=["a", "b"] * 49 + [None, None])
+    both = [
+        json.loads(run("replay", path, "--policy", "uniform", "--json", *more).stdout) for more in ((), ("--stream",))
+    ]
+    values = [document["metrics"]["quality"]["estimates"]["ips"]["value"] for document in both]
+    assert values[0] == pytest.approx(values[1])
+
+
+def test_an_arm_that_the_log_does_not_know_is_a_usage_error_and_leaves_no_sums(log_file: Path, tmp_path: Path) -> None:
+    for path in (log_file, save_columns(tmp_path / "log.parquet")):
+        result = stream(path, "--moments", tmp_path / "sums.json", policy="arm=nope")
+        assert result.exit_code == 2
+        assert "unknown arm 'nope'; the log has a, b" in result.stderr
+        assert not (tmp_path / "sums.json").exists()
+
+
+def test_where_one_file_does_not_know_the_arm_the_rest_is_shared_as_in_memory(tmp_path: Path) -> None:
+    first = save_columns(tmp_path / "first.parquet")
+    second = save_columns(tmp_path / "second.parquet", arm=["c", "b"] * 50)
+    values = in_memory_and_streamed(first, second, policy="arm=c")
+    assert values[0] == pytest.approx(values[1])
+
+
+def test_saved_sums_of_an_older_version_are_refused(log_file: Path, tmp_path: Path) -> None:
+    sums = tmp_path / "sums.json"
+    stream(log_file, "--moments", sums)
+    older = json.loads(sums.read_text())
+    del older["arms"]
+    sums.write_text(json.dumps(older))
+    assert stream(sums).exit_code == 4

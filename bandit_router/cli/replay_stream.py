@@ -41,7 +41,10 @@ def collected(logs: list[Path], policy: str, utility: Utility) -> Streamed:
         saved = {path: read_part(path) for path in logs if path.suffix == ".json"}
         for path, part in saved.items():
             part.require(target_of(policy, utility), str(path))
-        return reduce(Streamed.merge, [saved.get(path) or stream([path], arm, utility=utility) for path in logs])
+        sums = reduce(Streamed.merge, [saved.get(path) or stream([path], arm, utility=utility) for path in logs])
+    with invalid_as(USAGE):
+        sums.require_arm(policy)
+    return sums
 
 
 def streamed(

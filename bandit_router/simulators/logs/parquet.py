@@ -119,11 +119,19 @@ def _typed(frame: pl.DataFrame, file: str) -> pl.DataFrame:
 
 
 def _order(frame: pl.DataFrame, known: tuple[str, ...]) -> tuple[str, ...]:
-    if known:
-        return known
-    found = set(frame["arm"].drop_nulls().unique())
-    for name in ("eligible", "resident"):
-        found |= set(frame[name].drop_nulls().explode().drop_nulls().unique())
+    return known or arm_ids(frame.lazy())
+
+
+def arm_ids(frame: pl.LazyFrame) -> tuple[str, ...]:
+    """Every arm id in the columns arm, eligible and resident, sorted."""
+    import polars as pl
+
+    columns = {"arm": pl.col("arm").cast(pl.String)}
+    for name in {"eligible", "resident"}.intersection(frame.collect_schema().names()):
+        columns[name] = pl.col(name).cast(pl.List(pl.String)).drop_nulls().explode()
+    found: set[str] = set()
+    for column in columns.values():
+        found |= set(frame.select(column.drop_nulls().unique()).collect(engine="streaming").to_series())
     return tuple(sorted(found))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,8 +12,8 @@ import numpy as np
 from bandit_router.outcomes import CHANNELS, Utility
 from bandit_router.policies.base import F64, Index, InvalidInput
 from bandit_router.simulators.logs.intake import InvalidLog
-from bandit_router.simulators.logs.parquet import ARMS_KEY
 from bandit_router.simulators.ope.moments import Moments
+from bandit_router.simulators.ope.stream_columns import Source, metrics, opened, readable, target, usable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +26,7 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         target: what was evaluated, and at which prices, see `target_of`; parts of different ones cannot be merged.
+        arms: ids that the log knows.
         blocks: moments of consecutive runs of at most 65,536 rows, in order, by metric.
         rows: all rows. left_out: rows without a usable propensity or arm, or degraded.
         unjoined: usable rows in which the metric was not logged.
@@ -34,6 +34,7 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     target: str
+    arms: list[str]
     blocks: dict[str, list[Moments]]
     rows: int
     left_out: int
@@ -45,12 +46,18 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
         if self.target != target:
             raise InvalidInput(f"{source and f'{source}: '}expected the sums of {target}, got {self.target}")
 
+    def require_arm(self, policy: str) -> None:
+        """Raise InvalidInput where the policy is an arm that the log does not know."""
+        if policy.startswith("arm=") and policy.removeprefix("arm=") not in self.arms:
+            raise InvalidInput(f"unknown arm {policy.removeprefix('arm=')!r}; the log has {', '.join(self.arms)}")
+
     def merge(self, later: Streamed) -> Streamed:
         """This part followed by a later one, from another file or machine. Raises InvalidInput for other targets."""
         later.require(self.target)
         names = [*self.blocks, *(name for name in later.blocks if name not in self.blocks)]
         return Streamed(
             target=self.target,
+            arms=list(dict.fromkeys([*self.arms, *later.arms])),
             blocks={name: self.blocks.get(name, []) + later.blocks.get(name, []) for name in names},
             rows=self.rows + later.rows,
             left_out=self.left_out + later.left_out,
@@ -71,91 +78,45 @@ def target_of(policy: str, utility: Utility) -> str:
     return f"{policy}, utility quality{''.join(costs)}"
 
 
-def main_metric(utility: Utility) -> str:
-    """The metric that is the utility: quality where it prices nothing else."""
-    return "utility" if any(utility.priced(name) for name in CHANNELS[1:]) else "quality"
-
-
 def stream(paths: Sequence[Path], arm: str | None, *, utility: Utility | None = None) -> Streamed:
     """Moments of "always this arm" (None: uniform over the eligible arms) for utility and every metered channel.
 
     Args:
         paths: event logs in Parquet, in their order.
-        arm: uniform over the eligible arms in rows where it is not eligible.
+        arm: uniform over the eligible arms in rows where it is not eligible, among them all of a file that does not
+            know it.
         utility: prices; default quality alone.
 
     One slice of 1,048,576 rows is in memory at a time. Rows are not checked one by one; those without arm or with a
     propensity outside (0, 1] are counted in `left_out`.
 
     Raises:
-        InvalidLog: no such file, a column is missing, or no row is usable.
+        InvalidLog: no such file, a column is missing or has the wrong type, or no row is usable.
     """
     prices = utility or Utility()
-    target = target_of("uniform" if arm is None else f"arm={arm}", prices)
-    total = Streamed(target=target, blocks={}, rows=0, left_out=0, unjoined={}, smallest=1.0)
+    of = target_of("uniform" if arm is None else f"arm={arm}", prices)
+    total = Streamed(target=of, arms=[], blocks={}, rows=0, left_out=0, unjoined={}, smallest=1.0)
     for path in paths:
-        for part in _parts(path, arm, prices):
-            total = total.merge(msgspec.structs.replace(part, target=target))
+        source = opened(path)
+        for part in _parts(source, path, arm, prices):
+            total = total.merge(msgspec.structs.replace(part, target=of, arms=list(source.arms)))
     if total.rows == total.left_out:
         raise InvalidLog(f"none of the {total.rows} rows has an arm, a propensity in (0, 1] and is not degraded")
     metered = {name: blocks for name, blocks in total.blocks.items() if any(block.n for block in blocks)}
     return msgspec.structs.replace(total, blocks=metered, unjoined={name: total.unjoined[name] for name in metered})
 
 
-def _parts(path: Path, arm: str | None, utility: Utility) -> Iterator[Streamed]:
+def _parts(source: Source, path: Path, arm: str | None, utility: Utility) -> Iterator[Streamed]:
     import polars as pl
 
-    scan = pl.scan_parquet(path)
-    try:
-        names = scan.collect_schema().names()
-        height = int(scan.select(pl.len()).collect().item())
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InvalidLog(f"{path}: expected an event log in Parquet, got {error}") from None
-    if not {"arm", "propensity"} <= set(names):
-        raise InvalidLog(f"{path}: expected columns arm and propensity, got {', '.join(names)}")
-    metrics = _metrics(names, utility)
-    columns = {"target": _target(path, names, arm), "p": pl.col("propensity").cast(pl.Float64), **metrics}
-    usable = pl.col("arm").is_not_null() & (pl.col("propensity") > 0) & (pl.col("propensity") <= 1)
-    if "degraded" in names:
-        usable &= ~pl.col("degraded").fill_null(False)
-    query = scan.select(usable.fill_null(False).alias("usable"), **columns)
-    for offset in range(0, height, SLICE):
-        yield _moments(query.slice(offset, SLICE).collect(), list(metrics))
-
-
-def _metrics(names: Sequence[str], utility: Utility) -> dict[str, pl.Expr]:
-    """Utility, unless quality is all of it, and the channels that have a column."""
-    import polars as pl
-
-    metrics = {name: pl.col(name).cast(pl.Float64) for name in (*CHANNELS, "reward") if name in names}
-    if main_metric(utility) == "quality":
-        return metrics
-    unknown = pl.lit(None, dtype=pl.Float64)
-    weights = zip(CHANNELS, utility.weights(CHANNELS).tolist(), strict=True)
-    parts = [metrics.get(name, unknown) * weight for name, weight in weights if utility.priced(name)]
-    return {"utility": pl.sum_horizontal(parts, ignore_nulls=False), **metrics}
-
-
-def _target(path: Path, names: Sequence[str], arm: str | None) -> pl.Expr:
-    """The target's probability of the served arm."""
-    import polars as pl
-
-    offered: pl.Expr = pl.lit(True)
-    share: pl.Expr = pl.lit(None, dtype=pl.Float64)
-    if "eligible" in names:
-        offered = pl.col("eligible").list.contains(arm or "").fill_null(True)
-        share = 1.0 / pl.col("eligible").list.len()
-    if arm is None:
-        return share.fill_null(1.0 / _catalogue_size(path))
-    same = (pl.col("arm").cast(pl.String) == arm).cast(pl.Float64)
-    return same if "eligible" not in names else pl.when(offered).then(same).otherwise(share)
-
-
-def _catalogue_size(path: Path) -> int:
-    import polars as pl
-
-    stored = json.loads(pl.read_parquet_metadata(path).get(ARMS_KEY, "[]"))
-    return len(stored) or int(pl.scan_parquet(path).select(pl.col("arm").n_unique()).collect(engine="streaming").item())
+    columns = metrics(source, utility)
+    query = source.scan.select(
+        usable=usable(source), target=target(source, arm), p=pl.col("propensity").cast(pl.Float64), **columns
+    )
+    for offset in range(0, source.rows, SLICE):
+        with readable(path, "numbers, lists of arm ids in eligible, and truth in degraded"):
+            frame = query.slice(offset, SLICE).collect()
+        yield _moments(frame, list(columns))
 
 
 def _moments(frame: pl.DataFrame, metrics: list[str]) -> Streamed:
@@ -167,6 +128,7 @@ def _moments(frame: pl.DataFrame, metrics: list[str]) -> Streamed:
     blocks = {name: _blocks(weight, frame[name].to_numpy()) for name in metrics}
     return Streamed(
         target="",
+        arms=[],
         blocks=blocks,
         rows=rows,
         left_out=rows - n,

@@ -14,7 +14,8 @@ from bandit_router.simulators.ope.diagnostics import WRONG_MEAN, WRONG_P, never_
 from bandit_router.simulators.ope.evaluate import _checked, _ranges
 from bandit_router.simulators.ope.intervals import Interval
 from bandit_router.simulators.ope.moments import Moments, difference, merged, sequence
-from bandit_router.simulators.ope.stream import Streamed, main_metric, target_of
+from bandit_router.simulators.ope.stream import Streamed, target_of
+from bandit_router.simulators.ope.stream_columns import main_metric
 
 
 def streamed_document(
@@ -33,12 +34,13 @@ def streamed_document(
         policy: "uniform" or "arm=ID". utility, bounds, alpha, gate: see `compare`.
 
     Raises:
-        InvalidInput: these are sums of another policy or at other prices, the gate cannot be read, bounds are no
-            range, or a metric was logged outside its range.
+        InvalidInput: these are sums of another policy or at other prices, the log does not know the arm, the gate
+            cannot be read, bounds are no range, or a metric was logged outside its range.
     """
     condition = None if gate is None else parse_gate(gate)
     prices = utility or Utility()
     found.require(target_of(policy, prices))
+    found.require_arm(policy)
     ranges = _ranges(prices, bounds or {})
     columns = {"utility": found.blocks.get(main_metric(prices), []), **found.blocks}
     sums = {name: merged(blocks) for name, blocks in columns.items()}

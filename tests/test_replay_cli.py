@@ -297,3 +297,28 @@ def test_tuning_refuses_values_that_the_policy_does_not_take(setting: str, log_f
     result = run("tune", log_file, "--policy", "LinUCB", "--set", setting)
     assert result.exit_code == 2
     assert "alpha" in result.stderr
+
+
+def test_a_file_without_one_usable_line_shows_its_lines_and_is_named(log_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "binary.jsonl"
+    path.write_bytes(b"\x00\xff\n" * 22)
+    run("logs", "convert", log_file, "--out", tmp_path / "good.jsonl")
+    result = run("logs", "check", tmp_path / "good.jsonl", path)
+    assert result.exit_code == 4
+    assert f"{path}:1: no event record" in result.stderr
+    assert "22 of 4022 lines refused: 22 no event record" in result.stderr
+    assert f"{path}: no usable line among 22: 22 no event record" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["log.parquet", "log.csv", "log.jsonl", "log.dsjson"])
+def test_an_empty_file_is_called_empty(name: str, log_file: Path, tmp_path: Path) -> None:
+    import polars as pl
+
+    path = tmp_path / name
+    if name == "log.parquet":
+        pl.read_parquet(log_file).clear().write_parquet(path)
+    else:
+        path.touch()
+    result = run("logs", "check", path)
+    assert result.exit_code == 4
+    assert f"{path}: no usable line, the file is empty" in result.stderr

@@ -32,6 +32,7 @@ def read(
     paths: list[Path], format: str | None, columns: str | None, arms: str | None, *, strict: bool
 ) -> tuple[LoggedEvents, Intake]:
     """The log that the options name; bad lines are reported on stderr."""
+    from bandit_router.policies.base import InvalidInput
     from bandit_router.simulators.logs import Intake, read_logs
     from bandit_router.simulators.logs.table import parse_columns
 
@@ -39,8 +40,11 @@ def read(
     with invalid_as(USAGE):
         mapping = None if columns is None else parse_columns(columns)
     order = None if arms is None else _catalogue(arms)
-    with invalid_as(INVALID_DATA):
+    try:
         log = read_logs(paths, intake, format=format, arms=order, columns=mapping)
+    except InvalidInput as error:
+        report(intake)
+        fail(str(error), INVALID_DATA)
     report(intake)
     return log, intake
 

@@ -65,6 +65,7 @@ def read_logs(
         raise InvalidInput(f"arms must name every arm once, got {', '.join(arms)}")
     logs = []
     for path in paths:
+        intake.begin()
         name = format_of(path, format)
         read = FORMATS[name][0]
         if columns:

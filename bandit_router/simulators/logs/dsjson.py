@@ -47,7 +47,7 @@ def read_dsjson(path: Path, intake: Intake, *, arms: Sequence[str] | None = None
             intake.reject(str(path), line, "no dsjson decision", str(error))
             continue
         assembler.add(str(path), line, row)
-    return assembler.log()
+    return assembler.log(str(path))
 
 
 def _row(record: Mapping[str, Any]) -> Row:

@@ -52,6 +52,11 @@ class Intake:
         self.bad: list[BadLine] = []
         self.reasons: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
+        self.begin()
+
+    def begin(self) -> None:
+        """Another file follows."""
+        self._before = self.lines, self.reasons.copy()
 
     @property
     def refused(self) -> int:
@@ -66,6 +71,14 @@ class Intake:
         self.reasons[reason] += 1
         if len(self.bad) < KEEP:
             self.bad.append(bad)
+
+    def unusable(self, file: str) -> InvalidLog:
+        """The error of a file without a usable line."""
+        lines, reasons = self.lines - self._before[0], self.reasons - self._before[1]
+        if not lines:
+            return InvalidLog(f"{file}: no usable line, the file is empty")
+        counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        return InvalidLog(f"{file}: no usable line among {lines}: {counts or 'none is a decision'}")
 
     def summary(self) -> dict[str, Any]:
         """Counts for a report."""
@@ -114,15 +127,14 @@ class Assembler:
             self._shape = shape
         return None if shape == self._shape else "context has another length than the first row's"
 
-    def log(self) -> LoggedEvents:
-        """The log of all rows taken so far. Raises InvalidLog when there is none."""
+    def log(self, file: str) -> LoggedEvents:
+        """The log of all rows taken so far. Raises InvalidLog, naming the file, when there is none."""
         rows = self.rows
         for name in ("resident", "probabilities"):
             if 0 < (present := sum(getattr(row, name) is not None for row in rows)) < len(rows):
                 self.intake.notes[f"rows with {name}, left out because others have none"] = present
         if not rows:
-            why = f"refused: {dict(self.intake.reasons)}" if self.intake.lines else "the file is empty"
-            raise InvalidLog(f"no usable line among {self.intake.lines}; {why}")
+            raise self.intake.unusable(file)
         arms = tuple(sorted(set[str]().union(*map(_named, rows))) if self.arms is None else self.arms)
         place = {arm: i for i, arm in enumerate(arms)}
         features, contexts = _contexts(rows)

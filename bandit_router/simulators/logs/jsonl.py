@@ -32,7 +32,7 @@ def read_jsonl(path: Path, intake: Intake, *, arms: Sequence[str] | None = None)
             intake.reject(str(path), number, "no event record", str(error))
             continue
         assembler.add(str(path), number, row)
-    return assembler.log()
+    return assembler.log(str(path))
 
 
 def write_jsonl(log: LoggedEvents, path: Path) -> None:

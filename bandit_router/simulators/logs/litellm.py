@@ -35,7 +35,7 @@ def read_litellm(path: Path, intake: Intake, *, arms: Sequence[str] | None = Non
         joiner.add(str(path), line, event_id, {**_served(record), **_decision(record)})
     assembler = Assembler(intake, arms=arms)
     joiner.assemble(assembler)
-    return assembler.log()
+    return assembler.log(str(path))
 
 
 def _served(record: Mapping[str, Any]) -> dict[str, Any]:

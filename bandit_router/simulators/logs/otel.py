@@ -55,7 +55,7 @@ def read_otel(path: Path, intake: Intake, *, arms: Sequence[str] | None = None) 
         _join(event, joiner, ids, intake, str(path), line)
     assembler = Assembler(intake, arms=arms)
     joiner.assemble(assembler)
-    return assembler.log()
+    return assembler.log(str(path))
 
 
 class _Responses:

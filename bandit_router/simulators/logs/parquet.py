@@ -40,7 +40,7 @@ def read_parquet(path: Path, intake: Intake, *, arms: Sequence[str] | None = Non
     frame = _checked(frame, str(path), intake, order)
     intake.taken += frame.height
     if not frame.height:
-        raise InvalidLog(f"no usable row among {intake.lines}: {dict(intake.reasons)}")
+        raise intake.unusable(str(path))
     return _log(frame, order, json.loads(stored.get(FEATURES_KEY, "null")))
 
 

@@ -56,6 +56,8 @@ def read_csv(
             names = list(reader.fieldnames or ())
         except csv.Error as error:
             raise InvalidLog(f"{path}: expected a CSV header, got {error}") from None
+        if not names:
+            raise intake.unusable(str(path))
         plan = _plan(str(path), names, columns or {})
         for line, cells in _lines(reader, str(path), intake):
             try:
@@ -64,7 +66,7 @@ def read_csv(
                 intake.reject(str(path), line, "a cell cannot be read", str(error))
                 continue
             assembler.add(str(path), line, row)
-    return assembler.log()
+    return assembler.log(str(path))
 
 
 def _lines(reader: csv.DictReader[str], file: str, intake: Intake) -> Iterator[tuple[int, dict[str, str]]]:

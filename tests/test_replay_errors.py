@@ -57,7 +57,7 @@ def test_a_gate_without_an_interval_says_what_is_missing(more: tuple[str, ...], 
     assert unbounded.exit_code == 3
     assert "declare it with --bound cost_usd=LOW:HIGH" in unbounded.stderr
     unmetered = run("replay", log_file, "--policy", "arm=d", "--gate", "tokens < 1", *more)
-    assert "the log has no tokens of its own; there are utility, " in unmetered.stderr
+    assert "there is no value of tokens; there are utility, " in unmetered.stderr
 
 
 @pytest.mark.parametrize("name", ["missing/log", "."])

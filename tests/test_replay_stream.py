@@ -10,6 +10,7 @@ from test_ope_diagnostics import uniform_log
 from test_replay_cli import run
 from typer.testing import Result
 
+from bandit_router.outcomes import CHANNELS
 from bandit_router.policies.base import InvalidInput
 from bandit_router.simulators.logs import LoggedEvents, write_log
 from bandit_router.simulators.ope.stream import stream as one_pass
@@ -222,3 +223,22 @@ def test_saved_sums_of_an_older_version_are_refused(log_file: Path, tmp_path: Pa
     del older["arms"]
     sums.write_text(json.dumps(older))
     assert stream(sums).exit_code == 4
+
+
+def test_a_channel_that_the_policy_says_nothing_of_does_not_cost_the_answer(tmp_path: Path) -> None:
+    log = uniform_log()
+    outcomes = log.outcomes.copy()
+    outcomes[log.arm == 0, CHANNELS.index("latency_s")] = 1.0
+    outcomes[0, CHANNELS.index("tokens")] = 1.0
+    write_log(uniform_log(outcomes=outcomes), tmp_path / "log.parquet")
+    result = stream(tmp_path / "log.parquet")
+    assert result.exit_code == 0
+    assert "latency_s has no value: no overlap" in result.stdout
+    assert "tokens has no value: expected at least two rows" in result.stdout
+
+
+def test_rows_that_stand_for_several_decisions_are_not_streamed(tmp_path: Path) -> None:
+    path = save_columns(tmp_path / "log.parquet", weight=[1.0, 2.0] * 50)
+    result = stream(path, policy="arm=a")
+    assert result.exit_code == 4
+    assert "expected a weight of 1 in every row" in result.stderr

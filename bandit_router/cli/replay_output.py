@@ -78,7 +78,7 @@ def _without_bound(document: dict[str, Any]) -> str:
     name = parse_gate(document["gate"]["condition"]).metric
     metric = document["metrics"].get(name)
     if metric is None:
-        return f"the log has no {name} of its own; there are {', '.join(document['metrics'])}"
+        return f"there is no value of {name}; there are {', '.join(document['metrics'])}"
     if metric["bounds"] is None:
         return f"there is no interval without a range; declare it with --bound {name}=LOW:HIGH"
     return "there is no anytime-valid interval for rows that stand for several decisions"

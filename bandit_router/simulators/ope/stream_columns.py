@@ -47,8 +47,20 @@ def opened(path: Path) -> Source:
         stored = json.loads(pl.read_parquet_metadata(path).get(ARMS_KEY, "[]"))
     if not {"arm", "propensity"} <= set(names):
         raise InvalidLog(f"{path}: expected columns arm and propensity, got {', '.join(names)}")
+    with readable(path, "numbers in weight"):
+        _check_weights(path, scan, names)
     with readable(path, "arm ids"):
         return Source(scan, names, rows, tuple(stored) or arm_ids(scan))
+
+
+def _check_weights(path: Path, scan: pl.LazyFrame, names: Sequence[str]) -> None:
+    import polars as pl
+
+    if "weight" not in names:
+        return
+    other = pl.col("weight").cast(pl.Float64) != 1
+    if scan.select(other.any()).collect(engine="streaming").item():
+        raise InvalidLog(f"{path}: expected a weight of 1 in every row, got others; sums have none, replay in memory")
 
 
 def usable(source: Source) -> pl.Expr:

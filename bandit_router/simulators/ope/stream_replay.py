@@ -45,10 +45,11 @@ def streamed_document(
     columns = {"utility": found.blocks.get(main_metric(prices), []), **found.blocks}
     sums = {name: merged(blocks) for name, blocks in columns.items()}
     refusals = never_metered(prices, found.blocks) or _refusals(sums["utility"])
+    answers = {} if refusals else {name: total for name, total in sums.items() if not _silent(total)}
     metrics = {}
-    for name, blocks in ({} if refusals else columns).items():
-        logged = np.array([sums[name].low, sums[name].high])
-        metrics[name] = _metric(sums[name], blocks, _checked(name, logged, ranges.get(name)), alpha)
+    for name, total in answers.items():
+        limits = _checked(name, np.array([total.low, total.high]), ranges.get(name))
+        metrics[name] = _metric(total, columns[name], limits, alpha)
     document: dict[str, Any] = {
         "policy": policy,
         "learning": "fixed, streamed",
@@ -59,7 +60,7 @@ def streamed_document(
         "alpha": alpha,
         "metrics": metrics,
         "differences": {name: metric["difference"] for name, metric in metrics.items()},
-        "diagnostics": _facts(sums["utility"], found),
+        "diagnostics": _facts(sums, found),
         "gate": None,
     }
     if condition is not None:
@@ -67,11 +68,16 @@ def streamed_document(
     return document
 
 
-def _refusals(sums: Moments) -> list[str]:
+def _silent(sums: Moments) -> list[str]:
+    """Why the rows that have the metric say nothing of it."""
     if sums.n < 2:
-        return [f"expected at least two rows with a utility, got {sums.n}"]
-    if not sums.w > 0:
-        return ["no overlap: the target policy never plays what was served"]
+        return [f"expected at least two rows with the metric, got {sums.n}"]
+    return [] if sums.w > 0 else ["no overlap: the target policy never plays what was served"]
+
+
+def _refusals(sums: Moments) -> list[str]:
+    if reasons := _silent(sums):
+        return reasons
     z = sums.weight_z()
     mean = sums.w / sums.n
     if 2 * float(ndtr(-abs(z))) < WRONG_P and abs(mean - 1) > WRONG_MEAN:
@@ -107,7 +113,11 @@ def _metric(sums: Moments, blocks: list[Moments], bounds: Interval | None, alpha
     }
 
 
-def _facts(sums: Moments, found: Streamed) -> dict[str, Any]:
+def _facts(by_metric: Mapping[str, Moments], found: Streamed) -> dict[str, Any]:
+    sums = by_metric["utility"]
+    warnings = [f"{found.left_out} rows left out"] if found.left_out else []
+    others = {name: _silent(total) for name, total in by_metric.items() if name != "utility"}
+    warnings += [f"{name} has no value: {reasons[0]}" for name, reasons in others.items() if reasons]
     n, z = max(1, sums.n), sums.weight_z() if sums.n > 1 else 0.0
     return {
         "rows": sums.n,
@@ -118,5 +128,5 @@ def _facts(sums: Moments, found: Streamed) -> dict[str, Any]:
         "weight_p": 2 * float(ndtr(-abs(z))),
         "weight_max": sums.largest,
         "smallest_propensity": found.smallest,
-        "warnings": [f"{found.left_out} rows left out"] if found.left_out else [],
+        "warnings": warnings,
     }

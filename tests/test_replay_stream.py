@@ -233,8 +233,8 @@ def test_a_channel_that_the_policy_says_nothing_of_does_not_cost_the_answer(tmp_
     write_log(uniform_log(outcomes=outcomes), tmp_path / "log.parquet")
     result = stream(tmp_path / "log.parquet")
     assert result.exit_code == 0
-    assert "latency_s has no value: no overlap" in result.stdout
-    assert "tokens has no value: expected at least two rows" in result.stdout
+    assert "latency_s is left out: no overlap" in result.stdout
+    assert "tokens is left out: expected at least two rows" in result.stdout
 
 
 def test_rows_that_stand_for_several_decisions_are_not_streamed(tmp_path: Path) -> None:

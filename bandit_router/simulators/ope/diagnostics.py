@@ -106,14 +106,6 @@ def diagnose(log: LoggedEvents, target: F64, reward: F64) -> Diagnostics:
     )
 
 
-def never_metered(utility: Utility, metered: Container[str]) -> list[str]:
-    """Why there is no utility at all, where it prices channels that no row has."""
-    names = [name for name in CHANNELS[1:] if utility.priced(name) and name not in metered]
-    return (
-        [f"no row has {', '.join(names)}, which the utility prices: meter it, or leave out its price"] if names else []
-    )
-
-
 def _refusals(facts: dict[str, Any], rows: LoggedEvents, weight: F64) -> list[str]:
     """Why no number may be given, in words that say the way out."""
     n = len(rows)
@@ -156,6 +148,14 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
         ),
     ]
     return [text for holds, text in rules if holds]
+
+
+def never_metered(utility: Utility, metered: Container[str]) -> list[str]:
+    """Why there is no utility at all, where it prices channels that no row has."""
+    names = [name for name in CHANNELS[1:] if utility.priced(name) and name not in metered]
+    return (
+        [f"no row has {', '.join(names)}, which the utility prices: meter it, or leave out its price"] if names else []
+    )
 
 
 def _never_served(log: LoggedEvents) -> Bool:

@@ -117,7 +117,7 @@ def _facts(by_metric: Mapping[str, Moments], found: Streamed) -> dict[str, Any]:
     sums = by_metric["utility"]
     warnings = [f"{found.left_out} rows left out"] if found.left_out else []
     others = {name: _silent(total) for name, total in by_metric.items() if name != "utility"}
-    warnings += [f"{name} has no value: {reasons[0]}" for name, reasons in others.items() if reasons]
+    warnings += [f"{name} is left out: {reasons[0]}" for name, reasons in others.items() if reasons]
     n, z = max(1, sums.n), sums.weight_z() if sums.n > 1 else 0.0
     return {
         "rows": sums.n,

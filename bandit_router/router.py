@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ from bandit_router.monitor import DriftMonitor
 from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies import DEFAULT_POLICY, policy_class
 from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
+from bandit_router.policies.distributions import check_positive
 from bandit_router.rewards import Reward, RewardRule
 
 
@@ -249,6 +251,7 @@ class Router:
     def add_arm(self, arm: Arm, *, like: str | None = None, strength: float = 1.0) -> None:
         """Add an arm, usable at once; `like` starts it at another arm's estimate, see `Policy.add_arm`."""
         index = None if like is None else self.catalogue.index(like)
+        check_positive("strength", strength)
         if arm.id in self.catalogue.ids:
             raise InvalidInput(f"arm {arm.id!r} is in the catalogue already; give the new one another id")
         self.events.add_arm(arm, like=index, strength=strength)
@@ -306,10 +309,10 @@ class Router:
     ) -> tuple[Decision, bool]:
         learner = self.learner
         with learner.lock:
+            check_id("event_id", event_id)
             known = self.events.find(event_id)
             if known is not None:
                 return known, False
-            check_id("event_id", event_id)
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else self._penalties(penalty)
             x = _numbers(context)
@@ -370,6 +373,8 @@ class Router:
     def _penalties(self, penalty: Mapping[str, float]) -> F64:
         cost = np.zeros(len(self.catalogue))
         for arm_id, value in penalty.items():
+            if not isinstance(value, Real):
+                raise InvalidInput(f"penalty of {arm_id!r} must be a number in utility units, got {value!r}")
             cost[self.catalogue.index(arm_id)] = value
         return cost
 

@@ -9,10 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.policies.base import F64, InvalidInput, utility
 from bandit_router.simulators.environment import Environment
 from bandit_router.simulators.experiment import Progress, run_scenario
-from bandit_router.simulators.run import utility
 from bandit_router.simulators.scenario import Scenario, with_overrides
 from bandit_router.simulators.trace import TraceEnvironment
 

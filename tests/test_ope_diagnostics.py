@@ -119,6 +119,38 @@ def test_every_metered_channel_has_a_value_and_new_prices_need_no_new_log() -> N
     assert result.metrics["quality"].estimates["ips"] == answer(log).metrics["quality"].estimates["ips"]
 
 
+@pytest.mark.parametrize("estimators", [("ips",), ("ips", "snips", "dm", "dr"), ("ips", "replay")])
+def test_a_channel_metered_only_where_the_target_never_plays_is_left_out_with_a_note(estimators) -> None:
+    log = uniform_log()
+    log.outcomes[log.arm == 0, CHANNELS.index("energy_j")] = 1.0
+    result = evaluate(log, one_arm(log, "d"), estimators=estimators)
+    assert result.answered
+    assert set(result.metrics) == {"utility", "quality", "cost_usd"}
+    assert [text for text in result.diagnostics.warnings if "energy_j" in text]
+    assert "energy_j" in evaluate(log, one_arm(log, "a"), estimators=estimators).metrics
+
+
+def test_a_channel_metered_only_in_degraded_rows_is_not_metered() -> None:
+    log = uniform_log(degraded=np.arange(4000) % 5 == 0)
+    log.outcomes[log.degraded, CHANNELS.index("energy_j")] = 1.0
+    assert "energy_j" not in answer(log).metrics
+
+
+def test_a_utility_known_only_where_the_target_never_plays_is_refused() -> None:
+    log = uniform_log()
+    log.outcomes[log.arm == 0, CHANNELS.index("energy_j")] = 1.0
+    result = evaluate(log, one_arm(log, "d"), utility=Utility(prices={"energy_j": 0.1}))
+    assert "no overlap" in result.diagnostics.refusals[0]
+
+
+def test_weights_too_small_to_square_leave_no_effective_rows() -> None:
+    log = uniform_log()
+    target = one_arm(log, "d")
+    log.outcomes[log.arm == 0, CHANNELS.index("energy_j")] = 1.0
+    target[:, 0] = 1e-200
+    assert evaluate(log, target).metrics["energy_j"].estimates["ips"].ess == 0.0
+
+
 def test_without_a_declared_range_a_cost_has_no_sequence() -> None:
     metric = answer(uniform_log()).metrics["cost_usd"]
     assert metric.anytime == {}

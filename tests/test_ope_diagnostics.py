@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bandit_router.outcomes import CHANNELS, Utility
+from bandit_router.policies import Exp3, UniformRandom
 from bandit_router.policies.base import InvalidInput
 from bandit_router.policies.linucb import LinUCB
 from bandit_router.simulators.logs.logged import LoggedEvents
@@ -193,6 +194,32 @@ def test_a_learning_policy_earns_more_than_the_uniform_logger(learning: str) -> 
     result = evaluate(log, table, kept=kept, estimators=("dr", "replay"))
     assert result.metrics["utility"].estimates["dr"].value > 0.6
     assert policy.steps == kept.sum()
+
+
+class Witness(UniformRandom):
+    """Remembers the propensities it was told."""
+
+    def _learn(self, x, arm, y, weight, propensity) -> None:
+        self.told = [*getattr(self, "told", []), propensity]
+
+
+def test_a_row_is_learned_with_the_probability_that_its_history_was_drawn_with() -> None:
+    p = np.linspace(0.3, 0.9, 500)
+    p[7] = np.nan
+    log = uniform_log(n=500, propensity=p)
+    told = {}
+    for learning in ("every", "accepted"):
+        policy = Witness(n_arms=4, dim=2, channels=len(CHANNELS))
+        follow(policy, log if learning == "every" else log.take(~np.isnan(p)), learning=learning)
+        told[learning] = policy.told
+    assert told["every"] == np.where(np.isnan(p), 0.25, p).tolist()
+    assert set(told["accepted"]) == {0.25}
+
+
+def test_a_policy_that_weighs_by_propensity_learns_the_better_arm_from_every_row() -> None:
+    log = uniform_log(arms=2)
+    table, _ = follow(Exp3(n_arms=2, dim=2, channels=len(CHANNELS)), log, learning="every")
+    assert table[-500:, 1].mean() > 0.95
 
 
 def test_what_a_replayed_policy_lived_through_is_what_it_earns() -> None:

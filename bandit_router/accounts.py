@@ -8,6 +8,7 @@ the same numbers.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,8 @@ CATCH_UP = 50.0
 CREDIT = 25.0
 """Most that can be saved up for later, in typical deviations."""
 LARGEST = 8.0
+REMEMBERED = 10_000
+"""Requests with nothing under way that are still known by id; when there are more, the older half is forgotten."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -163,11 +166,21 @@ class Hold(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """Everything that changes, as plain numbers."""
+    """Everything that changes, as plain numbers.
+
+    Attributes:
+        accounts: by limit and tenant. seen: by limit and arm. holds: requests under way, in the order of booking.
+        done: requests that were booked and wait for no bill, the newest ones.
+    """
 
     accounts: dict[str, Account] = msgspec.field(default_factory=dict)
     seen: dict[str, dict[str, Seen]] = msgspec.field(default_factory=dict)
     holds: dict[str, Hold] = msgspec.field(default_factory=dict)
+    done: dict[str, None] = msgspec.field(default_factory=dict)
+
+    def knows(self, event_id: str) -> bool:
+        """Whether a request was booked, as far as it is remembered."""
+        return event_id in self.holds or event_id in self.done
 
     def close(self, event_id: str) -> None:
         """Stop waiting for a request's bill: it stays booked, and is no longer under way."""
@@ -175,6 +188,8 @@ class State(msgspec.Struct):
         for part in () if hold is None else hold.parts:
             account = self.accounts[part.account]
             account.open -= part.window == account.window
+        self.done[event_id] = None
+        _forget(self.done)
 
     def expire(self, before_s: float) -> None:
         """Close the requests decided before `before_s`, oldest first."""
@@ -183,3 +198,10 @@ class State(msgspec.Struct):
             if hold.at_s >= before_s:
                 return
             self.close(event_id)
+
+
+def _forget(requests: dict[str, Any]) -> None:
+    """Drop the older half of too many; one at a time, each would have to be searched for."""
+    if len(requests) > REMEMBERED:
+        for event_id in list(requests)[: REMEMBERED // 2]:
+            del requests[event_id]

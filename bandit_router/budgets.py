@@ -195,10 +195,10 @@ class Budgets:
                 self._state.seen[limit.name].setdefault(hold.arm, Seen()).add(amount)
         hold.parts = waiting
         if not waiting:
-            del self._state.holds[event_id]
+            self._state.close(event_id)
 
     def apply(self, entry: Entry) -> None:
-        """Follow what was booked or billed elsewhere, or before a restart. A bill that is known changes nothing."""
+        """Follow what was booked or billed elsewhere, or before a restart. What is known already changes nothing."""
         if isinstance(entry, Bill):
             return self.settle(entry.event_id, entry.outcome)
         if isinstance(entry, Told):
@@ -211,7 +211,8 @@ class Budgets:
     def _book(self, booking: Booking) -> None:
         state = self._state
         state.expire(booking.at_s - self.timeout_s)
-        state.close(booking.event_id)
+        if state.knows(booking.event_id):  # another process has decided it as well: one request, one booking
+            return
         parts = [part for part in booking.parts if part.limit in self._limits]
         for part in parts:
             limit, account = self._limits[part.limit], state.accounts.setdefault(part.account, Account())
@@ -219,8 +220,9 @@ class Budgets:
             self._move(limit, account, part.expected - part.target, account.debt / CATCH_UP)
             account.book(part, booking.at_s)
             account.overruns += isinstance(limit, Window) and account.committed > limit.total
-        if parts:
-            state.holds[booking.event_id] = Hold(booking.arm, booking.at_s, parts)
+        state.holds[booking.event_id] = Hold(booking.arm, booking.at_s, parts)
+        if not parts:
+            state.close(booking.event_id)
 
     def _move(self, limit: Limit, account: Account, error: float, overdue: float = 0.0) -> None:
         """Move the price; a window keeps no debt, its target is worked out anew from what is left."""

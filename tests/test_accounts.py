@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit_router.accounts import Account, Bill, Booking, Entry, Hold, Part, State
+from bandit_router.accounts import REMEMBERED, Account, Bill, Booking, Entry, Hold, Part, State
 from bandit_router.budgets import Budgets
 from bandit_router.limits import Rate, Window
 from bandit_router.outcomes import Outcome
@@ -98,6 +98,15 @@ def test_requests_expire_oldest_first_and_stay_booked():
     state.expire(5.0)
     assert list(state.holds) == ["b"]
     assert (state.accounts["day"].committed, state.accounts["day"].open) == (4.0, 1)
+
+
+def test_only_so_many_requests_without_anything_under_way_are_remembered_the_newest_ones():
+    state = State()
+    for n in range(3 * REMEMBERED):
+        state.close(str(n))
+    assert REMEMBERED // 2 <= len(state.done) <= REMEMBERED
+    assert state.knows(str(3 * REMEMBERED - 1))
+    assert not state.knows("0")
 
 
 @pytest.mark.parametrize(("requests", "gap"), [(1, 10.0), (4, 4.0)])

@@ -410,6 +410,18 @@ def test_a_retried_event_is_booked_once():
     assert budgets.report()[0]["requests"] == 1
 
 
+def test_a_request_that_two_processes_have_decided_is_booked_once_before_its_bill_and_after_it():
+    budgets, elsewhere = (Budgets(limits=[HARD], expected=EXPECTED) for _ in range(2))
+    again = elsewhere.reserve("r", "small", now_s=0.0)
+    budgets.reserve("r", "small", now_s=0.0)
+    budgets.apply(again)
+    assert (budgets.report()[0]["requests"], budgets.report()[0]["committed"]) == (1, 1.0)
+    budgets.settle("r", Outcome(cost_usd=3.0))
+    for known in (budgets, restarted(budgets, limits=[HARD], expected=EXPECTED)):
+        known.apply(again)
+        assert (known.report()[0]["requests"], known.report()[0]["committed"]) == (1, 3.0)
+
+
 def test_a_restart_in_the_middle_changes_no_later_decision():
     arguments = {
         "limits": [HARD, Rate(name="rate", channel="cost_usd", per_request=0.5), Tail(name="p95", at_most=1.0)],

@@ -231,6 +231,24 @@ def test_routers_on_one_store_know_what_the_others_have_booked_and_were_billed(
     assert [router.budgets.report()[0]["committed"] for router in (one, two)] == [9.0, 9.0]  # type: ignore[union-attr]
 
 
+def committed(*routers: Router) -> list[float]:
+    return [router.budgets.report()[0]["committed"] for router in routers]  # type: ignore[union-attr]
+
+
+def test_an_event_that_two_routers_have_decided_is_booked_once_in_both_and_after_a_restart(
+    url: str, open_router: OpenRouter
+) -> None:
+    clock = Clock()
+    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
+    for router in (one, two):
+        router.decide([1.0], event_id="a", eligible=["large"])
+    follow(one, two)
+    assert committed(one, two) == [4.0, 4.0]
+    one.observe("a", Outcome(cost_usd=1.0))
+    follow(one, two)
+    assert committed(one, two, open_router(url, dim=1, clock=clock, budgets=budgets())) == [1.0, 1.0, 1.0]
+
+
 def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_another_process_captured(
     tmp_path: Path, open_router: OpenRouter
 ) -> None:

@@ -26,6 +26,8 @@ CREDIT = 25.0
 LARGEST = 8.0
 REMEMBERED = 10_000
 """Requests with nothing under way that are still known by id; when there are more, the older half is forgotten."""
+EARLY = 8
+"""Bills that one request may have before its booking."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -171,16 +173,27 @@ class State(msgspec.Struct):
     Attributes:
         accounts: by limit and tenant. seen: by limit and arm. holds: requests under way, in the order of booking.
         done: requests that were booked and wait for no bill, the newest ones.
+        early: bills of requests that are not booked yet, of the newest such requests.
     """
 
     accounts: dict[str, Account] = msgspec.field(default_factory=dict)
     seen: dict[str, dict[str, Seen]] = msgspec.field(default_factory=dict)
     holds: dict[str, Hold] = msgspec.field(default_factory=dict)
     done: dict[str, None] = msgspec.field(default_factory=dict)
+    early: dict[str, list[Bill]] = msgspec.field(default_factory=dict)
 
     def knows(self, event_id: str) -> bool:
         """Whether a request was booked, as far as it is remembered."""
         return event_id in self.holds or event_id in self.done
+
+    def keep(self, bill: Bill) -> None:
+        """Let a bill wait for its booking; after that there is nothing to wait for."""
+        if self.knows(bill.event_id):
+            return
+        bills = self.early.setdefault(bill.event_id, [])
+        if bill not in bills and len(bills) < EARLY:
+            bills.append(bill)
+        _forget(self.early)
 
     def close(self, event_id: str) -> None:
         """Stop waiting for a request's bill: it stays booked, and is no longer under way."""

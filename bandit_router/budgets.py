@@ -32,7 +32,7 @@ import msgspec
 import numpy as np
 
 from bandit_router.accounts import CATCH_UP, Account, Bill, Booking, Entry, Hold, Part, Reprice, Seen, State, Told
-from bandit_router.limits import Limit, Rate, Tail, Window
+from bandit_router.limits import Limit, Rate, Tail, Window, countable
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
 
@@ -176,16 +176,22 @@ class Budgets:
     def settle(self, event_id: str, outcome: Outcome) -> None:
         """Correct a request's booking by what it was billed. A channel settles once, with or without the others.
 
-        Unknown, timed out and settled requests are ignored, and so is a channel that is null, negative or not finite:
-        its booking stands.
+        The bill of a request that is not booked yet waits for its booking: another process may have decided it.
+        Timed out and settled requests are ignored, and so is a channel that is null, negative or not finite: its
+        booking stands.
         """
-        hold = self._state.holds.get(event_id)
+        self._settle(Bill(event_id, outcome))
+
+    def _settle(self, bill: Bill) -> None:
+        hold = self._state.holds.get(bill.event_id)
         if hold is None:
+            if any(limit.amount(bill.outcome) is not None for limit in self._limits.values()):
+                self._state.keep(Bill(bill.event_id, countable(bill.outcome)))
             return
         waiting = []
         for part in hold.parts:
             limit = self._limits.get(part.limit)
-            amount = None if limit is None else limit.amount(outcome)
+            amount = None if limit is None else limit.amount(bill.outcome)
             if limit is None or amount is None:
                 waiting.append(part)
             else:
@@ -195,12 +201,12 @@ class Budgets:
                 self._state.seen[limit.name].setdefault(hold.arm, Seen()).add(amount)
         hold.parts = waiting
         if not waiting:
-            self._state.close(event_id)
+            self._state.close(bill.event_id)
 
     def apply(self, entry: Entry) -> None:
         """Follow what was booked or billed elsewhere, or before a restart. What is known already changes nothing."""
         if isinstance(entry, Bill):
-            return self.settle(entry.event_id, entry.outcome)
+            return self._settle(entry)
         if isinstance(entry, Told):
             self.expected = {**self.expected, **entry.expected}
             return self._admit_all(entry.limits)
@@ -223,6 +229,8 @@ class Budgets:
         state.holds[booking.event_id] = Hold(booking.arm, booking.at_s, parts)
         if not parts:
             state.close(booking.event_id)
+        for bill in state.early.pop(booking.event_id, ()):
+            self._settle(bill)
 
     def _move(self, limit: Limit, account: Account, error: float, overdue: float = 0.0) -> None:
         """Move the price; a window keeps no debt, its target is worked out anew from what is left."""

@@ -357,7 +357,7 @@ class Router:
         )
 
     def _settle_budgets(self, event_id: str, outcome: Outcome) -> None:
-        if self.budgets is not None:
+        if self.budgets is not None and isinstance(event_id, str):
             with self.learner.lock:
                 self.budgets.settle(event_id, outcome)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit_router.accounts import REMEMBERED, Account, Bill, Booking, Entry, Hold, Part, State
+from bandit_router.accounts import EARLY, REMEMBERED, Account, Bill, Booking, Entry, Hold, Part, State
 from bandit_router.budgets import Budgets
 from bandit_router.limits import Rate, Window
 from bandit_router.outcomes import Outcome
@@ -38,8 +38,8 @@ def play(steps: list[tuple[str, object, object]]) -> tuple[Budgets, list[Entry]]
         if verb == "book":
             entries.append(budgets.reserve(str(booked), first, now_s=now, tenant=second))
             booked += 1
-        elif verb == "bill" and booked:
-            bill = Bill(str(first % booked), Outcome(cost_usd=second))
+        elif verb == "bill":
+            bill = Bill(str(first % (booked + 2)), Outcome(cost_usd=second))  # some before their booking
             budgets.apply(bill)
             entries.append(bill)
         elif verb == "wait":
@@ -100,13 +100,19 @@ def test_requests_expire_oldest_first_and_stay_booked():
     assert (state.accounts["day"].committed, state.accounts["day"].open) == (4.0, 1)
 
 
-def test_only_so_many_requests_without_anything_under_way_are_remembered_the_newest_ones():
+def test_only_so_many_requests_with_nothing_under_way_and_bills_before_their_booking_are_remembered():
     state = State()
     for n in range(3 * REMEMBERED):
         state.close(str(n))
     assert REMEMBERED // 2 <= len(state.done) <= REMEMBERED
     assert state.knows(str(3 * REMEMBERED - 1))
     assert not state.knows("0")
+    for n in range(3 * REMEMBERED):
+        state.keep(Bill(f"e{n}", Outcome(cost_usd=1.0)))
+    assert REMEMBERED // 2 <= len(state.early) <= REMEMBERED
+    for n in range(100):
+        state.keep(Bill("one", Outcome(cost_usd=float(n))))
+    assert len(state.early["one"]) == EARLY
 
 
 @pytest.mark.parametrize(("requests", "gap"), [(1, 10.0), (4, 4.0)])

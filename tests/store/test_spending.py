@@ -249,6 +249,30 @@ def test_an_event_that_two_routers_have_decided_is_booked_once_in_both_and_after
     assert committed(one, two, open_router(url, dim=1, clock=clock, budgets=budgets())) == [1.0, 1.0, 1.0]
 
 
+def test_what_one_router_has_decided_may_be_billed_to_another_before_that_one_knows_of_it(
+    url: str, open_router: OpenRouter
+) -> None:
+    clock = Clock()
+    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
+    for n in range(9):
+        one.decide([1.0], event_id=f"e{n}", eligible=["large"])
+        two.observe(f"e{n}", Outcome(cost_usd=0.5))
+    follow(one, two)
+    assert committed(one, two, open_router(url, dim=1, clock=clock, budgets=budgets())) == [4.5, 4.5, 4.5]
+
+
+def test_a_bill_before_its_decision_is_settled_over_a_restart(url: str, open_router: OpenRouter) -> None:
+    clock = Clock()
+    first = open_router(url, dim=1, clock=clock, budgets=budgets(), store={"snapshot_every": 1})
+    assert first.observe("a", Outcome(cost_usd=5.0)).pending
+    first.close()
+    second = open_router(url, dim=1, clock=clock, budgets=budgets())
+    second.decide([1.0], event_id="a")
+    assert committed(second) == [5.0]
+    kill(second)
+    assert committed(open_router(url, dim=1, clock=clock, budgets=budgets())) == [5.0]
+
+
 def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_another_process_captured(
     tmp_path: Path, open_router: OpenRouter
 ) -> None:

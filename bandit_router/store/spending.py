@@ -21,6 +21,7 @@ from sqlalchemy import Connection, delete, select
 from bandit_router.accounts import Bill, Booking, Entry, Told
 from bandit_router.budgets import Budgets
 from bandit_router.events import Decision
+from bandit_router.limits import countable
 from bandit_router.policies.base import InvalidInput
 from bandit_router.rewards import Reward
 from bandit_router.store import snapshot
@@ -70,8 +71,8 @@ class Spending:
 
     def _row(self, record: Decision | Reward) -> tuple[Any, ...] | None:
         if isinstance(record, Reward):
-            channels = "+".join(record.outcome.metered())
-            bill = Bill(record.event_id, record.outcome)
+            bill = Bill(record.event_id, countable(record.outcome))
+            channels = "+".join(bill.outcome.metered())
             return (record.event_id, channels, self.process, encode_struct(bill)) if channels else None
         if record.booking is None:
             return None

@@ -273,6 +273,15 @@ def test_a_bill_before_its_decision_is_settled_over_a_restart(url: str, open_rou
     assert committed(open_router(url, dim=1, clock=clock, budgets=budgets())) == [5.0]
 
 
+def test_a_corrected_bill_counts_after_a_restart_as_it_did_before(url: str, open_router: OpenRouter) -> None:
+    clock = Clock()
+    first = open_router(url, dim=1, clock=clock, budgets=budgets())
+    first.decide([1.0], event_id="a", eligible=["large"])
+    for cost in (float("nan"), -1.0, 5.0):
+        first.observe("a", Outcome(cost_usd=cost))
+    assert committed(first, open_router(url, dim=1, clock=clock, budgets=budgets())) == [5.0, 5.0]
+
+
 def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_another_process_captured(
     tmp_path: Path, open_router: OpenRouter
 ) -> None:

@@ -65,10 +65,11 @@ class Booking(msgspec.Struct, frozen=True, array_like=True, tag="b1"):
 
 
 class Bill(msgspec.Struct, frozen=True, array_like=True, tag="s1"):
-    """An outcome reported for a decision."""
+    """An outcome reported for a decision; `served_arm` is the arm that served in fact, None for the decided one."""
 
     event_id: str
     outcome: Outcome
+    served_arm: str | None = None
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True, tag="l1"):

@@ -173,20 +173,21 @@ class Budgets:
         self._book(booking)
         return booking
 
-    def settle(self, event_id: str, outcome: Outcome) -> None:
+    def settle(self, event_id: str, outcome: Outcome, *, served_arm: str | None = None) -> None:
         """Correct a request's booking by what it was billed. A channel settles once, with or without the others.
 
+        Where another arm than the booked one served, the amount counts all the same, and is expected of that arm then.
         The bill of a request that is not booked yet waits for its booking: another process may have decided it.
         Timed out and settled requests are ignored, and so is a channel that is null, negative or not finite: its
         booking stands.
         """
-        self._settle(Bill(event_id, outcome))
+        self._settle(Bill(event_id, outcome, served_arm))
 
     def _settle(self, bill: Bill) -> None:
         hold = self._state.holds.get(bill.event_id)
         if hold is None:
             if any(limit.amount(bill.outcome) is not None for limit in self._limits.values()):
-                self._state.keep(Bill(bill.event_id, countable(bill.outcome)))
+                self._state.keep(Bill(bill.event_id, countable(bill.outcome), bill.served_arm))
             return
         waiting = []
         for part in hold.parts:
@@ -198,7 +199,7 @@ class Budgets:
                 account = self._state.accounts[part.account]
                 account.bill(part, amount)
                 self._move(limit, account, amount - part.expected)
-                self._state.seen[limit.name].setdefault(hold.arm, Seen()).add(amount)
+                self._state.seen[limit.name].setdefault(bill.served_arm or hold.arm, Seen()).add(amount)
         hold.parts = waiting
         if not waiting:
             self._state.close(bill.event_id)

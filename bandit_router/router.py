@@ -193,14 +193,14 @@ class Router:
         invalid outcome changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is
         pending.
         """
-        self._settle_budgets(event_id, outcome)
+        self._settle_budgets(event_id, outcome, served_arm)
         return self.events.report(self._reward(event_id, outcome, reward_id, served_arm))
 
     async def aobserve(
         self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
     ) -> Settlement:
         """`observe` for an event loop: where it has to wait for the store, it awaits."""
-        self._settle_budgets(event_id, outcome)
+        self._settle_budgets(event_id, outcome, served_arm)
         return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm))
 
     # -- operations ------------------------------------------------------------------------------------------
@@ -356,10 +356,10 @@ class Router:
             booking=booking,
         )
 
-    def _settle_budgets(self, event_id: str, outcome: Outcome) -> None:
+    def _settle_budgets(self, event_id: str, outcome: Outcome, served_arm: str | None) -> None:
         if self.budgets is not None and isinstance(event_id, str):
             with self.learner.lock:
-                self.budgets.settle(event_id, outcome)
+                self.budgets.settle(event_id, outcome, served_arm=served_arm)
 
     def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
         return Reward(

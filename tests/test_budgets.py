@@ -436,12 +436,28 @@ def test_a_bill_that_comes_before_its_booking_waits_for_it_over_a_restart_too_an
         assert (known.report()[0]["committed"], known.state()["early"], known.state()["holds"]) == (5.0, {}, {})
 
 
+@pytest.mark.parametrize("early", [False, True])
+def test_a_bill_of_another_arm_than_the_decided_one_counts_and_is_expected_of_the_arm_that_served(early):
+    budgets = Budgets(limits=[HARD], expected=EXPECTED)
+    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets, rewards=RewardRule(), clock=lambda: 0.0)
+    steps = [
+        lambda: router.decide([1.0], event_id="r", eligible=["small"]),
+        lambda: router.observe("r", Outcome(quality=0.5, cost_usd=6.0), served_arm="large"),
+    ]
+    for step in reversed(steps) if early else steps:
+        step()
+    assert router.counters["settled_diverted"] == 1
+    assert budgets.report()[0]["committed"] == 6.0
+    seen = budgets.state()["seen"]["cap"]
+    assert (seen["small"]["mean"], seen["large"]["mean"]) == (1.0, 5.0)
+
+
 def test_what_no_limit_counts_does_not_wait_for_a_booking():
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     for outcome in (Outcome(quality=0.5), Outcome(cost_usd=float("nan")), Outcome(cost_usd=-1.0)):
         budgets.settle("r", outcome)
     budgets.settle("r", Outcome(cost_usd=1.0, quality=float("nan")))
-    assert budgets.state()["early"] == {"r": [["s1", "r", _plain(Outcome(cost_usd=1.0))]]}
+    assert budgets.state()["early"] == {"r": [["s1", "r", _plain(Outcome(cost_usd=1.0)), None]]}
 
 
 def test_a_router_settles_its_budgets_at_a_bill_that_was_observed_before_the_decision():

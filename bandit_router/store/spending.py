@@ -71,7 +71,7 @@ class Spending:
 
     def _row(self, record: Decision | Reward) -> tuple[Any, ...] | None:
         if isinstance(record, Reward):
-            bill = Bill(record.event_id, countable(record.outcome))
+            bill = Bill(record.event_id, countable(record.outcome), record.served_arm)
             channels = "+".join(bill.outcome.metered())
             return (record.event_id, channels, self.process, encode_struct(bill)) if channels else None
         if record.booking is None:

@@ -167,14 +167,15 @@ TestSpender = Spender.TestCase
 TestSpender.settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
 
 
-def serve(router: Router, count: int, *, seed: int = 0, bills: float = 0.7) -> None:
+def serve(router: Router, count: int, *, seed: int = 0, bills: float = 0.7, diverted: str | None = None) -> None:
     rng = np.random.default_rng(seed)
     for n in range(count):
         router.clock.now += rng.random()  # type: ignore[attr-defined]
         decision = router.decide([1.0], event_id=f"{seed}-{n}", tenant="acme" if n % 2 else None)
         if rng.random() < bills:
             cost = rng.random() * EXPECTED[decision.arm].cost_usd  # type: ignore[operator]
-            router.observe(decision.event_id, Outcome(cost_usd=cost, quality=rng.random() if n % 3 else None))
+            outcome = Outcome(cost_usd=cost, quality=rng.random() if n % 3 else None)
+            router.observe(decision.event_id, outcome, served_arm=diverted)
 
 
 @pytest.mark.parametrize("place", [None, "in the transaction", "after the commit", "before the queue is released"])
@@ -186,6 +187,7 @@ def test_after_a_kill_the_budgets_stand_where_they_stood_number_for_number(
     serve(first, 100)
     first.budgets.reprice("large", "cost_usd", 0.5)  # type: ignore[union-attr]
     serve(first, 5, seed=1)
+    serve(first, 5, seed=3, diverted="adapter")
     kill(first, place)
     second = open_router(url, budgets=budgets(total=1e6), **settings)
     assert second.budgets.state() == first.budgets.state()  # type: ignore[union-attr]

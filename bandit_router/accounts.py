@@ -1,8 +1,8 @@
 """What budgets remember: an account for each limit and tenant, what each arm was seen to take, requests under way.
 
 Everything here is plain data that is saved as it is. What changes it is an entry: a `Booking` when a request is
-decided, a `Bill` when an outcome comes, `Told` when limits are new. Applying the same entries in the same order gives
-the same numbers.
+decided, a `Bill` when an outcome comes, `Told` when limits are new, `Repriced` when prices change and nobody decides.
+Applying the same entries in the same order gives the same numbers.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Booking(msgspec.Struct, frozen=True, array_like=True, tag="b1"):
 
     Attributes:
         event_id, arm, at_s: the decision. parts: its stakes.
-        reprices: price changes told since the booking before; a bill that came in between is folded before them.
+        reprices: price changes that are in no entry yet; a bill that came in between is folded before them.
     """
 
     event_id: str
@@ -79,7 +79,13 @@ class Told(msgspec.Struct, frozen=True, array_like=True, tag="l1"):
     expected: dict[str, Outcome]
 
 
-Entry = Booking | Bill | Told
+class Repriced(msgspec.Struct, frozen=True, array_like=True, tag="p1"):
+    """Price changes that no booking has carried."""
+
+    reprices: tuple[Reprice, ...]
+
+
+Entry = Booking | Bill | Told | Repriced
 
 
 class Account(msgspec.Struct):

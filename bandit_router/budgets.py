@@ -168,8 +168,7 @@ class Budgets:
             target = self._target(limit, account, now_s)
             expected = self._expected(limit, arm, account)
             parts.append(Part(limit.name, str(limit.account(tenant)), expected, target, held, account.window))
-        booking = Booking(event_id, arm, now_s, tuple(parts), tuple(self._repriced))
-        self._repriced.clear()
+        booking = Booking(event_id, arm, now_s, tuple(parts), self.repriced())
         self._book(booking)
         return booking
 
@@ -213,7 +212,7 @@ class Budgets:
             return self._admit_all(entry.limits)
         for change in entry.reprices:
             self._reprice(change)
-        return self._book(entry)
+        return self._book(entry) if isinstance(entry, Booking) else None
 
     def _book(self, booking: Booking) -> None:
         state = self._state
@@ -255,6 +254,10 @@ class Budgets:
         change = Reprice(arm, channel, factor)
         self._reprice(change)
         self._repriced.append(change)
+
+    def repriced(self) -> tuple[Reprice, ...]:
+        """Hand out the price changes that no entry has carried yet, each once."""
+        return tuple(self._repriced.pop(0) for _ in range(len(self._repriced)))
 
     def _reprice(self, change: Reprice) -> None:
         for limit in self._limits.values():

@@ -321,6 +321,25 @@ def test_a_limit_that_was_replaced_while_running_is_the_one_that_is_folded(url: 
     assert second.budgets.state() == first.budgets.state()  # type: ignore[union-attr]
 
 
+def mean(router: Router, arm: str) -> float:
+    return router.budgets.state()["seen"]["cap"][arm]["mean"]  # type: ignore[union-attr, no-any-return]
+
+
+def test_a_price_change_that_no_decision_follows_is_known_after_a_restart_and_to_others_and_counts_once(
+    url: str, open_router: OpenRouter
+) -> None:
+    clock = Clock()
+    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
+    one.budgets.reprice("large", "cost_usd", 10.0)  # type: ignore[union-attr]
+    follow(one, two)
+    one.decide([1.0], event_id="a")
+    follow(one, two)
+    assert [mean(router, "large") for router in (one, two)] == [40.0, 40.0]
+    one.budgets.reprice("large", "cost_usd", 2.0)  # type: ignore[union-attr]
+    one.close()
+    assert mean(open_router(url, dim=1, clock=clock, budgets=budgets()), "large") == 80.0
+
+
 def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_of_what_is_in_it(
     url: str, open_router: OpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,11 +352,15 @@ def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_
     second = open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0), store={"wait_s": 0.1})
     second.decide([1.0], event_id="b", **only)
     second.observe("b", Outcome(cost_usd=3.0))
+    second.budgets.reprice("adapter", "cost_usd", 2.0)  # type: ignore[union-attr]
     monkeypatch.setattr(Ledger, "open", real)
     second.events._writer._opened.result(20.0)  # type: ignore[attr-defined]
     second.events.settings.wait_s = 20.0  # type: ignore[attr-defined]
     follow(second)
-    assert second.budgets.report()[0]["committed"] == 4.0 + 3.0  # type: ignore[union-attr]
+    third = open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0))
+    for router in (second, third):
+        assert router.budgets.report()[0]["committed"] == 4.0 + 3.0  # type: ignore[union-attr]
+        assert mean(router, "adapter") == 4.0
 
 
 def test_rows_that_the_kept_states_hold_are_dropped_and_damaged_states_and_rows_are_passed_over(

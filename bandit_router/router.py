@@ -52,7 +52,8 @@ class Router:
         guard: lets the policy explore only what its record can pay for; see `ConservativeGuard`.
         monitor: lets a linear policy trust an arm less that has changed silently; see `DriftMonitor`. The default
             policy watches for changes itself and takes none.
-        budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused. With a
+        budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused, each
+            channel at the first bill that has it, so rewards that add up (aggregate "sum") cannot go with them. With a
             store they go on after a restart, and routers on one store share them.
         store: a durable event store (`bandit_router.store.Store`); default in memory only.
         max_events: decisions remembered in memory; beyond that the oldest is forgotten, and counted if unsettled.
@@ -90,6 +91,11 @@ class Router:
             raise InvalidInput(f"channels must be quality first, then any of {CHANNELS[1:]}, got {tuple(channels)}")
         if max_events < 1:
             raise InvalidInput(f"max_events must be above 0, got {max_events}")
+        if budgets is not None and rewards is not None and rewards.aggregate == "sum":
+            raise InvalidInput(
+                "budgets settle a channel at its first bill and would lose the rest of a sum; report one bill for the "
+                "whole request, or give RewardRule another aggregate than 'sum'"
+            )
         catalogue = Catalogue(arms)
         self.learner = Learner(
             catalogue=catalogue,

@@ -436,6 +436,13 @@ def test_a_bill_that_comes_before_its_booking_waits_for_it_over_a_restart_too_an
         assert (known.report()[0]["committed"], known.state()["early"], known.state()["holds"]) == (5.0, {}, {})
 
 
+def test_rewards_that_add_up_are_refused_together_with_budgets_which_would_lose_all_but_the_first_bill():
+    settings = {"arms": [Arm(id=a) for a in ARMS], "dim": 1, "rewards": RewardRule(aggregate="sum")}
+    Router(**settings)
+    with pytest.raises(InvalidInput, match="report one bill for the whole request"):
+        Router(**settings, budgets=Budgets(limits=[HARD], expected=EXPECTED))
+
+
 @pytest.mark.parametrize("early", [False, True])
 def test_a_bill_of_another_arm_than_the_decided_one_counts_and_is_expected_of_the_arm_that_served(early):
     budgets = Budgets(limits=[HARD], expected=EXPECTED)

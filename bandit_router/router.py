@@ -324,6 +324,7 @@ class Router:
             x = _numbers(context)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
+                mask = self._chooser.servable(mask)
                 terms = self.budgets.terms(arms=learner.catalogue.ids, eligible=mask, penalty=cost, **request)
                 mask, cost = terms.eligible, terms.penalty
             if self.events.accepting():

@@ -83,6 +83,11 @@ def test_a_stake_in_a_limit_that_is_not_in_force_here_is_left_out():
     assert budgets.state()["holds"] == {}
 
 
+def test_a_bill_written_before_bills_named_the_arm_that_served_is_one_of_the_decided_arm():
+    old = msgspec.msgpack.encode(["s1", "e", {"cost_usd": 3.0}])
+    assert msgspec.msgpack.decode(old, type=Entry) == Bill("e", Outcome(cost_usd=3.0), None)
+
+
 def test_a_stake_of_an_older_window_is_not_booked_in_the_newer_one():
     account = Account(window=7, committed=3.0, open=1)
     old = Part("day", "day", 1.0, 1.0, 2.0, 6)

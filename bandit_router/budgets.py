@@ -33,7 +33,7 @@ import numpy as np
 
 from bandit_router.accounts import CATCH_UP, Account, Bill, Booking, Entry, Hold, Part, Reprice, Seen, State, Told
 from bandit_router.limits import Limit, Rate, Tail, Window, countable
-from bandit_router.outcomes import Outcome
+from bandit_router.outcomes import CHANNELS, Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
 
 
@@ -137,8 +137,13 @@ class Budgets:
             bounds: by arm id, the most this request can take, for instance from its token limit.
 
         Raises:
-            BudgetExhausted: see `exhausted`.
+            BudgetExhausted: see `exhausted`. InvalidInput: bounds of an arm there is not, or that are no amounts.
         """
+        for arm, bound in (bounds or {}).items():
+            if arm not in arms or bound.problem() is not None:
+                raise InvalidInput(
+                    f"bounds must give amounts of at least 0 by arm id ({', '.join(arms)}), got {arm!r}: {bound}"
+                )
         self._state.expire(now_s - self.timeout_s)
         affordable = np.ones(len(arms), dtype=np.bool_) if eligible is None else eligible.copy()
         hard: list[tuple[Window, F64, float]] = []
@@ -248,9 +253,14 @@ class Budgets:
         self._admit(limit)
 
     def reprice(self, arm: str, channel: str, factor: float) -> None:
-        """An arm's amounts on a cost channel are known to be `factor` times what they were, from now on."""
+        """An arm's amounts on a cost channel are known to be `factor` times what they were, from now on.
+
+        An arm that nothing was expected or billed of has no amount to change.
+        """
         if not 0 < factor < math.inf:
             raise InvalidInput(f"factor must be finite and greater than 0, got {factor}")
+        if channel not in CHANNELS[1:]:
+            raise InvalidInput(f"channel must be a cost, one of {', '.join(CHANNELS[1:])}, got {channel!r}")
         change = Reprice(arm, channel, factor)
         self._reprice(change)
         self._repriced.append(change)
@@ -299,6 +309,8 @@ class Budgets:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`. Raises InvalidInput, and changes nothing, when it is malformed."""
+        if "accounts" not in state:
+            raise InvalidInput(f"not a state of Budgets: it has {', '.join(state) or 'nothing'} and no accounts")
         try:
             restored = msgspec.convert(state, State)
         except msgspec.ValidationError as error:

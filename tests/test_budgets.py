@@ -286,12 +286,24 @@ def test_a_limit_that_makes_no_sense_is_refused_with_the_reason(make, message):
         make()
 
 
+def test_a_price_change_of_a_channel_there_is_not_is_refused():
+    with pytest.raises(InvalidInput, match="channel must be a cost"):
+        Budgets(limits=[HARD], expected=EXPECTED).reprice("large", "cost", 0.5)
+
+
+@pytest.mark.parametrize("wrong", [{"larg": Outcome(cost_usd=1.0)}, {"large": Outcome(cost_usd=float("nan"))}])
+def test_a_bound_that_would_be_ignored_is_refused(wrong):
+    budgets = Budgets(limits=[HARD], expected=EXPECTED)
+    with pytest.raises(InvalidInput, match="bounds must give amounts"):
+        terms(budgets, bounds=wrong)
+
+
 def test_a_malformed_state_is_refused_and_changes_nothing():
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     spend(budgets, "a", "large", 4.0)
     before = budgets.state()
     orphan = {"holds": {"x": {"arm": "small", "at_s": 0.0, "parts": [dict.fromkeys(_PART, 0.0) | _NAMES]}}}
-    for broken in ({"accounts": 3}, orphan):
+    for broken in ({}, {"accounts": 3}, {"accounts": {}, **orphan}):
         with pytest.raises(InvalidInput, match="not a state of Budgets"):
             budgets.restore(broken)
     assert budgets.state() == before

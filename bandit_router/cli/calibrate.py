@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+from bandit_router.cli.common import FAILED, INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar, writing
 
 if TYPE_CHECKING:
     from bandit_router.simulators.adapter_files import AdapterFile
@@ -57,8 +57,10 @@ def paging(
         shape = _shape(base)
         if not storage.is_dir():
             fail(f"--storage must be a folder, got {str(storage)!r}", USAGE)
-        with tempfile.TemporaryDirectory(prefix="bandit-router-", dir=storage) as folder:
-            with invalid_as(USAGE):
+        with writing(storage):
+            temporary = tempfile.TemporaryDirectory(prefix="bandit-router-", dir=storage)
+        with temporary as folder:
+            with invalid_as(USAGE), writing(storage):
                 files = make_adapters(Path(folder), shape=shape, ranks=_numbers("--ranks", ranks), dtype=dtype)
             settings = f"{settings} --base {base} --ranks {ranks} --dtype {dtype}"
             profile = _measure(files, storage, loads, out, settings)
@@ -73,12 +75,13 @@ def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, com
     from bandit_router.simulators import calibrate
     from bandit_router.simulators.page_in import available_tiers
 
-    tiers, missing = available_tiers()
+    with invalid_as(USAGE):
+        tiers, missing = available_tiers()
     load_at_start = calibrate.load_average()
     rows: list[PagingRow] = []
     interrupted = False
     try:
-        with progress_bar(len(files) * len(tiers), "page-ins") as advance:
+        with invalid_as(INVALID_DATA), progress_bar(len(files) * len(tiers), "page-ins") as advance:
             for row in calibrate.measure(files, tiers, loads=loads, skipped=missing.append):
                 rows.append(row)
                 advance(f"{row.tier}, {row.size_mb:.0f} MB")
@@ -88,7 +91,7 @@ def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, com
     for reason in missing:
         typer.echo(f"not measured: {reason}", err=True)
     if not rows:
-        fail("nothing was measured; no profile was written", INTERRUPTED if interrupted else 1)
+        fail("nothing was measured; no profile was written", INTERRUPTED if interrupted else FAILED)
     profile = calibrate.profile_of(
         rows,
         tiers,
@@ -99,10 +102,8 @@ def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, com
             [calibrate.describe_conditions(load_at_start), *(f"Not measured: {reason}." for reason in missing)]
         ),
     )
-    try:
+    with writing(out):
         calibrate.write_profile(profile, out)
-    except OSError as error:
-        fail(f"cannot write {out}: {error.strerror}", 1)
     typer.echo(f"wrote {out}", err=True)
     if interrupted:
         raise typer.Exit(INTERRUPTED)

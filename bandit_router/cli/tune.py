@@ -28,18 +28,16 @@ def tune(
     """Try settings by progressive validation on the head of a log; value the winner on its tail."""
     utility, bounds = options.utility(price, scale), options.ranges(bound)
     log, _ = options.read(logs, format, columns, arms, strict=strict)
-    from bandit_router.policies.base import InvalidInput
     from bandit_router.simulators.ope import tune as ope
     from bandit_router.simulators.ope.sample import Unanswerable
 
     with invalid_as(USAGE):
         ope.check_options(policy, options.settings(set))
-    try:
-        tuned = ope.tune(log, policy, options.settings(set), utility=utility, bounds=bounds, head=head, alpha=alpha)
-    except Unanswerable as refusal:
-        fail(f"the log cannot answer: {refusal}", GATE)
-    except InvalidInput as error:
-        fail(str(error), INVALID_DATA)
+    with invalid_as(INVALID_DATA):
+        try:
+            tuned = ope.tune(log, policy, options.settings(set), utility=utility, bounds=bounds, head=head, alpha=alpha)
+        except Unanswerable as refusal:
+            fail(f"the log cannot answer: {refusal}", GATE)
     if json:
         print_json(tuned)
         return

@@ -132,6 +132,26 @@ def test_out_writes_the_files_and_names_them_on_stderr(tmp_path, write_table):
     assert json.loads((out / "results.json").read_text()) == json.loads(result.stdout)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["simulate"], ["sweep", "--price", "cost_usd=0:1:1"], ["capacity", "--slots", "1"]],
+    ids=lambda command: command[0],
+)
+def test_an_out_folder_that_cannot_be_made_is_refused_before_the_work(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("bandit_router.simulators.experiment.Arena.of", None)
+    (tmp_path / "file").write_text("")
+    result = run(*command, *QUICK, "--out", tmp_path / "file" / "out")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"cannot write {tmp_path}/file/out: Not a directory" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_reported_after_the_results(tmp_path, write_table):
+    (tmp_path / "out" / "results.json").mkdir(parents=True)
+    result = run("simulate", "--table", write_table(), *QUICK, "--json", "--out", tmp_path / "out")
+    assert (result.exit_code, json.loads(result.stdout)["scenario"]) == (1, "tiny")
+    assert f"cannot write {tmp_path}/out: Is a directory" in result.stderr
+
+
 def test_the_table_for_people_names_policies_and_references(write_table):
     result = run("simulate", "--table", write_table(), "--policy", "RoundRobin", *QUICK)
     for text in ("RoundRobin", "best fixed arm", "oracle per request", "uniform random", "large"):

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+from bandit_router.cli.common import (
+    INVALID_DATA,
+    USAGE,
+    fail,
+    invalid_as,
+    make_folder,
+    print_json,
+    progress_bar,
+    write_files,
+)
 
 
 def capacity(
@@ -46,6 +56,7 @@ def capacity(
         house = NAMED_CONTROLLER if named else DEFAULT_CONTROLLER
         chosen = with_paging(chosen, trace, [controller or house], None, paging, paging_weight)
         chosen = with_overrides(chosen, policies=chosen.policies[:1], seeds=seeds, horizon_requests=horizon)
+    make_folder(out)
     with invalid_as(INVALID_DATA), progress_bar(len(tried) * 2 * chosen.seeds, chosen.name) as advance:
         document = capacity_curve(chosen, folder, tried, jobs=jobs or os.cpu_count() or 1, progress=advance)
     if json:
@@ -55,8 +66,7 @@ def capacity(
     if out is not None:
         from bandit_router.simulators.output import write_capacity
 
-        for path in write_capacity(document, out):
-            typer.echo(f"wrote {path}", err=True)
+        write_files(partial(write_capacity, document), out)
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+from bandit_router.cli.common import (
+    INVALID_DATA,
+    USAGE,
+    fail,
+    invalid_as,
+    make_folder,
+    print_json,
+    progress_bar,
+    write_files,
+)
 
 if TYPE_CHECKING:
     from bandit_router.simulators.scenario import Scenario
@@ -46,6 +55,7 @@ def simulate(
     from bandit_router.simulators.experiment import run_scenario
 
     total = chosen.seeds * (1 + len(chosen.policies))
+    make_folder(out)
     with invalid_as(INVALID_DATA), progress_bar(total, chosen.name) as advance:
         experiment = run_scenario(chosen, folder, jobs=jobs or os.cpu_count() or 1, progress=advance)
     if json:
@@ -55,10 +65,7 @@ def simulate(
     if out is not None:
         from bandit_router.simulators.output import write_results
 
-        for path in write_results(experiment, out):
-            typer.echo(f"wrote {path}", err=True)
-        if importlib.util.find_spec("matplotlib") is None:
-            typer.echo("no pictures: install bandit-router[plots]", err=True)
+        write_files(partial(write_results, experiment), out)
 
 
 def _scenario(

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+from bandit_router.cli.common import (
+    INVALID_DATA,
+    USAGE,
+    fail,
+    invalid_as,
+    make_folder,
+    print_json,
+    progress_bar,
+    write_files,
+)
 from bandit_router.cli.simulate import _scenario
 
 
@@ -38,6 +47,7 @@ def sweep(
     from bandit_router.simulators.sweep import run_sweep
 
     total = len(prices) * chosen.seeds * (1 + len(chosen.policies))
+    make_folder(out)
     with invalid_as(INVALID_DATA), progress_bar(total, chosen.name) as advance:
         document = run_sweep(
             chosen, folder, channel=channel, prices=prices, jobs=jobs or os.cpu_count() or 1, progress=advance
@@ -49,10 +59,7 @@ def sweep(
     if out is not None:
         from bandit_router.simulators.sweep import write_sweep
 
-        for path in write_sweep(document, out):
-            typer.echo(f"wrote {path}", err=True)
-        if importlib.util.find_spec("matplotlib") is None:
-            typer.echo("no pictures: install bandit-router[plots]", err=True)
+        write_files(partial(write_sweep, document), out)
 
 
 def _range(option: str) -> tuple[str, list[float]]:

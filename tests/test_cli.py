@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from bandit_router.policies import DEFAULT_POLICY, POLICIES
 from bandit_router.simulators.scenario import DEFAULT_PRESET, presets
 
 COMMAND = [sys.executable, "-P", "-m", "bandit_router"]
+RUNS = [["simulate"], ["sweep", "--price", "cost_usd=0:1:1"], ["capacity", "--slots", "1"]]
 QUICK = ["--seeds", "2", "--horizon", "30", "--jobs", "1"]
 
 
@@ -132,11 +134,7 @@ def test_out_writes_the_files_and_names_them_on_stderr(tmp_path, write_table):
     assert json.loads((out / "results.json").read_text()) == json.loads(result.stdout)
 
 
-@pytest.mark.parametrize(
-    "command",
-    [["simulate"], ["sweep", "--price", "cost_usd=0:1:1"], ["capacity", "--slots", "1"]],
-    ids=lambda command: command[0],
-)
+@pytest.mark.parametrize("command", RUNS, ids=lambda command: command[0])
 def test_an_out_folder_that_cannot_be_made_is_refused_before_the_work(command, tmp_path, monkeypatch):
     monkeypatch.setattr("bandit_router.simulators.experiment.Arena.of", None)
     (tmp_path / "file").write_text("")
@@ -233,6 +231,29 @@ def test_a_price_on_what_the_table_lacks_exits_with_4(write_table):
     result = run("simulate", "--table", write_table(), "--price", "energy_j=0.1", "--json")
     assert (result.exit_code, result.stdout) == (4, "")
     assert "energy_j is priced but not metered" in result.stderr
+
+
+# -- the end of a run --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [["simulate"], ["sweep", "--price", "cost_usd=0:1:1"], ["capacity", "--slots", "1"]]
+)
+def test_an_interrupt_exits_with_130_and_one_line(command, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bandit_router.simulators.experiment.Arena.of", interrupt)
+    result = run(*command, *QUICK)
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "bandit-router: interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", [["policies"], ["presets", "--json"], ["simulate", *QUICK, "--policy", "UCB1"]])
+def test_output_that_finds_no_space_exits_with_1_and_one_line(command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*COMMAND, *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "bandit-router: [Errno 28] No space left on device\n")
 
 
 # -- start -------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandit_router.cli.common import FAILED, INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar, writing
+from bandit_router.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    INVALID_DATA,
+    USAGE,
+    fail,
+    invalid_as,
+    print_json,
+    progress_bar,
+    writing,
+)
 
 if TYPE_CHECKING:
     from bandit_router.simulators.adapter_files import AdapterFile
@@ -15,7 +25,6 @@ if TYPE_CHECKING:
     from bandit_router.simulators.paging import PagingProfile, PagingRow
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
-INTERRUPTED = 130
 
 
 @app.callback()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FAILED, USAGE, GATE, INVALID_DATA, STORE_UNAVAILABLE = 1, 2, 3, 4, 5
+INTERRUPTED = 130
 
 
 def fail(message: str, code: int) -> NoReturn:

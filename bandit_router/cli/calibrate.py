@@ -18,6 +18,7 @@ from bandit_router.cli.common import (
     progress_bar,
     writing,
 )
+from bandit_router.cli.tables import print_table
 
 if TYPE_CHECKING:
     from bandit_router.simulators.adapter_files import AdapterFile
@@ -76,7 +77,7 @@ def paging(
     if json:
         print_json(profile)
     else:
-        _print_table(profile)
+        _print(profile)
 
 
 def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, command: str) -> PagingProfile:
@@ -138,17 +139,11 @@ def _numbers(option: str, text: str) -> list[int]:
         fail(f"{option} must be whole numbers separated by commas, got {text!r}", USAGE)
 
 
-def _print_table(profile: PagingProfile) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _print(profile: PagingProfile) -> None:
     from bandit_router.simulators.paging import MB, PagingModel
 
-    table = Table(title=f"Milliseconds per load, {profile.hardware}")
-    table.add_column("tier", no_wrap=True)
-    for column in ("MB", "min", "median", "mean", "95 %", "max", "J"):
-        table.add_column(column, justify="right")
     place = {probability: i for i, probability in enumerate(profile.probabilities)}
+    rows = []
     for tier in profile.tiers:
         model = PagingModel(profile=profile, tier=tier)
         for row in profile.rows_of(tier):
@@ -156,5 +151,6 @@ def _print_table(profile: PagingProfile) -> None:
             low, median, high, top = (row.quantiles_ms[place[p]] for p in (0.0, 0.5, 0.95, 1.0))
             mean = float(model.expected_ms(size * MB))
             joules = "-" if row.energy_j is None else f"{row.energy_j:.2f}"
-            table.add_row(tier, f"{size:.1f}", *(f"{ms:.1f}" for ms in (low, median, mean, high, top)), joules)
-    Console().print(table)
+            rows.append((tier, f"{size:.1f}", *(f"{ms:.1f}" for ms in (low, median, mean, high, top)), joules))
+    title = f"Milliseconds per load, {profile.hardware}"
+    print_table(title, ("tier", "MB", "min", "median", "mean", "95 %", "max", "J"), rows)

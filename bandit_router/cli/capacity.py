@@ -19,6 +19,7 @@ from bandit_router.cli.common import (
     progress_bar,
     write_files,
 )
+from bandit_router.cli.tables import print_table
 
 
 def capacity(
@@ -70,21 +71,21 @@ def capacity(
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{document['scenario']}: {document['policy']}, {document['seeds']} seeds")
-    for column in ("slots", "utility ± 95 %", "one more slot adds ± 95 %", "miss rate", "ms/request"):
-        table.add_column(column, justify="right")
-    for row in document["capacity"]:
-        table.add_row(
-            str(row["slots"]),
+    rows = [
+        (
+            f"{row['slots']:>5}",
             _pair(row["utility_mean"]),
             "-" if row["marginal_utility"] is None else _pair(row["marginal_utility"]),
             f"{row['miss_rate']:.4f}",
             f"{row['page_ms_per_request']:.2f}",
         )
-    Console().print(table)
+        for row in document["capacity"]
+    ]
+    print_table(
+        f"{document['scenario']}: {document['policy']}, {document['seeds']} seeds",
+        ("slots", "utility\n± 95 %", "one more\nadds ± 95 %", "miss\nrate", "ms per\nrequest"),
+        rows,
+    )
 
 
 def _pair(value: dict[str, Any]) -> str:

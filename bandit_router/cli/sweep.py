@@ -21,6 +21,7 @@ from bandit_router.cli.common import (
     write_files,
 )
 from bandit_router.cli.simulate import _scenario
+from bandit_router.cli.tables import print_table
 
 
 def sweep(
@@ -76,20 +77,16 @@ def _range(option: str) -> tuple[str, list[float]]:
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     channel = document["channel"]
-    table = Table(title=f"{document['scenario']}: {channel} priced {document['prices'][0]} to {document['prices'][-1]}")
-    table.add_column("policy", no_wrap=True)
-    for column in ("AIQ", "peak quality", "average quality", f"{channel} at first price", "at last price"):
-        table.add_column(column, justify="right")
-    rows = [*document["policies"], {"policy": "oracle of each request", **document["oracle"]}]
-    for row in rows:
+    rows = []
+    for row in [*document["policies"], {"policy": "oracle of each request", **document["oracle"]}]:
         ends = (row["points"][0], row["points"][-1])
-        table.add_row(row["policy"], *_figures(row), *(f"{end[f'{channel}_mean']:.3g}" for end in ends))
-    table.add_row("fixed arms, mixed", *_figures(document["fixed_arms"]), "-", "-")
-    Console().print(table)
+        rows.append((row["policy"], *_figures(row), *(f"{end[f'{channel}_mean']:.3g}" for end in ends)))
+    print_table(
+        f"{document['scenario']}: {channel} priced {document['prices'][0]} to {document['prices'][-1]}",
+        ("policy", "AIQ", "peak\nquality", "average\nquality", f"{channel} at\nfirst price", "at last\nprice"),
+        [*rows, ("fixed arms, mixed", *_figures(document["fixed_arms"]), "-", "-")],
+    )
 
 
 def _figures(row: dict[str, Any]) -> list[str]:

@@ -201,6 +201,7 @@ def test_the_version_is_the_packages():
         (["simulate", "--jobs", "0"], "--jobs"),
         (["simulate", "--price", "cost_usd"], "CHANNEL=VALUE"),
         (["simulate", "--price", "cost_usd=cheap"], "CHANNEL=VALUE"),
+        (["simulate", "--price", "cost_usd=1", "--price", "cost_usd=2"], "gives cost_usd twice"),
         (["simulate", "--price", "cost_usd=nan"], "must be finite"),
         (["simulate", "--price", "carbon=1"], "unknown channel 'carbon'"),
         (["simulate", "models/llm", "--table", "x"], "not both"),

@@ -131,6 +131,8 @@ def _prices(options: list[str]) -> dict[str, float]:
     prices = {}
     for option in options:
         channel, _, value = option.partition("=")
+        if channel in prices:
+            fail(f"--price gives {channel} twice; leave one of the two out", USAGE)
         try:
             prices[channel] = float(value)
         except ValueError:

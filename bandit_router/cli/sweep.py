@@ -23,6 +23,8 @@ from bandit_router.cli.common import (
 from bandit_router.cli.simulate import _scenario
 from bandit_router.cli.tables import print_table
 
+MOST_PRICES = 1000  # each is a run of its own
+
 
 def sweep(
     scenario: Annotated[str | None, typer.Argument(help="Preset or SCENARIO.toml; default models/llm.")] = None,
@@ -42,8 +44,10 @@ def sweep(
     if len(swept) != 1:
         fail(f"give one --price CHANNEL=FROM:TO:STEP such as energy_j=0:1:0.1, got {len(swept)}", USAGE)
     channel, prices = _range(swept[0])
+    fixed = [option for option in price or () if option != swept[0]]
+    if any(option.partition("=")[0] == channel for option in fixed):
+        fail(f"--price sweeps {channel} and holds it fixed as well; leave one of the two out", USAGE)
     with invalid_as(USAGE):
-        fixed = [option for option in price or () if option != swept[0]]
         chosen, folder = _scenario(scenario, table, policy, seeds, horizon, fixed)
     from bandit_router.simulators.sweep import run_sweep
 
@@ -72,6 +76,8 @@ def _range(option: str) -> tuple[str, list[float]]:
         fail(f"--price must be CHANNEL=FROM:TO:STEP such as energy_j=0:1:0.1, got {option!r}", USAGE)
     if not (math.isfinite(start) and math.isfinite(stop) and 0 < step < math.inf and start <= stop):
         fail(f"--price needs FROM at most TO and STEP above 0, got {option!r}", USAGE)
+    if (stop - start) / step >= MOST_PRICES:
+        fail(f"--price must give at most {MOST_PRICES} prices, got {option!r}; take a larger STEP", USAGE)
     count = math.floor((stop - start) / step + 1e-9) + 1
     return channel, [round(start + i * step, 12) for i in range(count)]
 

@@ -151,7 +151,7 @@ def _workers(arena: Arena, jobs: int) -> Iterator[Execute]:
         try:
             yield partial(_in_parallel, pool)
         except BaseException:  # the `with` waits for its workers, and a stream can take minutes
-            for worker in pool._processes.values():
+            for worker in list(pool._processes.values()):
                 worker.terminate()
             raise
 

@@ -1,13 +1,14 @@
 """What budgets remember: an account for each limit and tenant, what each arm was seen to take, requests under way.
 
 Everything here is plain data that is saved as it is. What changes it is an entry: a `Booking` when a request is
-decided, a `Bill` when an outcome comes, `Told` when limits are new. Applying the same entries in the same order gives
-the same numbers.
+decided, a `Bill` when an outcome comes, `Told` when limits are new, `Repriced` when prices change and nobody decides.
+Applying the same entries in the same order gives the same numbers.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,10 @@ CATCH_UP = 50.0
 CREDIT = 25.0
 """Most that can be saved up for later, in typical deviations."""
 LARGEST = 8.0
+REMEMBERED = 10_000
+"""Requests with nothing under way that are still known by id; when there are more, the older half is forgotten."""
+EARLY = 8
+"""Bills that one request may have before its booking."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -49,7 +54,7 @@ class Booking(msgspec.Struct, frozen=True, array_like=True, tag="b1"):
 
     Attributes:
         event_id, arm, at_s: the decision. parts: its stakes.
-        reprices: price changes told since the booking before; a bill that came in between is folded before them.
+        reprices: price changes that are in no entry yet; a bill that came in between is folded before them.
     """
 
     event_id: str
@@ -60,10 +65,11 @@ class Booking(msgspec.Struct, frozen=True, array_like=True, tag="b1"):
 
 
 class Bill(msgspec.Struct, frozen=True, array_like=True, tag="s1"):
-    """An outcome reported for a decision."""
+    """An outcome reported for a decision; `served_arm` is the arm that served in fact, None for the decided one."""
 
     event_id: str
     outcome: Outcome
+    served_arm: str | None = None
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True, tag="l1"):
@@ -73,7 +79,13 @@ class Told(msgspec.Struct, frozen=True, array_like=True, tag="l1"):
     expected: dict[str, Outcome]
 
 
-Entry = Booking | Bill | Told
+class Repriced(msgspec.Struct, frozen=True, array_like=True, tag="p1"):
+    """Price changes that no booking has carried."""
+
+    reprices: tuple[Reprice, ...]
+
+
+Entry = Booking | Bill | Told | Repriced
 
 
 class Account(msgspec.Struct):
@@ -163,11 +175,32 @@ class Hold(msgspec.Struct):
 
 
 class State(msgspec.Struct):
-    """Everything that changes, as plain numbers."""
+    """Everything that changes, as plain numbers.
+
+    Attributes:
+        accounts: by limit and tenant. seen: by limit and arm. holds: requests under way, in the order of booking.
+        done: requests that were booked and wait for no bill, the newest ones.
+        early: bills of requests that are not booked yet, of the newest such requests.
+    """
 
     accounts: dict[str, Account] = msgspec.field(default_factory=dict)
     seen: dict[str, dict[str, Seen]] = msgspec.field(default_factory=dict)
     holds: dict[str, Hold] = msgspec.field(default_factory=dict)
+    done: dict[str, None] = msgspec.field(default_factory=dict)
+    early: dict[str, list[Bill]] = msgspec.field(default_factory=dict)
+
+    def knows(self, event_id: str) -> bool:
+        """Whether a request was booked, as far as it is remembered."""
+        return event_id in self.holds or event_id in self.done
+
+    def keep(self, bill: Bill) -> None:
+        """Let a bill wait for its booking; after that there is nothing to wait for."""
+        if self.knows(bill.event_id):
+            return
+        bills = self.early.setdefault(bill.event_id, [])
+        if bill not in bills and len(bills) < EARLY:
+            bills.append(bill)
+        _forget(self.early)
 
     def close(self, event_id: str) -> None:
         """Stop waiting for a request's bill: it stays booked, and is no longer under way."""
@@ -175,6 +208,8 @@ class State(msgspec.Struct):
         for part in () if hold is None else hold.parts:
             account = self.accounts[part.account]
             account.open -= part.window == account.window
+        self.done[event_id] = None
+        _forget(self.done)
 
     def expire(self, before_s: float) -> None:
         """Close the requests decided before `before_s`, oldest first."""
@@ -183,3 +218,10 @@ class State(msgspec.Struct):
             if hold.at_s >= before_s:
                 return
             self.close(event_id)
+
+
+def _forget(requests: dict[str, Any]) -> None:
+    """Drop the older half of too many; one at a time, each would have to be searched for."""
+    if len(requests) > REMEMBERED:
+        for event_id in list(requests)[: REMEMBERED // 2]:
+            del requests[event_id]

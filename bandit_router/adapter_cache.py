@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
@@ -9,7 +10,7 @@ import numpy as np
 
 from bandit_router.events import Decision
 from bandit_router.policies.base import F64, Bool, InvalidInput
-from bandit_router.policies.caching.base import CacheController, Capacity, Served
+from bandit_router.policies.caching.base import CacheController, Capacity, Served, beliefs
 from bandit_router.policies.caching.credit import ExchangeCredit
 from bandit_router.residency import OnMiss, PagingCounters, Residency
 from bandit_router.router import Router
@@ -112,6 +113,8 @@ class AdapterCache:
         arm = decision.arm_index
         if arm >= len(self._ids):
             raise InvalidInput(f"arm {decision.arm!r} was added after this cache was made; make a new one")
+        if load_ms is not None and not (load_ms >= 0 and math.isfinite(load_ms)):
+            raise InvalidInput(f"load_ms must be finite milliseconds of at least 0, got {load_ms}")
         miss = self._residency.serve(arm, float(self._load_ms[arm]) if load_ms is None else load_ms)
         served = Served(self._step, decision.context, arm, miss)
         self._step += 1
@@ -131,9 +134,8 @@ class AdapterCache:
 
     def _values(self, contexts: F64) -> tuple[F64, F64]:
         mean, bonus = self._router.policy.estimates(contexts)
-        weights = self._router.learner.weights
         n = len(self._ids)
-        return np.where(weights == 0, 0.0, mean[:, :n] * weights).sum(axis=2), bonus[:, :n]
+        return beliefs(mean[:, :n], bonus[:, :n], self._router.learner.weights)
 
     def _mask(self, ids: Iterable[str]) -> Bool:
         mask = np.zeros(len(self._ids), dtype=np.bool_)

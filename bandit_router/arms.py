@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import Enum
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -35,10 +36,20 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        for name, kind in _field_types():
+            try:
+                msgspec.convert(getattr(self, name), kind)
+            except msgspec.ValidationError as wrong:
+                raise InvalidInput(f"arm {self.id!r}: {name}: {wrong}") from None
         if not self.id:
             raise InvalidInput("an arm needs a non-empty id")
         if self.size_bytes < 0:
             raise InvalidInput(f"arm {self.id!r}: size_bytes must be at least 0, got {self.size_bytes}")
+
+
+@cache
+def _field_types() -> list[tuple[str, Any]]:
+    return [(field.name, field.type) for field in msgspec.structs.fields(Arm)]
 
 
 class Status(Enum):

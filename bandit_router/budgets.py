@@ -32,8 +32,8 @@ import msgspec
 import numpy as np
 
 from bandit_router.accounts import CATCH_UP, Account, Bill, Booking, Entry, Hold, Part, Reprice, Seen, State, Told
-from bandit_router.limits import Limit, Rate, Tail, Window
-from bandit_router.outcomes import Outcome
+from bandit_router.limits import Limit, Rate, Tail, Window, countable
+from bandit_router.outcomes import CHANNELS, Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
 
 
@@ -137,8 +137,13 @@ class Budgets:
             bounds: by arm id, the most this request can take, for instance from its token limit.
 
         Raises:
-            BudgetExhausted: see `exhausted`.
+            BudgetExhausted: see `exhausted`. InvalidInput: bounds of an arm there is not, or that are no amounts.
         """
+        for arm, bound in (bounds or {}).items():
+            if arm not in arms or bound.problem() is not None:
+                raise InvalidInput(
+                    f"bounds must give amounts of at least 0 by arm id ({', '.join(arms)}), got {arm!r}: {bound}"
+                )
         self._state.expire(now_s - self.timeout_s)
         affordable = np.ones(len(arms), dtype=np.bool_) if eligible is None else eligible.copy()
         hard: list[tuple[Window, F64, float]] = []
@@ -168,50 +173,57 @@ class Budgets:
             target = self._target(limit, account, now_s)
             expected = self._expected(limit, arm, account)
             parts.append(Part(limit.name, str(limit.account(tenant)), expected, target, held, account.window))
-        booking = Booking(event_id, arm, now_s, tuple(parts), tuple(self._repriced))
-        self._repriced.clear()
+        booking = Booking(event_id, arm, now_s, tuple(parts), self.repriced())
         self._book(booking)
         return booking
 
-    def settle(self, event_id: str, outcome: Outcome) -> None:
+    def settle(self, event_id: str, outcome: Outcome, *, served_arm: str | None = None) -> None:
         """Correct a request's booking by what it was billed. A channel settles once, with or without the others.
 
-        Unknown, timed out and settled requests are ignored, and so is a channel that is null, negative or not finite:
-        its booking stands.
+        Where another arm than the booked one served, the amount counts all the same, and is expected of that arm then.
+        The bill of a request that is not booked yet waits for its booking: another process may have decided it.
+        Timed out and settled requests are ignored, and so is a channel that is null, negative or not finite: its
+        booking stands.
         """
-        hold = self._state.holds.get(event_id)
+        self._settle(Bill(event_id, outcome, served_arm))
+
+    def _settle(self, bill: Bill) -> None:
+        hold = self._state.holds.get(bill.event_id)
         if hold is None:
+            if any(limit.amount(bill.outcome) is not None for limit in self._limits.values()):
+                self._state.keep(Bill(bill.event_id, countable(bill.outcome), bill.served_arm))
             return
         waiting = []
         for part in hold.parts:
             limit = self._limits.get(part.limit)
-            amount = None if limit is None else limit.amount(outcome)
+            amount = None if limit is None else limit.amount(bill.outcome)
             if limit is None or amount is None:
                 waiting.append(part)
             else:
                 account = self._state.accounts[part.account]
                 account.bill(part, amount)
                 self._move(limit, account, amount - part.expected)
-                self._state.seen[limit.name].setdefault(hold.arm, Seen()).add(amount)
+                self._state.seen[limit.name].setdefault(bill.served_arm or hold.arm, Seen()).add(amount)
         hold.parts = waiting
         if not waiting:
-            del self._state.holds[event_id]
+            self._state.close(bill.event_id)
 
     def apply(self, entry: Entry) -> None:
-        """Follow what was booked or billed elsewhere, or before a restart. A bill that is known changes nothing."""
+        """Follow what was booked or billed elsewhere, or before a restart. What is known already changes nothing."""
         if isinstance(entry, Bill):
-            return self.settle(entry.event_id, entry.outcome)
+            return self._settle(entry)
         if isinstance(entry, Told):
             self.expected = {**self.expected, **entry.expected}
             return self._admit_all(entry.limits)
         for change in entry.reprices:
             self._reprice(change)
-        return self._book(entry)
+        return self._book(entry) if isinstance(entry, Booking) else None
 
     def _book(self, booking: Booking) -> None:
         state = self._state
         state.expire(booking.at_s - self.timeout_s)
-        state.close(booking.event_id)
+        if state.knows(booking.event_id):  # another process has decided it as well: one request, one booking
+            return
         parts = [part for part in booking.parts if part.limit in self._limits]
         for part in parts:
             limit, account = self._limits[part.limit], state.accounts.setdefault(part.account, Account())
@@ -219,8 +231,11 @@ class Budgets:
             self._move(limit, account, part.expected - part.target, account.debt / CATCH_UP)
             account.book(part, booking.at_s)
             account.overruns += isinstance(limit, Window) and account.committed > limit.total
-        if parts:
-            state.holds[booking.event_id] = Hold(booking.arm, booking.at_s, parts)
+        state.holds[booking.event_id] = Hold(booking.arm, booking.at_s, parts)
+        if not parts:
+            state.close(booking.event_id)
+        for bill in state.early.pop(booking.event_id, ()):
+            self._settle(bill)
 
     def _move(self, limit: Limit, account: Account, error: float, overdue: float = 0.0) -> None:
         """Move the price; a window keeps no debt, its target is worked out anew from what is left."""
@@ -238,12 +253,21 @@ class Budgets:
         self._admit(limit)
 
     def reprice(self, arm: str, channel: str, factor: float) -> None:
-        """An arm's amounts on a cost channel are known to be `factor` times what they were, from now on."""
+        """An arm's amounts on a cost channel are known to be `factor` times what they were, from now on.
+
+        An arm that nothing was expected or billed of has no amount to change.
+        """
         if not 0 < factor < math.inf:
             raise InvalidInput(f"factor must be finite and greater than 0, got {factor}")
+        if channel not in CHANNELS[1:]:
+            raise InvalidInput(f"channel must be a cost, one of {', '.join(CHANNELS[1:])}, got {channel!r}")
         change = Reprice(arm, channel, factor)
         self._reprice(change)
         self._repriced.append(change)
+
+    def repriced(self) -> tuple[Reprice, ...]:
+        """Hand out the price changes that no entry has carried yet, each once."""
+        return tuple(self._repriced.pop(0) for _ in range(len(self._repriced)))
 
     def _reprice(self, change: Reprice) -> None:
         for limit in self._limits.values():
@@ -285,6 +309,8 @@ class Budgets:
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`. Raises InvalidInput, and changes nothing, when it is malformed."""
+        if "accounts" not in state:
+            raise InvalidInput(f"not a state of Budgets: it has {', '.join(state) or 'nothing'} and no accounts")
         try:
             restored = msgspec.convert(state, State)
         except msgspec.ValidationError as error:

@@ -69,11 +69,12 @@ class Chooser:
         """
         rollout = self.rollout
         mode: Mode = "holdout" if rollout.holdout and rollout.holds_out(unit, self.key) else rollout.mode
-        if mode == "off":
+        mask = rollout.mask(self.learner.catalogue, eligible) if self._bounded else eligible
+        if mode == "off" or (self._bounded and self._stands_aside(mode, mask, eligible)):
             self._check(x)
-            return Choice(self.baseline_index(eligible), 1.0, None, mode)
+            return Choice(self.baseline_index(eligible), 1.0, None, "off" if mode == "online" else mode)
         try:
-            p = self._distribution(x, eligible, penalty)
+            p = self._distribution(x, mask, penalty)
             index = draw(p, event_uniform(self.key, event_id))
             propensity: float = p.item(index)
             if not 0 < propensity <= 1 + 1e-9:
@@ -87,6 +88,11 @@ class Chooser:
             return self.degraded(x, eligible)
         mode = "guarded" if mode == "online" else mode
         return Choice(self.baseline_index(eligible), 1.0, p, mode, proposed=index)
+
+    def servable(self, eligible: Bool | None) -> Bool | None:
+        """The eligible arms that may come to serve, which budgets must be able to pay for; None for all."""
+        rollout = self.rollout
+        return rollout.mask(self.learner.catalogue, eligible, self.baseline) if rollout.mode == "online" else eligible
 
     def degraded(self, x: F64, eligible: Bool | None) -> Choice:
         """The baseline, because nothing better can be had. Raises InvalidInput for an unusable context."""
@@ -110,13 +116,16 @@ class Chooser:
         if x.shape != (dim,) or not np.isfinite(x).all():
             raise InvalidInput(f"context must be finite with shape ({dim},), got shape {x.shape}")
 
-    def _distribution(self, x: F64, eligible: Bool | None, penalty: F64 | None) -> F64:
-        learner, rollout = self.learner, self.rollout
-        if not self._bounded:
-            return learner.policy.probabilities(x, eligible, learner.weights, penalty)
-        mask = rollout.mask(learner.catalogue, eligible)
+    def _stands_aside(self, mode: Mode, mask: Bool | None, eligible: Bool | None) -> bool:
+        """Whether the policy may choose no arm, and the baseline serves; online only an eligible, declared one does."""
+        if mask is None or mask.any():
+            return False
+        return mode != "online" or self.learner.catalogue[self.baseline_index(eligible)].id == self.baseline
+
+    def _distribution(self, x: F64, mask: Bool | None, penalty: F64 | None) -> F64:
+        learner = self.learner
         p = learner.policy.probabilities(x, mask, learner.weights, penalty)
-        return rollout.bound(p, mask, learner.catalogue)
+        return self.rollout.bound(p, mask, learner.catalogue) if self._bounded else p
 
     def _trusted(self, guard: ConservativeGuard, p: F64, x: F64, eligible: Bool | None) -> bool:
         learner, baseline = self.learner, self.baseline_index(eligible)

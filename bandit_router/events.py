@@ -67,7 +67,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
         policy: name of the policy. state_version: outcomes it had learned.
         degraded: the policy or the store failed and the baseline was served; such a decision is never learned from.
         mode: why this arm: the policy chose it (`online`), or it is the baseline, by the rollout's mode or holdout
-            (see `modes.Rollout`) or because the guard stepped in (`guarded`).
+            (see `modes.Rollout`), because the guard stepped in (`guarded`), or because the policy may choose none of
+            the eligible arms (`off` in an online rollout).
         proposed: id of the arm the policy drew from `probabilities` while the baseline served, else None.
         booking: what the budgets booked for it, None without budgets.
     """

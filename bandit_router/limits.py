@@ -170,6 +170,11 @@ class Tail(_Limit, frozen=True, tag_field="kind", tag="tail"):
 Limit = Rate | Window | Floor | Tail
 
 
+def countable(outcome: Outcome) -> Outcome:
+    """The channels that a limit can count: numbers that are finite and not negative."""
+    return Outcome(**{channel: _metered(outcome, channel) for channel in CHANNELS})
+
+
 def _metered(outcome: Outcome, channel: str) -> float | None:
     value: Any = getattr(outcome, channel)
     return float(value) if isinstance(value, Real) and 0 <= float(value) < math.inf else None

@@ -10,7 +10,8 @@ from bandit_router.arms import Arm
 from bandit_router.events import Decision, Refusal, Settlement
 from bandit_router.learner import ArmAdded, Learner
 from bandit_router.outcomes import Outcome
-from bandit_router.rewards import Reward, RewardRule, Settled, answer, divert, refusal, settle
+from bandit_router.policies.base import InvalidInput
+from bandit_router.rewards import Reward, RewardRule, Settled, answer, check_ids, divert, refusal, settle
 
 
 class _Event(msgspec.Struct, eq=False, gc=False):
@@ -72,6 +73,10 @@ class MemoryStore:
     def report(self, reward: Reward) -> Settlement:
         """Count one reward; one that comes before its decision waits for it."""
         with self.learner.lock:
+            try:
+                check_ids(reward)
+            except InvalidInput:
+                return self._refuse(reward, None, "invalid")
             self.close_windows(reward.at_s)
             if reward.event_id in self._events or self.rule.early_s == 0 or reward.outcome.problem():
                 return self._count(reward)
@@ -132,14 +137,15 @@ class MemoryStore:
 
     def add_arm(self, arm: Arm, *, like: int | None, strength: float) -> None:
         """Append an arm to catalogue and policy."""
-        entry = ArmAdded(
-            position=self.learner.position + 1,
-            index=len(self.learner.catalogue),
-            arm=arm,
-            like=like,
-            strength=strength,
-        )
-        self.learner.apply(entry)
+        with self.learner.lock:
+            entry = ArmAdded(
+                position=self.learner.position + 1,
+                index=len(self.learner.catalogue),
+                arm=arm,
+                like=like,
+                strength=strength,
+            )
+            self.learner.apply(entry)
 
     def set_status(self, arm_id: str, status: str) -> None:
         """Remember an arm's status: nothing to do here."""

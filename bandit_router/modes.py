@@ -24,7 +24,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             units is a hash of their id and the router's key, so it is the same for every request and replica.
         floors, caps: least and greatest probability of an arm, by arm id. What is drawn from, and logged, is the
             closest distribution within them (Euclidean projection).
-        allowed: ids of the arms the policy may choose; default all.
+        allowed: ids of the arms the policy may choose; default all. For a request where it may choose none, a declared
+            baseline serves.
     """
 
     mode: Literal["online", "apprentice", "shadow", "off"] = "online"
@@ -55,11 +56,11 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         """Whether the baseline serves this unit."""
         return self.holdout > 0 and event_uniform(key, f"holdout:{unit}") < self.holdout
 
-    def mask(self, catalogue: Catalogue, eligible: Bool | None) -> Bool | None:
-        """The eligible arms that are also allowed; None for all."""
+    def mask(self, catalogue: Catalogue, eligible: Bool | None, baseline: str | None = None) -> Bool | None:
+        """The eligible arms that are also allowed, or are the baseline if it is given; None for all."""
         if self.allowed is None:
             return eligible
-        allowed = catalogue.mask(self.allowed)
+        allowed = catalogue.mask(self.allowed if baseline is None else (*self.allowed, baseline))
         return allowed if eligible is None or allowed is None else allowed & eligible
 
     def bound(self, p: F64, eligible: Bool | None, catalogue: Catalogue) -> F64:

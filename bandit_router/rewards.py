@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from bandit_router.events import Decision, Refusal, Settlement
+from bandit_router.events import Decision, Refusal, Settlement, check_id
 from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies.base import InvalidInput
 
@@ -169,6 +169,14 @@ def divert(utility: Utility, decision: Decision, outcome: Outcome, *, position: 
     return Settled(
         position=position, decision=decision, outcome=outcome, reward=reward, status="diverted", learned=False
     )
+
+
+def check_ids(reward: Reward) -> None:
+    """Raise InvalidInput unless every id of a reward can be one, see `check_id`."""
+    check_id("event_id", reward.event_id)
+    check_id("reward_id", reward.reward_id)
+    if reward.served_arm is not None:
+        check_id("served_arm", reward.served_arm)
 
 
 def answer(

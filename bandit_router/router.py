@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Real
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ from bandit_router.monitor import DriftMonitor
 from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies import DEFAULT_POLICY, policy_class
 from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
+from bandit_router.policies.distributions import check_positive
 from bandit_router.rewards import Reward, RewardRule
 
 
@@ -50,7 +52,8 @@ class Router:
         guard: lets the policy explore only what its record can pay for; see `ConservativeGuard`.
         monitor: lets a linear policy trust an arm less that has changed silently; see `DriftMonitor`. The default
             policy watches for changes itself and takes none.
-        budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused. With a
+        budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused, each
+            channel at the first bill that has it, so rewards that add up (aggregate "sum") cannot go with them. With a
             store they go on after a restart, and routers on one store share them.
         store: a durable event store (`bandit_router.store.Store`); default in memory only.
         max_events: decisions remembered in memory; beyond that the oldest is forgotten, and counted if unsettled.
@@ -88,6 +91,11 @@ class Router:
             raise InvalidInput(f"channels must be quality first, then any of {CHANNELS[1:]}, got {tuple(channels)}")
         if max_events < 1:
             raise InvalidInput(f"max_events must be above 0, got {max_events}")
+        if budgets is not None and rewards is not None and rewards.aggregate == "sum":
+            raise InvalidInput(
+                "budgets settle a channel at its first bill and would lose the rest of a sum; report one bill for the "
+                "whole request, or give RewardRule another aggregate than 'sum'"
+            )
         catalogue = Catalogue(arms)
         self.learner = Learner(
             catalogue=catalogue,
@@ -191,14 +199,14 @@ class Router:
         invalid outcome changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is
         pending.
         """
-        self._settle_budgets(event_id, outcome)
+        self._settle_budgets(event_id, outcome, served_arm)
         return self.events.report(self._reward(event_id, outcome, reward_id, served_arm))
 
     async def aobserve(
         self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
     ) -> Settlement:
         """`observe` for an event loop: where it has to wait for the store, it awaits."""
-        self._settle_budgets(event_id, outcome)
+        self._settle_budgets(event_id, outcome, served_arm)
         return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm))
 
     # -- operations ------------------------------------------------------------------------------------------
@@ -249,6 +257,7 @@ class Router:
     def add_arm(self, arm: Arm, *, like: str | None = None, strength: float = 1.0) -> None:
         """Add an arm, usable at once; `like` starts it at another arm's estimate, see `Policy.add_arm`."""
         index = None if like is None else self.catalogue.index(like)
+        check_positive("strength", strength)
         if arm.id in self.catalogue.ids:
             raise InvalidInput(f"arm {arm.id!r} is in the catalogue already; give the new one another id")
         self.events.add_arm(arm, like=index, strength=strength)
@@ -306,15 +315,16 @@ class Router:
     ) -> tuple[Decision, bool]:
         learner = self.learner
         with learner.lock:
+            check_id("event_id", event_id)
             known = self.events.find(event_id)
             if known is not None:
                 return known, False
-            check_id("event_id", event_id)
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else self._penalties(penalty)
             x = _numbers(context)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
+                mask = self._chooser.servable(mask)
                 terms = self.budgets.terms(arms=learner.catalogue.ids, eligible=mask, penalty=cost, **request)
                 mask, cost = terms.eligible, terms.penalty
             if self.events.accepting():
@@ -353,10 +363,10 @@ class Router:
             booking=booking,
         )
 
-    def _settle_budgets(self, event_id: str, outcome: Outcome) -> None:
-        if self.budgets is not None:
+    def _settle_budgets(self, event_id: str, outcome: Outcome, served_arm: str | None) -> None:
+        if self.budgets is not None and isinstance(event_id, str):
             with self.learner.lock:
-                self.budgets.settle(event_id, outcome)
+                self.budgets.settle(event_id, outcome, served_arm=served_arm)
 
     def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
         return Reward(
@@ -370,6 +380,8 @@ class Router:
     def _penalties(self, penalty: Mapping[str, float]) -> F64:
         cost = np.zeros(len(self.catalogue))
         for arm_id, value in penalty.items():
+            if not isinstance(value, Real):
+                raise InvalidInput(f"penalty of {arm_id!r} must be a number in utility units, got {value!r}")
             cost[self.catalogue.index(arm_id)] = value
         return cost
 

@@ -21,11 +21,10 @@ import numpy as np
 from bandit_router.arms import Arm
 from bandit_router.cascade import GATE_ARMS, Cascade
 from bandit_router.outcomes import Outcome, Utility
-from bandit_router.policies.base import F64
+from bandit_router.policies.base import F64, utility
 from bandit_router.router import Router
 from bandit_router.simulators.environment import generator
 from bandit_router.simulators.results import interval
-from bandit_router.simulators.run import utility
 from bandit_router.simulators.table import TableEnvironment, load_table
 
 NOISE = (0.0, 0.1, 0.2, 0.4, 1.0)

@@ -30,10 +30,11 @@ from typing import Any
 import numpy as np
 
 from bandit_router.policies import DEFAULT_POLICY, POLICIES
+from bandit_router.policies.base import utility
 from bandit_router.policies.native import kernel_name
 from bandit_router.simulators.environment import Block, generator
 from bandit_router.simulators.results import interval
-from bandit_router.simulators.run import reference, simulate, utility
+from bandit_router.simulators.run import reference, simulate
 from bandit_router.simulators.table import TableEnvironment, load_table
 from benchmarks.learners import PEERS, installed
 

@@ -51,6 +51,7 @@ def slope(x: tuple[int, ...], y: list[float]) -> float:
 def plot(results: dict[str, dict[str, list[Any]]], stem: Path, seeds: int) -> None:
     """One panel a number, logarithmic axes."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
 
     figure = Figure(figsize=(11, 7), layout="constrained")
     for axes, (name, values) in zip(figure.subplots(2, 2).ravel(), GRID.items(), strict=True):
@@ -65,6 +66,8 @@ def plot(results: dict[str, dict[str, list[Any]]], stem: Path, seeds: int) -> No
         axes.set(xscale="log", yscale="log", xlabel=name, ylabel="regret to the best static cache", xticks=values)
         axes.set_xticklabels([str(value) for value in values])
         axes.minorticks_off()
+        axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))  # a panel may span less than a power of ten
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.grid(alpha=0.3)
     figure.axes[0].legend(fontsize="small")
     figure.suptitle(f"base N 15, K 5, d 5, T 10,000, paging weight 0.1; {seeds} seeds, 95 % interval")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bandit_router.accounts import Account, Bill, Booking, Entry, Hold, Part, State
+from bandit_router.accounts import EARLY, REMEMBERED, Account, Bill, Booking, Entry, Hold, Part, State
 from bandit_router.budgets import Budgets
 from bandit_router.limits import Rate, Window
 from bandit_router.outcomes import Outcome
@@ -38,8 +38,8 @@ def play(steps: list[tuple[str, object, object]]) -> tuple[Budgets, list[Entry]]
         if verb == "book":
             entries.append(budgets.reserve(str(booked), first, now_s=now, tenant=second))
             booked += 1
-        elif verb == "bill" and booked:
-            bill = Bill(str(first % booked), Outcome(cost_usd=second))
+        elif verb == "bill":
+            bill = Bill(str(first % (booked + 2)), Outcome(cost_usd=second))  # some before their booking
             budgets.apply(bill)
             entries.append(bill)
         elif verb == "wait":
@@ -83,6 +83,11 @@ def test_a_stake_in_a_limit_that_is_not_in_force_here_is_left_out():
     assert budgets.state()["holds"] == {}
 
 
+def test_a_bill_written_before_bills_named_the_arm_that_served_is_one_of_the_decided_arm():
+    old = msgspec.msgpack.encode(["s1", "e", {"cost_usd": 3.0}])
+    assert msgspec.msgpack.decode(old, type=Entry) == Bill("e", Outcome(cost_usd=3.0), None)
+
+
 def test_a_stake_of_an_older_window_is_not_booked_in_the_newer_one():
     account = Account(window=7, committed=3.0, open=1)
     old = Part("day", "day", 1.0, 1.0, 2.0, 6)
@@ -98,6 +103,21 @@ def test_requests_expire_oldest_first_and_stay_booked():
     state.expire(5.0)
     assert list(state.holds) == ["b"]
     assert (state.accounts["day"].committed, state.accounts["day"].open) == (4.0, 1)
+
+
+def test_only_so_many_requests_with_nothing_under_way_and_bills_before_their_booking_are_remembered():
+    state = State()
+    for n in range(3 * REMEMBERED):
+        state.close(str(n))
+    assert REMEMBERED // 2 <= len(state.done) <= REMEMBERED
+    assert state.knows(str(3 * REMEMBERED - 1))
+    assert not state.knows("0")
+    for n in range(3 * REMEMBERED):
+        state.keep(Bill(f"e{n}", Outcome(cost_usd=1.0)))
+    assert REMEMBERED // 2 <= len(state.early) <= REMEMBERED
+    for n in range(100):
+        state.keep(Bill("one", Outcome(cost_usd=float(n))))
+    assert len(state.early["one"]) == EARLY
 
 
 @pytest.mark.parametrize(("requests", "gap"), [(1, 10.0), (4, 4.0)])

@@ -44,6 +44,28 @@ def test_a_loop_learns_which_adapter_to_use_and_keeps_it_resident():
     assert router.decide([1.0, 0.5], event_id="last", penalty=cache.penalty()).arm == "code"
 
 
+@pytest.mark.parametrize("policy", ["GaussianThompson", "UCB1", "EpsilonGreedy"])
+def test_a_router_that_has_not_tried_an_arm_yet_still_gets_the_best_one_loaded(policy):
+    router, _ = loop()
+    router = Router(arms=list(router.catalogue), dim=2, policy=policy, key=b"k")
+    cache = AdapterCache(router=router, load_ms=LOAD_MS, weight=0.2, slots=1, on_miss="page_through")
+    quality = {"base": 0.1, "law": 0.2, "code": 0.9, "chat": 0.2}
+    for step in range(600):
+        decision = router.decide([1.0, 0.0], event_id=f"r-{step}", penalty=cache.penalty())
+        cache.served(decision)
+        router.observe(decision.event_id, Outcome(quality=quality[decision.arm]))
+    assert "code" in cache.resident
+
+
+@pytest.mark.parametrize("wrong", [-5.0, float("nan"), float("inf")])
+def test_a_load_time_that_cannot_be_is_refused_before_anything_is_counted(wrong):
+    router, cache = loop()
+    decision = router.decide([1.0, 0.0], event_id="r-1", eligible=["code"], penalty=cache.penalty())
+    with pytest.raises(InvalidInput, match="load_ms"):
+        cache.served(decision, load_ms=wrong)
+    assert (cache.counters.requests, cache.counters.misses) == (0, 0)
+
+
 def test_resync_takes_over_what_the_engine_has_and_refuses_what_cannot_be():
     _, cache = loop()
     cache.resync(["chat"])

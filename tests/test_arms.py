@@ -19,6 +19,12 @@ def test_an_arm_without_id_or_with_negative_size_is_refused(wrong):
         Arm(**wrong)
 
 
+@pytest.mark.parametrize("wrong", [{"id": 7}, {"kind": "foo"}, {"size_bytes": 8e7}, {"rank": "16"}, {"tags": "legal"}])
+def test_a_field_of_the_wrong_type_is_refused_by_name(wrong):
+    with pytest.raises(InvalidInput, match=f"{next(iter(wrong))}: Expected|{next(iter(wrong))}: Invalid"):
+        Arm(**{"id": "a", **wrong})
+
+
 def test_arms_keep_the_order_they_came_in():
     arms = catalogue("z", "a")
     assert arms.add(Arm(id="m")) == 2

@@ -15,6 +15,7 @@ from bandit_router.budgets import BudgetExhausted, Budgets
 from bandit_router.limits import Floor, Rate, Tail, Window
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import InvalidInput
+from bandit_router.rewards import RewardRule
 from bandit_router.router import Router
 
 ARMS = ("small", "large")
@@ -285,12 +286,24 @@ def test_a_limit_that_makes_no_sense_is_refused_with_the_reason(make, message):
         make()
 
 
+def test_a_price_change_of_a_channel_there_is_not_is_refused():
+    with pytest.raises(InvalidInput, match="channel must be a cost"):
+        Budgets(limits=[HARD], expected=EXPECTED).reprice("large", "cost", 0.5)
+
+
+@pytest.mark.parametrize("wrong", [{"larg": Outcome(cost_usd=1.0)}, {"large": Outcome(cost_usd=float("nan"))}])
+def test_a_bound_that_would_be_ignored_is_refused(wrong):
+    budgets = Budgets(limits=[HARD], expected=EXPECTED)
+    with pytest.raises(InvalidInput, match="bounds must give amounts"):
+        terms(budgets, bounds=wrong)
+
+
 def test_a_malformed_state_is_refused_and_changes_nothing():
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     spend(budgets, "a", "large", 4.0)
     before = budgets.state()
     orphan = {"holds": {"x": {"arm": "small", "at_s": 0.0, "parts": [dict.fromkeys(_PART, 0.0) | _NAMES]}}}
-    for broken in ({"accounts": 3}, orphan):
+    for broken in ({}, {"accounts": 3}, {"accounts": {}, **orphan}):
         with pytest.raises(InvalidInput, match="not a state of Budgets"):
             budgets.restore(broken)
     assert budgets.state() == before
@@ -410,6 +423,79 @@ def test_a_retried_event_is_booked_once():
     assert budgets.report()[0]["requests"] == 1
 
 
+def test_a_request_that_two_processes_have_decided_is_booked_once_before_its_bill_and_after_it():
+    budgets, elsewhere = (Budgets(limits=[HARD], expected=EXPECTED) for _ in range(2))
+    again = elsewhere.reserve("r", "small", now_s=0.0)
+    budgets.reserve("r", "small", now_s=0.0)
+    budgets.apply(again)
+    assert (budgets.report()[0]["requests"], budgets.report()[0]["committed"]) == (1, 1.0)
+    budgets.settle("r", Outcome(cost_usd=3.0))
+    for known in (budgets, restarted(budgets, limits=[HARD], expected=EXPECTED)):
+        known.apply(again)
+        assert (known.report()[0]["requests"], known.report()[0]["committed"]) == (1, 3.0)
+
+
+def test_a_bill_that_comes_before_its_booking_waits_for_it_over_a_restart_too_and_counts_once():
+    arguments = {"limits": [HARD, Rate(name="joules", channel="energy_j", per_request=1.0)], "expected": EXPECTED}
+    budgets = Budgets(**arguments)
+    for bill in (Outcome(cost_usd=5.0), Outcome(cost_usd=5.0), Outcome(cost_usd=7.0), Outcome(energy_j=np.float32(3))):
+        budgets.settle("r", bill)
+    assert budgets.report() == []
+    for known in (restarted(budgets, **arguments), budgets):
+        known.reserve("r", "small", now_s=0.0)
+        known.settle("r", Outcome(cost_usd=9.0))
+        assert [row["mean"] for row in known.report()] == [5.0, 3.0]
+        assert (known.report()[0]["committed"], known.state()["early"], known.state()["holds"]) == (5.0, {}, {})
+
+
+def test_rewards_that_add_up_are_refused_together_with_budgets_which_would_lose_all_but_the_first_bill():
+    settings = {"arms": [Arm(id=a) for a in ARMS], "dim": 1, "rewards": RewardRule(aggregate="sum")}
+    Router(**settings)
+    with pytest.raises(InvalidInput, match="report one bill for the whole request"):
+        Router(**settings, budgets=Budgets(limits=[HARD], expected=EXPECTED))
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_bill_of_another_arm_than_the_decided_one_counts_and_is_expected_of_the_arm_that_served(early):
+    budgets = Budgets(limits=[HARD], expected=EXPECTED)
+    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets, rewards=RewardRule(), clock=lambda: 0.0)
+    steps = [
+        lambda: router.decide([1.0], event_id="r", eligible=["small"]),
+        lambda: router.observe("r", Outcome(quality=0.5, cost_usd=6.0), served_arm="large"),
+    ]
+    for step in reversed(steps) if early else steps:
+        step()
+    assert router.counters["settled_diverted"] == 1
+    assert budgets.report()[0]["committed"] == 6.0
+    seen = budgets.state()["seen"]["cap"]
+    assert (seen["small"]["mean"], seen["large"]["mean"]) == (1.0, 5.0)
+
+
+def test_what_no_limit_counts_does_not_wait_for_a_booking():
+    budgets = Budgets(limits=[HARD], expected=EXPECTED)
+    for outcome in (Outcome(quality=0.5), Outcome(cost_usd=float("nan")), Outcome(cost_usd=-1.0)):
+        budgets.settle("r", outcome)
+    budgets.settle("r", Outcome(cost_usd=1.0, quality=float("nan")))
+    assert budgets.state()["early"] == {"r": [["s1", "r", _plain(Outcome(cost_usd=1.0)), None]]}
+
+
+def test_a_router_settles_its_budgets_at_a_bill_that_was_observed_before_the_decision():
+    budgets = Budgets(limits=[HARD], expected=EXPECTED)
+    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets, rewards=RewardRule(), clock=lambda: 0.0)
+    assert router.observe("r", Outcome(quality=0.5, cost_usd=5.0)).pending
+    router.decide([1.0], event_id="r")
+    assert (router.counters["settled"], budgets.report()[0]["committed"]) == (1, 5.0)
+
+
+def test_a_state_from_before_bills_could_wait_is_still_read():
+    budgets = Budgets(limits=[HARD], expected=EXPECTED)
+    spend(budgets, "a", "large", 4.0)
+    old = {name: part for name, part in budgets.state().items() if name in ("accounts", "seen", "holds")}
+    again = Budgets(limits=[HARD], expected=EXPECTED)
+    again.restore(old)
+    assert again.report() == budgets.report()
+
+
 def test_a_restart_in_the_middle_changes_no_later_decision():
     arguments = {
         "limits": [HARD, Rate(name="rate", channel="cost_usd", per_request=0.5), Tail(name="p95", at_most=1.0)],
@@ -435,6 +521,10 @@ def test_a_restart_in_the_middle_changes_no_later_decision():
 
 _PART = ("expected", "target", "held")
 _NAMES = {"limit": "cap", "account": "gone", "window": 0}
+
+
+def _plain(outcome):
+    return {name: getattr(outcome, name) for name in outcome.__struct_fields__}
 
 
 def _fields(limit):

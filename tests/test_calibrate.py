@@ -196,6 +196,7 @@ def test_an_interrupt_writes_the_rows_that_are_complete(
         (["--loads", "19"], 2),
         (["--out", "mine.toml"], 2),
         (["--storage", "nonesuch"], 2),
+        (["--storage", "/proc"], 1),
         (["--adapters", "nonesuch"], 4),
     ],
 )

@@ -13,7 +13,7 @@ from bandit_router.simulators.capacity import parse_slots
 QUICK = ["--seeds", "2", "--horizon", "300", "--jobs", "1", "--json"]
 
 
-@pytest.mark.parametrize("text", ["", "a", "3:1", "-1", "1:2:3"])
+@pytest.mark.parametrize("text", ["", "a", "3:1", "-1", "1:2:3", "-1:2", "1:100000000", f"1:{10**30}"])
 def test_slots_that_make_no_sense_are_refused(text):
     with pytest.raises(InvalidInput, match="slots must be"):
         parse_slots(text)

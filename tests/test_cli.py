@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from bandit_router.policies import DEFAULT_POLICY, POLICIES
 from bandit_router.simulators.scenario import DEFAULT_PRESET, presets
 
 COMMAND = [sys.executable, "-P", "-m", "bandit_router"]
+RUNS = [["simulate"], ["sweep", "--price", "cost_usd=0:1:1"], ["capacity", "--slots", "1"]]
 QUICK = ["--seeds", "2", "--horizon", "30", "--jobs", "1"]
 
 
@@ -132,6 +134,22 @@ def test_out_writes_the_files_and_names_them_on_stderr(tmp_path, write_table):
     assert json.loads((out / "results.json").read_text()) == json.loads(result.stdout)
 
 
+@pytest.mark.parametrize("command", RUNS, ids=lambda command: command[0])
+def test_an_out_folder_that_cannot_be_made_is_refused_before_the_work(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("bandit_router.simulators.experiment.Arena.of", None)
+    (tmp_path / "file").write_text("")
+    result = run(*command, *QUICK, "--out", tmp_path / "file" / "out")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"cannot write {tmp_path}/file/out: Not a directory" in result.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_reported_after_the_results(tmp_path, write_table):
+    (tmp_path / "out" / "results.json").mkdir(parents=True)
+    result = run("simulate", "--table", write_table(), *QUICK, "--json", "--out", tmp_path / "out")
+    assert (result.exit_code, json.loads(result.stdout)["scenario"]) == (1, "tiny")
+    assert f"cannot write {tmp_path}/out: Is a directory" in result.stderr
+
+
 def test_the_table_for_people_names_policies_and_references(write_table):
     result = run("simulate", "--table", write_table(), "--policy", "RoundRobin", *QUICK)
     for text in ("RoundRobin", "best fixed arm", "oracle per request", "uniform random", "large"):
@@ -183,6 +201,7 @@ def test_the_version_is_the_packages():
         (["simulate", "--jobs", "0"], "--jobs"),
         (["simulate", "--price", "cost_usd"], "CHANNEL=VALUE"),
         (["simulate", "--price", "cost_usd=cheap"], "CHANNEL=VALUE"),
+        (["simulate", "--price", "cost_usd=1", "--price", "cost_usd=2"], "gives cost_usd twice"),
         (["simulate", "--price", "cost_usd=nan"], "must be finite"),
         (["simulate", "--price", "carbon=1"], "unknown channel 'carbon'"),
         (["simulate", "models/llm", "--table", "x"], "not both"),
@@ -213,6 +232,29 @@ def test_a_price_on_what_the_table_lacks_exits_with_4(write_table):
     result = run("simulate", "--table", write_table(), "--price", "energy_j=0.1", "--json")
     assert (result.exit_code, result.stdout) == (4, "")
     assert "energy_j is priced but not metered" in result.stderr
+
+
+# -- the end of a run --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "command", [["simulate"], ["sweep", "--price", "cost_usd=0:1:1"], ["capacity", "--slots", "1"]]
+)
+def test_an_interrupt_exits_with_130_and_one_line(command, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bandit_router.simulators.experiment.Arena.of", interrupt)
+    result = run(*command, *QUICK)
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "bandit-router: interrupted\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("command", [["policies"], ["presets", "--json"], ["simulate", *QUICK, "--policy", "UCB1"]])
+def test_output_that_finds_no_space_exits_with_1_and_one_line(command):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*COMMAND, *command], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "bandit-router: [Errno 28] No space left on device\n")
 
 
 # -- start -------------------------------------------------------------------------------------------------------------

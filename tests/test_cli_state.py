@@ -137,7 +137,22 @@ def test_what_is_no_store_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("not a database, whatever its name says" * 100)
     run("show", f"sqlite:///{tmp_path}/text.db", code=5)
     run("show", "postgresql://nobody@127.0.0.1:1/nothing", code=5)
-    assert "sqlite:/// and postgresql://" in run("show", "mysql://host/db", code=4)
+    assert "sqlite:/// and postgresql://" in run("show", "mysql://host/db", code=2)
+    assert "sqlite:///events.db" in run("show", "events.db", code=2)
+
+
+def test_a_file_that_cannot_be_used_is_not_blamed_on_the_store(url: str, tmp_path: Path) -> None:
+    refused = run("export", url, tmp_path / "none" / "state", code=1)
+    assert "cannot write" in refused
+    assert "No such file or directory" in refused
+    missing = run("import", url, tmp_path / "none", code=2)
+    assert "does not exist" in " ".join(missing.replace("│", " ").split())
+
+
+def test_a_password_is_not_repeated_when_a_url_is_wrong() -> None:
+    output = run("show", "postgresql://me:secret@host:port/name", code=2)
+    assert "host:port/name" in output
+    assert "secret" not in output
 
 
 def test_two_policies_in_one_store_have_to_be_named(url: str) -> None:

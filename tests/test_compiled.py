@@ -47,6 +47,53 @@ def trained(form, sizes, *, steps=300, seed=1, **settings):
     return statistics
 
 
+def nearly_parallel(seed, steps, dim=16):
+    """Contexts of squared length about 80,000, two of whose features are nearly the same."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(steps, dim))
+    x[:, 1] = 200 + 60 * x[:, 1]
+    x[:, 2] = 1.01 * x[:, 1] + 0.2 * x[:, 2]
+    return x, 0.5 + 0.1 * x[:, 3] + 0.02 * rng.normal(size=steps)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_float32_keeps_a_useful_inverse_where_features_are_long_and_nearly_the_same(form):
+    for seed in range(8):
+        short, full = (form(1, 16, 1, ridge=1.0, precision=bits) for bits in (32, 64))
+        for x, y in zip(*nearly_parallel(seed, 1200), strict=True):
+            short.learn(0, x, np.array([y]), 1.0)
+            full.learn(0, x, np.array([y]), 1.0)
+        for x in nearly_parallel(seed + 100, 50)[0]:
+            (mean, width), (expected, _) = short.predict(x), full.predict(x)
+            assert abs(mean.item() - expected.item()) < 0.05
+            assert 0 < width.item() < 0.2
+
+
+def test_an_outcome_that_float32_cannot_hold_is_refused_before_it_is_learned():
+    policy = POLICIES["LinUCB"](n_arms=2, dim=2, ridge=0.5, precision=32)
+    before = policy.state()
+    with pytest.raises(InvalidInput, match="precision=64"):
+        policy.learn([300.0, 0.0], 0, [1.0])
+    assert all(np.array_equal(before[name], array) for name, array in policy.state().items())
+
+
+def test_a_score_that_is_no_number_is_seen_in_the_distribution():
+    policy = POLICIES["LinUCB"](n_arms=2, dim=1)
+    policy.statistics.theta[:] = np.nan
+    assert np.isnan(policy.probabilities([1.0])).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_arms_without_a_bound_keep_their_penalties_in_a_zero_context(form):
+    policy = POLICIES["LinUCB"](n_arms=64, dim=32, forgetting=0.99, floor=0.0)
+    policy.statistics = form(64, 32, 1, ridge=1.0, forgetting=0.99)
+    for arm, x in enumerate(np.random.default_rng(0).normal(size=(64, 32))):
+        policy.learn(x, arm, [0.5])
+    penalty = np.where(np.arange(64) == 7, 0.1, 5.0)
+    assert policy.probabilities(np.zeros(32), penalty=penalty).argmax() == 7
+    assert (policy.probabilities(np.zeros(32), penalty=penalty) > 0).sum() == 1
+
+
 def assert_same(a, b, tolerance):
     rng = np.random.default_rng(99)
     for x in rng.normal(size=(20, a.dim)):

@@ -62,6 +62,22 @@ def test_beta_win_probabilities_with_offsets_match_monte_carlo():
     np.testing.assert_allclose(beta_wins(a, b, 0.8, offset), expected, atol=4e-3)
 
 
+@pytest.mark.parametrize("prior", [1.0, 0.1, 0.01])
+def test_an_arm_that_another_one_surely_beats_wins_nothing(prior):
+    a, b = np.full(3, prior), np.array([prior + 5.0, prior, prior])
+    wins = beta_wins(a, b, 1.0, np.array([-0.3, -2.0, -2.0]))
+    np.testing.assert_allclose(wins, [1.0, 0.0, 0.0], atol=1e-12)
+
+
+@pytest.mark.parametrize("prior", [0.3, 0.05, 0.01])
+def test_beta_scores_with_most_mass_at_their_ends_match_monte_carlo(prior):
+    rng = np.random.default_rng(1)
+    a, b, offset = prior + np.array([0.0, 3.0, 0.0]), prior + np.array([2.0, 0.0, 0.0]), np.array([-0.2, -0.1, 0.4])
+    draws = rng.beta(a[:, None], b[:, None], size=(3, 400_000)) + offset[:, None]
+    expected = np.bincount(draws.argmax(axis=0), minlength=3) / 400_000
+    np.testing.assert_allclose(beta_wins(a, b, 1.0, offset), expected, atol=4e-3)
+
+
 def test_inverse_gap_weighting_equals_a_hand_calculation():
     # K = 2, rate 10, gap 0.3: the other arm gets 1 / (2 + 3)
     np.testing.assert_allclose(inverse_gap(np.array([0.5, 0.8]), 10.0), [0.2, 0.8])

@@ -1,5 +1,7 @@
 """A whole scenario: what the document holds, and that processes change nothing."""
 
+import multiprocessing
+
 import pytest
 
 from bandit_router.policies import DEFAULT_POLICY
@@ -66,6 +68,15 @@ def test_two_processes_give_the_results_of_one(scenario):
         label: curve.tolist() for label, curve in pair.curves.items()
     }
     assert sorted(seen) == sorted(["reference", "LinUCB", "small", "large", "UniformRandom"] * 3)
+
+
+def test_an_interrupt_ends_the_other_processes(scenario):
+    def interrupt(label):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_scenario(with_overrides(scenario, horizon_requests=20_000), jobs=2, progress=interrupt)
+    assert multiprocessing.active_children() == []
 
 
 def test_a_policys_results_do_not_depend_on_what_runs_beside_it(scenario):

@@ -44,24 +44,45 @@ def test_without_an_estimate_of_the_baseline_the_baseline_serves() -> None:
     assert not guard.allows(np.array([0.0, 1.0]), estimate([0.5, np.nan], [0.0, 0.0]), ONE, baseline=0)
 
 
-@pytest.mark.parametrize("policy", ["LinUCB", "GaussianThompson"])
-def test_cumulative_utility_stays_over_the_promised_share_of_the_baseline(policy: str) -> None:
+def test_what_the_baseline_saves_counts_at_its_lower_bound() -> None:
+    guard = ConservativeGuard(slack=0.25)
+    assert not guard.allows(np.array([0.0, 1.0]), estimate([0.8, 0.1], [0.4, 0.0]), ONE, baseline=0)
+    assert guard.budget == pytest.approx(0.25 * 0.4)
+
+
+def test_a_channel_that_is_never_metered_and_not_priced_does_not_stop_the_policy() -> None:
+    arms = [Arm(id="base"), Arm(id="better")]
+    guard = ConservativeGuard(slack=0.2)
+    router = Router(arms=arms, dim=1, key=b"k", policy="GaussianThompson", baseline="base", guard=guard)
+    served = []
+    for step in range(400):
+        decision = router.decide([1.0], event_id=str(step))
+        served.append(decision.arm)
+        router.observe(str(step), Outcome(quality={"base": 0.5, "better": 0.8}[decision.arm]))
+    assert served[-100:].count("better") > 80
+
+
+@pytest.mark.parametrize("key", [b"k", b"k0", b"k1", b"k2"])
+def test_cumulative_utility_stays_over_the_promised_share_of_the_baseline(key: bytes) -> None:
     means, slack, rng = np.array([0.6, *[0.05] * 8, 0.8]), 0.1, np.random.default_rng(0)
     arms = [Arm(id=str(number)) for number in range(len(means))]
     guard = ConservativeGuard(slack=slack)
-    guarded = Router(arms=arms, dim=1, key=b"k", policy=policy, baseline="0", guard=guard)
-    free = Router(arms=arms, dim=1, key=b"k", policy=policy)
-    worst = {}
+    guarded = Router(arms=arms, dim=1, key=key, policy="LinUCB", baseline="0", guard=guard)
+    free = Router(arms=arms, dim=1, key=key, policy="LinUCB")
+    worst, explored = {}, {}
     for name, engine in (("guarded", guarded), ("free", free)):
         earned, margin = 0.0, []
+        explored[name] = 0
         for step in range(1, 1501):
             decision = engine.decide([1.0], event_id=str(step))
-            earned += means[decision.arm_index]
+            earned += means[0] if decision.proposed else means @ decision.probabilities  # without the luck of draws
+            explored[name] += decision.arm != "0"
             margin.append(earned - (1 - slack) * 0.6 * step)
             quality = float(rng.random() < means[decision.arm_index])
             engine.observe(str(step), Outcome(quality=quality))
         worst[name] = min(margin)
     assert worst["guarded"] >= 0
+    assert explored["guarded"] > 0
     assert worst["free"] < 0  # the guard has something to prevent
 
 

@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bandit_router.arms import Arm
+from bandit_router.budgets import BudgetExhausted, Budgets
+from bandit_router.limits import Window
 from bandit_router.modes import Rollout, project
 from bandit_router.outcomes import Outcome
 from bandit_router.policies.base import InvalidInput
@@ -109,8 +111,62 @@ def test_bounds_do_not_bring_back_an_arm_that_is_not_eligible() -> None:
 def test_only_allowed_arms_are_drawn() -> None:
     engine = router(Rollout(allowed=("b", "c")))
     assert {engine.decide([1.0, 0.5], event_id=str(number)).arm for number in range(40)} == {"b", "c"}
+
+
+@pytest.mark.parametrize(
+    ("rollout", "mode"),
+    [
+        (Rollout(allowed=("b",)), "off"),
+        (Rollout(allowed=("b",), floors={"b": 0.1}), "off"),
+        (Rollout(allowed=("b",), mode="shadow"), "shadow"),
+        (Rollout(allowed=("b",), mode="apprentice"), "apprentice"),
+        (Rollout(allowed=("b",), holdout=0.999), "holdout"),
+    ],
+)
+def test_the_baseline_serves_where_the_policy_may_choose_no_eligible_arm(rollout: Rollout, mode: Any) -> None:
+    decision = router(rollout).decide([1.0, 0.5], event_id="e", eligible=["base", "c"])
+    assert (decision.arm, decision.propensity, decision.mode, decision.proposed) == ("base", 1.0, mode, None)
+    assert decision.degraded is False
+
+
+@pytest.mark.parametrize(("baseline", "eligible"), [(None, ["base"]), ("base", ["c"]), ("base", [])])
+def test_where_neither_the_policy_nor_a_declared_baseline_may_serve_the_request_is_refused(
+    baseline: str | None, eligible: list[str]
+) -> None:
     with pytest.raises(InvalidInput, match="no arm is eligible"):
-        engine.decide([1.0, 0.5], event_id="e", eligible=["base"])
+        router(Rollout(allowed=("b",)), baseline=baseline).decide([1.0, 0.5], event_id="e", eligible=eligible)
+
+
+# What a request takes of a budget of 1: "base" 0.1, "b" 3 and "c" 2.
+@pytest.mark.parametrize(
+    ("rollout", "baseline", "exhausted", "served"),
+    [
+        (Rollout(allowed=("b",)), None, "refuse", None),
+        (Rollout(allowed=("b",)), None, "cheapest", "b"),
+        (Rollout(allowed=("b", "c")), None, "cheapest", "c"),
+        (Rollout(allowed=("b",)), "base", "refuse", "base"),
+        (Rollout(allowed=("b",)), "base", "cheapest", "base"),
+        (Rollout(allowed=("b",)), "c", "refuse", None),
+        (Rollout(allowed=("b",)), "c", "cheapest", "c"),
+        (Rollout(allowed=("b",), mode="shadow"), "base", "refuse", "base"),
+        (Rollout(allowed=("b",), mode="apprentice"), "base", "refuse", "base"),
+    ],
+)
+def test_budgets_are_asked_about_the_arms_that_may_serve_and_not_about_others(
+    rollout: Rollout, baseline: str | None, exhausted: Any, served: str | None
+) -> None:
+    costs = {"base": 0.1, "b": 3.0, "c": 2.0}
+    budgets = Budgets(
+        limits=[Window(name="day", channel="cost_usd", total=1.0, window_s=86400.0)],
+        expected={arm: Outcome(cost_usd=cost) for arm, cost in costs.items()},
+        exhausted=exhausted,
+    )
+    engine = router(rollout, baseline=baseline, budgets=budgets)
+    if served is None:
+        with pytest.raises(BudgetExhausted):
+            engine.decide([1.0, 0.5], event_id="e")
+    else:
+        assert engine.decide([1.0, 0.5], event_id="e").arm == served
 
 
 distributions = st.lists(st.floats(0.0, 1.0), min_size=2, max_size=6).filter(lambda v: sum(v) > 0.01)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bandit_router.outcomes import CHANNELS, Utility
+from bandit_router.policies import Exp3, UniformRandom
 from bandit_router.policies.base import InvalidInput
 from bandit_router.policies.linucb import LinUCB
 from bandit_router.simulators.logs.logged import LoggedEvents
@@ -119,6 +120,38 @@ def test_every_metered_channel_has_a_value_and_new_prices_need_no_new_log() -> N
     assert result.metrics["quality"].estimates["ips"] == answer(log).metrics["quality"].estimates["ips"]
 
 
+@pytest.mark.parametrize("estimators", [("ips",), ("ips", "snips", "dm", "dr"), ("ips", "replay")])
+def test_a_channel_metered_only_where_the_target_never_plays_is_left_out_with_a_note(estimators) -> None:
+    log = uniform_log()
+    log.outcomes[log.arm == 0, CHANNELS.index("energy_j")] = 1.0
+    result = evaluate(log, one_arm(log, "d"), estimators=estimators)
+    assert result.answered
+    assert set(result.metrics) == {"utility", "quality", "cost_usd"}
+    assert [text for text in result.diagnostics.warnings if "energy_j" in text]
+    assert "energy_j" in evaluate(log, one_arm(log, "a"), estimators=estimators).metrics
+
+
+def test_a_channel_metered_only_in_degraded_rows_is_not_metered() -> None:
+    log = uniform_log(degraded=np.arange(4000) % 5 == 0)
+    log.outcomes[log.degraded, CHANNELS.index("energy_j")] = 1.0
+    assert "energy_j" not in answer(log).metrics
+
+
+def test_a_utility_known_only_where_the_target_never_plays_is_refused() -> None:
+    log = uniform_log()
+    log.outcomes[log.arm == 0, CHANNELS.index("energy_j")] = 1.0
+    result = evaluate(log, one_arm(log, "d"), utility=Utility(prices={"energy_j": 0.1}))
+    assert "no overlap" in result.diagnostics.refusals[0]
+
+
+def test_weights_too_small_to_square_leave_no_effective_rows() -> None:
+    log = uniform_log()
+    target = one_arm(log, "d")
+    log.outcomes[log.arm == 0, CHANNELS.index("energy_j")] = 1.0
+    target[:, 0] = 1e-200
+    assert evaluate(log, target).metrics["energy_j"].estimates["ips"].ess == 0.0
+
+
 def test_without_a_declared_range_a_cost_has_no_sequence() -> None:
     metric = answer(uniform_log()).metrics["cost_usd"]
     assert metric.anytime == {}
@@ -161,6 +194,32 @@ def test_a_learning_policy_earns_more_than_the_uniform_logger(learning: str) -> 
     result = evaluate(log, table, kept=kept, estimators=("dr", "replay"))
     assert result.metrics["utility"].estimates["dr"].value > 0.6
     assert policy.steps == kept.sum()
+
+
+class Witness(UniformRandom):
+    """Remembers the propensities it was told."""
+
+    def _learn(self, x, arm, y, weight, propensity) -> None:
+        self.told = [*getattr(self, "told", []), propensity]
+
+
+def test_a_row_is_learned_with_the_probability_that_its_history_was_drawn_with() -> None:
+    p = np.linspace(0.3, 0.9, 500)
+    p[7] = np.nan
+    log = uniform_log(n=500, propensity=p)
+    told = {}
+    for learning in ("every", "accepted"):
+        policy = Witness(n_arms=4, dim=2, channels=len(CHANNELS))
+        follow(policy, log if learning == "every" else log.take(~np.isnan(p)), learning=learning)
+        told[learning] = policy.told
+    assert told["every"] == np.where(np.isnan(p), 0.25, p).tolist()
+    assert set(told["accepted"]) == {0.25}
+
+
+def test_a_policy_that_weighs_by_propensity_learns_the_better_arm_from_every_row() -> None:
+    log = uniform_log(arms=2)
+    table, _ = follow(Exp3(n_arms=2, dim=2, channels=len(CHANNELS)), log, learning="every")
+    assert table[-500:, 1].mean() > 0.95
 
 
 def test_what_a_replayed_policy_lived_through_is_what_it_earns() -> None:

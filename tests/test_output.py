@@ -40,3 +40,15 @@ def test_the_picture_shows_a_band_for_every_policy(experiment, tmp_path):
     write_results(experiment, tmp_path)
     picture = (tmp_path / "regret.svg").read_text()
     assert len(re.findall(r'id="\w*PolyCollection_\d+"', picture)) == len(experiment.curves)
+
+
+def test_no_two_of_eleven_curves_look_the_same(write_table, tmp_path):
+    policies = tuple(PolicyConfig(name="Fixed", label=str(i)) for i in range(11))
+    environment = TableConfig(table=str(write_table()))
+    scenario = Scenario(name="tiny", environment=environment, policies=policies, seeds=1, horizon_requests=3)
+    write_results(run_scenario(scenario), tmp_path)
+    picture = (tmp_path / "regret.svg").read_text()
+    legend = picture[picture.index('id="legend_1"') :]
+    looks = re.findall(r'style="(fill: none; stroke[^"]*)', legend)
+    assert len(looks) == 11
+    assert len(set(looks)) == 11

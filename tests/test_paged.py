@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bandit_router.policies.base import utility
 from bandit_router.policies.caching.credit import ExchangeCredit
 from bandit_router.policies.caching.polar import Polar, PolarPlus
 from bandit_router.policies.lints import LinTS
@@ -11,7 +12,7 @@ from bandit_router.simulators.adapters import LinearAdapters, Paging
 from bandit_router.simulators.controllers import CONTROLLERS, EVERYTHING, build_controller
 from bandit_router.simulators.paged import best_with, hindsight, simulate_paged, split
 from bandit_router.simulators.paging import PagingModel
-from bandit_router.simulators.run import simulate, utility
+from bandit_router.simulators.run import simulate
 
 QUALITY = np.ones(1)
 MODEL = PagingModel.load("peft-local")

@@ -118,3 +118,16 @@ def test_following_a_log_equals_the_two_verbs(name):
             other.learn(contexts[row], int(logged[row]), seen[row], propensity=float(p[logged[row]]))
     assert 0 < kept.sum() < 300
     assert one.steps == other.steps
+
+
+@pytest.mark.parametrize("name", [*LINEAR, "UCB1"])
+def test_the_propensities_of_a_log_change_nothing_for_a_policy_that_does_not_weigh_by_them(name):
+    contexts, outcomes, uniforms = stream(100, seed=5)
+    logged, rows = (uniforms * 7).astype(int), np.arange(100)
+    given = (contexts, logged, np.nan_to_num(outcomes[rows, logged]), PRICES)
+    masks = {"eligible": np.ones((100, 7), bool), "usable": np.ones(100, bool)}
+    one, other = (
+        follow(POLICIES[name](**SIZES), *given, **masks, bars=np.full(100, -1.0), share=1.0, propensities=p)[0]
+        for p in (None, np.full(100, 1 / 7))
+    )
+    assert one.tobytes() == other.tobytes()

@@ -51,6 +51,15 @@ def test_a_broken_policy_is_named_with_the_law_it_breaks(broken, law):
         check_policy(broken)
 
 
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("learned", [0, 1])
+def test_a_new_policy_estimates_its_arms_without_a_warning(name, learned):
+    policy = POLICIES[name](n_arms=3, dim=2)
+    for _ in range(learned):
+        policy.learn([1.0, 0.5], 0, [0.5])
+    assert policy.estimate([1.0, 0.5]).bonus.shape == (3,)
+
+
 def test_logging_a_softmax_for_an_argmax_biases_ips_and_logging_the_drawing_distribution_does_not():
     """Four Bernoulli arms, uniform policy worth 0.45: the defect of a peer, and why p is what we draw from."""
     means, rng = np.array([0.3, 0.4, 0.5, 0.6]), np.random.default_rng(0)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -139,10 +142,23 @@ def test_a_policy_that_cannot_use_a_settled_outcome_does_not_stop_the_log(caplog
     assert "was not learned" in caplog.text
 
 
-@pytest.mark.parametrize("event_id", ["", "a\0b", "\ud800", "x" * 513])
-def test_an_id_that_no_database_can_keep_is_refused(event_id: str) -> None:
+NO_IDS: list[Any] = ["", "a\0b", "\ud800", "x" * 513, ["e"], 7]
+
+
+@pytest.mark.parametrize("event_id", NO_IDS)
+def test_an_id_that_no_database_can_keep_is_refused(event_id: Any) -> None:
     with pytest.raises(InvalidInput, match="event_id"):
         router().decide([1.0, 0.0], event_id=event_id)
+
+
+@pytest.mark.parametrize("wrong", NO_IDS)
+@pytest.mark.parametrize("field", ["event_id", "reward_id", "served_arm"])
+def test_an_outcome_with_such_an_id_is_refused_and_counted(field: str, wrong: Any) -> None:
+    engine = router()
+    engine.decide([1.0, 0.0], event_id="e")
+    report = {"event_id": "e", field: wrong}
+    assert engine.observe(outcome=Outcome(quality=1.0), **report).refused == "invalid"
+    assert engine.counters["refused_invalid"] == 1
 
 
 @pytest.mark.parametrize(
@@ -154,6 +170,8 @@ def test_an_id_that_no_database_can_keep_is_refused(event_id: str) -> None:
         {"eligible": ["nobody"]},
         {"penalty": {"nobody": 1.0}},
         {"penalty": {"small": math.inf}},
+        {"penalty": {"small": "dear"}},
+        {"context": [1e200, 1e200]},
     ],
 )
 def test_wrong_arguments_are_refused_before_anything_changes(wrong: dict[str, Any]) -> None:
@@ -171,6 +189,38 @@ def test_an_added_arm_can_be_drawn_and_a_retired_one_cannot() -> None:
     assert {engine.decide([1.0, 0.0], event_id=str(i)).arm for i in range(50)} == {"large", "new"}
     with pytest.raises(InvalidInput, match="another id"):
         engine.add_arm(Arm(id="new"))
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, math.nan, math.inf])
+def test_an_arm_with_an_impossible_strength_is_refused_before_it_is_logged(strength: float) -> None:
+    engine = router()
+    with pytest.raises(InvalidInput, match="strength"):
+        engine.add_arm(Arm(id="new"), like="small", strength=strength)
+    assert (len(engine.catalogue), engine.policy.n_arms, engine.learner.position) == (2, 2, 0)
+
+
+def test_no_added_arm_is_lost_under_traffic() -> None:
+    engine, over = router(), threading.Event()
+
+    def serve(name: str) -> None:
+        for number in itertools.takewhile(lambda _: not over.is_set(), itertools.count()):
+            engine.decide([1.0, 0.0], event_id=f"{name}-{number}")
+            engine.observe(f"{name}-{number}", Outcome(quality=0.5))
+
+    interval = sys.getswitchinterval()
+    threads = [threading.Thread(target=serve, args=(name,)) for name in "ab"]
+    try:
+        sys.setswitchinterval(1e-6)
+        for thread in threads:
+            thread.start()
+        for number in range(100):
+            engine.add_arm(Arm(id=str(number)))
+    finally:
+        over.set()
+        sys.setswitchinterval(interval)
+    for thread in threads:
+        thread.join()
+    assert (len(engine.catalogue), engine.policy.n_arms) == (102, 102)
 
 
 def test_a_price_on_a_channel_nobody_metered_is_refused() -> None:

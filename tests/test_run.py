@@ -5,10 +5,10 @@ import pytest
 
 from bandit_router.outcomes import Utility
 from bandit_router.policies import POLICIES, Fixed, LinUCB, UniformRandom
-from bandit_router.policies.base import InvalidInput
+from bandit_router.policies.base import InvalidInput, utility
 from bandit_router.policies.distributions import draw
 from bandit_router.simulators.environment import draws
-from bandit_router.simulators.run import checkpoints, reference, simulate, utility
+from bandit_router.simulators.run import checkpoints, reference, simulate
 from bandit_router.simulators.table import TableEnvironment, load_table
 
 PRICED = Utility(prices={"cost_usd": 0.1}, scales={"cost_usd": 2.0})  # 0.05 a dollar

@@ -95,8 +95,10 @@ def test_a_range_includes_its_end_where_a_step_lands_on_it():
         (["cost_usd=0:1"], 2, "must be CHANNEL=FROM:TO:STEP"),
         (["cost_usd=1:0:0.1"], 2, "FROM at most TO"),
         (["cost_usd=0:1:0"], 2, "STEP above 0"),
+        (["cost_usd=0:1:1e-12"], 2, "at most 1000 prices"),
         (["energy_j=0:1:0.5"], 4, "this scenario meters cost_usd"),
-        (["cost_usd=0:1:0.5", "cost_usd=x"], 2, "must be CHANNEL=VALUE"),
+        (["cost_usd=0:1:0.5", "latency_s=x"], 2, "must be CHANNEL=VALUE"),
+        (["cost_usd=0:12:6", "cost_usd=1"], 2, "sweeps cost_usd and holds it fixed"),
     ],
 )
 def test_a_price_that_cannot_be_swept_is_refused_with_the_reason(prices, code, message):

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from bandit_router import __version__
 from bandit_router.cli import calibrate, capacity, data, logs, replay, simulate, state, sweep, tune
+from bandit_router.cli.common import FAILED, INTERRUPTED, fail
+
+
+class _Commands(TyperGroup):
+    """The commands; an interrupt is said here, because Typer would leave without a word."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            fail("interrupted", INTERRUPTED)
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="bandit-router",
     help="Online bandit routing over language models and LoRA adapters: simulate, replay, operate.",
     no_args_is_help=True,
@@ -47,7 +63,14 @@ def _root(
 def main() -> None:
     """Entry point of the console script."""
     try:
-        app()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+        try:
+            app()
+        finally:
+            if sys.stdout is not None:  # closed by the caller
+                sys.stdout.flush()  # here, where a full disk can still be reported
+    except OSError as error:
+        if sys.stdout is not None:  # what is left in it would fail again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"bandit-router: {error}", file=sys.stderr)
+        raise SystemExit(FAILED) from None

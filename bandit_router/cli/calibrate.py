@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+from bandit_router.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    INVALID_DATA,
+    USAGE,
+    fail,
+    invalid_as,
+    print_json,
+    progress_bar,
+    writing,
+)
+from bandit_router.cli.tables import print_table
 
 if TYPE_CHECKING:
     from bandit_router.simulators.adapter_files import AdapterFile
@@ -15,7 +26,6 @@ if TYPE_CHECKING:
     from bandit_router.simulators.paging import PagingProfile, PagingRow
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
-INTERRUPTED = 130
 
 
 @app.callback()
@@ -57,15 +67,17 @@ def paging(
         shape = _shape(base)
         if not storage.is_dir():
             fail(f"--storage must be a folder, got {str(storage)!r}", USAGE)
-        with tempfile.TemporaryDirectory(prefix="bandit-router-", dir=storage) as folder:
-            with invalid_as(USAGE):
+        with writing(storage):
+            temporary = tempfile.TemporaryDirectory(prefix="bandit-router-", dir=storage)
+        with temporary as folder:
+            with invalid_as(USAGE), writing(storage):
                 files = make_adapters(Path(folder), shape=shape, ranks=_numbers("--ranks", ranks), dtype=dtype)
             settings = f"{settings} --base {base} --ranks {ranks} --dtype {dtype}"
             profile = _measure(files, storage, loads, out, settings)
     if json:
         print_json(profile)
     else:
-        _print_table(profile)
+        _print(profile)
 
 
 def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, command: str) -> PagingProfile:
@@ -73,12 +85,13 @@ def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, com
     from bandit_router.simulators import calibrate
     from bandit_router.simulators.page_in import available_tiers
 
-    tiers, missing = available_tiers()
+    with invalid_as(USAGE):
+        tiers, missing = available_tiers()
     load_at_start = calibrate.load_average()
     rows: list[PagingRow] = []
     interrupted = False
     try:
-        with progress_bar(len(files) * len(tiers), "page-ins") as advance:
+        with invalid_as(INVALID_DATA), progress_bar(len(files) * len(tiers), "page-ins") as advance:
             for row in calibrate.measure(files, tiers, loads=loads, skipped=missing.append):
                 rows.append(row)
                 advance(f"{row.tier}, {row.size_mb:.0f} MB")
@@ -88,7 +101,7 @@ def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, com
     for reason in missing:
         typer.echo(f"not measured: {reason}", err=True)
     if not rows:
-        fail("nothing was measured; no profile was written", INTERRUPTED if interrupted else 1)
+        fail("nothing was measured; no profile was written", INTERRUPTED if interrupted else FAILED)
     profile = calibrate.profile_of(
         rows,
         tiers,
@@ -99,10 +112,8 @@ def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, com
             [calibrate.describe_conditions(load_at_start), *(f"Not measured: {reason}." for reason in missing)]
         ),
     )
-    try:
+    with writing(out):
         calibrate.write_profile(profile, out)
-    except OSError as error:
-        fail(f"cannot write {out}: {error.strerror}", 1)
     typer.echo(f"wrote {out}", err=True)
     if interrupted:
         raise typer.Exit(INTERRUPTED)
@@ -128,17 +139,11 @@ def _numbers(option: str, text: str) -> list[int]:
         fail(f"{option} must be whole numbers separated by commas, got {text!r}", USAGE)
 
 
-def _print_table(profile: PagingProfile) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _print(profile: PagingProfile) -> None:
     from bandit_router.simulators.paging import MB, PagingModel
 
-    table = Table(title=f"Milliseconds per load, {profile.hardware}")
-    table.add_column("tier", no_wrap=True)
-    for column in ("MB", "min", "median", "mean", "95 %", "max", "J"):
-        table.add_column(column, justify="right")
     place = {probability: i for i, probability in enumerate(profile.probabilities)}
+    rows = []
     for tier in profile.tiers:
         model = PagingModel(profile=profile, tier=tier)
         for row in profile.rows_of(tier):
@@ -146,5 +151,6 @@ def _print_table(profile: PagingProfile) -> None:
             low, median, high, top = (row.quantiles_ms[place[p]] for p in (0.0, 0.5, 0.95, 1.0))
             mean = float(model.expected_ms(size * MB))
             joules = "-" if row.energy_j is None else f"{row.energy_j:.2f}"
-            table.add_row(tier, f"{size:.1f}", *(f"{ms:.1f}" for ms in (low, median, mean, high, top)), joules)
-    Console().print(table)
+            rows.append((tier, f"{size:.1f}", *(f"{ms:.1f}" for ms in (low, median, mean, high, top)), joules))
+    title = f"Milliseconds per load, {profile.hardware}"
+    print_table(title, ("tier", "MB", "min", "median", "mean", "95 %", "max", "J"), rows)

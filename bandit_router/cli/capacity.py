@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+from bandit_router.cli.common import (
+    INVALID_DATA,
+    USAGE,
+    fail,
+    invalid_as,
+    make_folder,
+    print_json,
+    progress_bar,
+    write_files,
+)
+from bandit_router.cli.tables import print_table
 
 
 def capacity(
@@ -46,6 +57,7 @@ def capacity(
         house = NAMED_CONTROLLER if named else DEFAULT_CONTROLLER
         chosen = with_paging(chosen, trace, [controller or house], None, paging, paging_weight)
         chosen = with_overrides(chosen, policies=chosen.policies[:1], seeds=seeds, horizon_requests=horizon)
+    make_folder(out)
     with invalid_as(INVALID_DATA), progress_bar(len(tried) * 2 * chosen.seeds, chosen.name) as advance:
         document = capacity_curve(chosen, folder, tried, jobs=jobs or os.cpu_count() or 1, progress=advance)
     if json:
@@ -55,26 +67,25 @@ def capacity(
     if out is not None:
         from bandit_router.simulators.output import write_capacity
 
-        for path in write_capacity(document, out):
-            typer.echo(f"wrote {path}", err=True)
+        write_files(partial(write_capacity, document), out)
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{document['scenario']}: {document['policy']}, {document['seeds']} seeds")
-    for column in ("slots", "utility ± 95 %", "one more slot adds ± 95 %", "miss rate", "ms/request"):
-        table.add_column(column, justify="right")
-    for row in document["capacity"]:
-        table.add_row(
-            str(row["slots"]),
+    rows = [
+        (
+            f"{row['slots']:>5}",
             _pair(row["utility_mean"]),
             "-" if row["marginal_utility"] is None else _pair(row["marginal_utility"]),
             f"{row['miss_rate']:.4f}",
             f"{row['page_ms_per_request']:.2f}",
         )
-    Console().print(table)
+        for row in document["capacity"]
+    ]
+    print_table(
+        f"{document['scenario']}: {document['policy']}, {document['seeds']} seeds",
+        ("slots", "utility\n± 95 %", "one more\nadds ± 95 %", "miss\nrate", "ms per\nrequest"),
+        rows,
+    )
 
 
 def _pair(value: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,10 @@ import typer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-USAGE, GATE, INVALID_DATA, STORE_UNAVAILABLE = 2, 3, 4, 5
+FAILED, USAGE, GATE, INVALID_DATA, STORE_UNAVAILABLE = 1, 2, 3, 4, 5
+INTERRUPTED = 130
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -23,13 +26,40 @@ def fail(message: str, code: int) -> NoReturn:
 
 @contextmanager
 def invalid_as(code: int) -> Iterator[None]:
-    """Turn InvalidInput into a message and an exit code."""
+    """Turn InvalidInput into a message and an exit code, and a missing extra into its message and FAILED."""
     from bandit_router.policies.base import InvalidInput
 
     try:
         yield
     except InvalidInput as error:
         fail(str(error), code)
+    except ImportError as error:
+        fail(str(error), FAILED)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to write a file, or into a folder, into a message and FAILED."""
+    try:
+        yield
+    except OSError as error:
+        fail(f"cannot write {path}: {error.strerror or error}", FAILED)
+
+
+def make_folder(folder: Path | None) -> None:
+    """Make the `--out` folder before the work starts, so that a wrong path does not cost a long run."""
+    if folder is not None:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_files(write: Callable[[Path], list[Path]], folder: Path) -> None:
+    """Write a command's files into its `--out` folder, and name them on stderr."""
+    with writing(folder):
+        for path in write(folder):
+            typer.echo(f"wrote {path}", err=True)
+    if importlib.util.find_spec("matplotlib") is None:
+        typer.echo("no pictures: install bandit-router[plots]", err=True)
 
 
 def print_json(document: Any) -> None:

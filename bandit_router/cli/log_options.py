@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,15 +65,6 @@ def report(intake: Intake, *, most: int = 10) -> None:
         typer.echo(f"{intake.refused} of {intake.lines} lines refused: {reasons}", err=True)
     for note, count in intake.notes.items():
         typer.echo(f"{count} {note}", err=True)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what stops a file from being written into a message and exit code 1."""
-    try:
-        yield
-    except OSError as error:
-        fail(f"cannot write {path}: {error.strerror or error}", 1)
 
 
 def utility(prices: list[str] | None, scales: list[str] | None) -> Utility:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bandit_router.cli import log_options as options
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json
+from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, writing
 
 app = typer.Typer(help="Production logs: check and convert.", no_args_is_help=True)
 
@@ -61,6 +61,6 @@ def convert(
     if FORMATS[name][1] is None:
         fail(f"{name} is only read; write {', '.join(n for n, (_, write) in FORMATS.items() if write)}", USAGE)
     log, intake = options.read(logs, format, columns, arms, strict=strict)
-    with invalid_as(INVALID_DATA), options.writing(out):
+    with invalid_as(INVALID_DATA), writing(out):
         write_log(log, out, format=name)
     typer.echo(f"wrote {len(log)} of {intake.lines} lines to {out}", err=True)

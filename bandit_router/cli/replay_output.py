@@ -7,8 +7,7 @@ from typing import Any
 
 import typer
 
-from bandit_router.cli.common import GATE, fail
-from bandit_router.cli.log_options import writing
+from bandit_router.cli.common import GATE, fail, writing
 
 
 def show(document: dict[str, Any]) -> None:

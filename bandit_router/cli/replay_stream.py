@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as
-from bandit_router.cli.log_options import writing
+from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, writing
 
 if TYPE_CHECKING:
     from bandit_router.outcomes import Utility

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+from bandit_router.cli.common import (
+    INVALID_DATA,
+    USAGE,
+    fail,
+    invalid_as,
+    make_folder,
+    print_json,
+    progress_bar,
+    write_files,
+)
+from bandit_router.cli.tables import print_table
 
 if TYPE_CHECKING:
     from bandit_router.simulators.scenario import Scenario
@@ -46,19 +56,17 @@ def simulate(
     from bandit_router.simulators.experiment import run_scenario
 
     total = chosen.seeds * (1 + len(chosen.policies))
+    make_folder(out)
     with invalid_as(INVALID_DATA), progress_bar(total, chosen.name) as advance:
         experiment = run_scenario(chosen, folder, jobs=jobs or os.cpu_count() or 1, progress=advance)
     if json:
         print_json(experiment.document)
     else:
-        _print_table(experiment.document)
+        _print(experiment.document)
     if out is not None:
         from bandit_router.simulators.output import write_results
 
-        for path in write_results(experiment, out):
-            typer.echo(f"wrote {path}", err=True)
-        if importlib.util.find_spec("matplotlib") is None:
-            typer.echo("no pictures: install bandit-router[plots]", err=True)
+        write_files(partial(write_results, experiment), out)
 
 
 def _scenario(
@@ -123,6 +131,8 @@ def _prices(options: list[str]) -> dict[str, float]:
     prices = {}
     for option in options:
         channel, _, value = option.partition("=")
+        if channel in prices:
+            fail(f"--price gives {channel} twice; leave one of the two out", USAGE)
         try:
             prices[channel] = float(value)
         except ValueError:
@@ -130,34 +140,33 @@ def _prices(options: list[str]) -> dict[str, float]:
     return prices
 
 
-def _print_table(document: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+def _print(document: dict[str, Any]) -> None:
     paged = "paging" in document["policies"][0]
-    columns = (
-        ("regret to static cache", "miss rate", "ms/request")
-        if paged
-        else ("regret to best fixed", "quality", "cost USD")
-    )
-    table = Table(title=f"{document['scenario']}: {document['horizon']} requests, {document['seeds']} seeds")
-    table.add_column("policy", no_wrap=True)
-    for column in ("utility ± 95 %", *columns):
-        table.add_column(column, justify="right")
-    for row in document["policies"]:
-        cells = _paging_cells(row["paging"]) if paged else _cost_cells(row)
-        table.add_row(
-            row["policy"] + (" (default)" if row["default"] else ""), _with_interval(row["utility_mean"], 4), *cells
+    columns = ("regret to\nstatic cache", "miss\nrate", "ms per\nrequest")
+    if not paged:
+        columns = ("regret to\nbest fixed", "quality", "cost USD")
+    rows = [
+        (
+            row["policy"] + (" (default)" if row["default"] else ""),
+            _with_interval(row["utility_mean"], 4),
+            *(_paging_cells(row["paging"]) if paged else _cost_cells(row)),
         )
+        for row in document["policies"]
+    ]
     references = document["references"]
     best = references["best_fixed"]
-    table.add_section()
-    table.add_row("best fixed arm" if not paged else "best fixed choice", f"{best['utility_mean']:.4f}")
-    table.add_row("oracle per request", f"{references['oracle']['utility_mean']:.4f}")
-    table.add_row("uniform random", f"{references['random']['utility_mean']:.4f}")
-    paging = ", paging aside" if paged else ""
-    table.caption = f"best fixed choice in hindsight: {best['arm']}{paging}"
-    Console().print(table)
+    print_table(
+        f"{document['scenario']}: {document['horizon']} requests, {document['seeds']} seeds",
+        ("policy", "utility\n± 95 %", *columns),
+        [
+            *rows,
+            (),
+            ("best fixed choice" if paged else "best fixed arm", f"{best['utility_mean']:.4f}"),
+            ("oracle per request", f"{references['oracle']['utility_mean']:.4f}"),
+            ("uniform random", f"{references['random']['utility_mean']:.4f}"),
+        ],
+        caption=f"best fixed choice in hindsight: {best['arm']}{', paging aside' if paged else ''}",
+    )
 
 
 def _cost_cells(row: dict[str, Any]) -> tuple[str, ...]:

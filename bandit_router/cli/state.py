@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandit_router.cli.common import GATE, INVALID_DATA, STORE_UNAVAILABLE, fail, print_json
+from bandit_router.cli.common import (
+    FAILED,
+    GATE,
+    INVALID_DATA,
+    STORE_UNAVAILABLE,
+    USAGE,
+    fail,
+    invalid_as,
+    print_json,
+    writing,
+)
 
 if TYPE_CHECKING:
     from bandit_router.store.inspection import Inspection
@@ -21,6 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", exists=True, dir_okay=False, help="File with the snapshot key.")
 ]
+Exported = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="File that `export` wrote.")]
 PolicyName = Annotated[str | None, typer.Option("--policy", help="Policy as `show` names it; default the only one.")]
 
 
@@ -30,14 +41,19 @@ def _open(url: str, key_file: Path | None) -> Iterator[Inspection]:
     from sqlalchemy.exc import SQLAlchemyError
 
     from bandit_router.policies.base import InvalidInput
+    from bandit_router.store.engine import store_url
     from bandit_router.store.inspection import Inspection
 
+    with invalid_as(USAGE):
+        store_url(url)
     store: Inspection | None = None
     try:
         store = Inspection(url, key=None if key_file is None else key_file.read_bytes())
         yield store
     except InvalidInput as error:
         fail(str(error), INVALID_DATA)
+    except ImportError as error:
+        fail(str(error), STORE_UNAVAILABLE if store is None else FAILED)
     except (SQLAlchemyError, OSError) as error:
         fail(f"the store is not available: {error}", STORE_UNAVAILABLE)
     finally:
@@ -87,13 +103,13 @@ def rebuild(url: Url, policy: PolicyName = None, key_file: KeyFile = None, json:
 @app.command("export")
 def export_(url: Url, file: Path, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False) -> None:
     """Fold the log and write the state to a file (safetensors, checksummed; signed with --key-file)."""
-    with _open(url, key_file) as store:
+    with _open(url, key_file) as store, writing(file):
         made = store.export(file, policy)
     print_json(made) if json else typer.echo(f"wrote {made.policy} at position {made.position} to {file}")
 
 
 @app.command("import")
-def import_(url: Url, file: Path, key_file: KeyFile = None, json: Json = False) -> None:
+def import_(url: Url, file: Exported, key_file: KeyFile = None, json: Json = False) -> None:
     """Replace what is learned by an exported state; an entry of the log, so that a rebuild repeats it."""
     with _open(url, key_file) as store:
         made = store.import_(file)

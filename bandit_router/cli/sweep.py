@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import os
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, progress_bar
+from bandit_router.cli.common import (
+    INVALID_DATA,
+    USAGE,
+    fail,
+    invalid_as,
+    make_folder,
+    print_json,
+    progress_bar,
+    write_files,
+)
 from bandit_router.cli.simulate import _scenario
+from bandit_router.cli.tables import print_table
+
+MOST_PRICES = 1000  # each is a run of its own
 
 
 def sweep(
@@ -32,12 +44,15 @@ def sweep(
     if len(swept) != 1:
         fail(f"give one --price CHANNEL=FROM:TO:STEP such as energy_j=0:1:0.1, got {len(swept)}", USAGE)
     channel, prices = _range(swept[0])
+    fixed = [option for option in price or () if option != swept[0]]
+    if any(option.partition("=")[0] == channel for option in fixed):
+        fail(f"--price sweeps {channel} and holds it fixed as well; leave one of the two out", USAGE)
     with invalid_as(USAGE):
-        fixed = [option for option in price or () if option != swept[0]]
         chosen, folder = _scenario(scenario, table, policy, seeds, horizon, fixed)
     from bandit_router.simulators.sweep import run_sweep
 
     total = len(prices) * chosen.seeds * (1 + len(chosen.policies))
+    make_folder(out)
     with invalid_as(INVALID_DATA), progress_bar(total, chosen.name) as advance:
         document = run_sweep(
             chosen, folder, channel=channel, prices=prices, jobs=jobs or os.cpu_count() or 1, progress=advance
@@ -49,10 +64,7 @@ def sweep(
     if out is not None:
         from bandit_router.simulators.sweep import write_sweep
 
-        for path in write_sweep(document, out):
-            typer.echo(f"wrote {path}", err=True)
-        if importlib.util.find_spec("matplotlib") is None:
-            typer.echo("no pictures: install bandit-router[plots]", err=True)
+        write_files(partial(write_sweep, document), out)
 
 
 def _range(option: str) -> tuple[str, list[float]]:
@@ -64,25 +76,23 @@ def _range(option: str) -> tuple[str, list[float]]:
         fail(f"--price must be CHANNEL=FROM:TO:STEP such as energy_j=0:1:0.1, got {option!r}", USAGE)
     if not (math.isfinite(start) and math.isfinite(stop) and 0 < step < math.inf and start <= stop):
         fail(f"--price needs FROM at most TO and STEP above 0, got {option!r}", USAGE)
+    if (stop - start) / step >= MOST_PRICES:
+        fail(f"--price must give at most {MOST_PRICES} prices, got {option!r}; take a larger STEP", USAGE)
     count = math.floor((stop - start) / step + 1e-9) + 1
     return channel, [round(start + i * step, 12) for i in range(count)]
 
 
 def _print(document: dict[str, Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     channel = document["channel"]
-    table = Table(title=f"{document['scenario']}: {channel} priced {document['prices'][0]} to {document['prices'][-1]}")
-    table.add_column("policy", no_wrap=True)
-    for column in ("AIQ", "peak quality", "average quality", f"{channel} at first price", "at last price"):
-        table.add_column(column, justify="right")
-    rows = [*document["policies"], {"policy": "oracle of each request", **document["oracle"]}]
-    for row in rows:
+    rows = []
+    for row in [*document["policies"], {"policy": "oracle of each request", **document["oracle"]}]:
         ends = (row["points"][0], row["points"][-1])
-        table.add_row(row["policy"], *_figures(row), *(f"{end[f'{channel}_mean']:.3g}" for end in ends))
-    table.add_row("fixed arms, mixed", *_figures(document["fixed_arms"]), "-", "-")
-    Console().print(table)
+        rows.append((row["policy"], *_figures(row), *(f"{end[f'{channel}_mean']:.3g}" for end in ends)))
+    print_table(
+        f"{document['scenario']}: {channel} priced {document['prices'][0]} to {document['prices'][-1]}",
+        ("policy", "AIQ", "peak\nquality", "average\nquality", f"{channel} at\nfirst price", "at last\nprice"),
+        [*rows, ("fixed arms, mixed", *_figures(document["fixed_arms"]), "-", "-")],
+    )
 
 
 def _figures(row: dict[str, Any]) -> list[str]:

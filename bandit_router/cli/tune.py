@@ -27,7 +27,6 @@ def tune(
 ) -> None:
     """Try settings by progressive validation on the head of a log; value the winner on its tail."""
     utility, bounds = options.utility(price, scale), options.ranges(bound)
-    from bandit_router.policies.base import InvalidInput
     from bandit_router.simulators.ope import tune as ope
     from bandit_router.simulators.ope.sample import Unanswerable
 
@@ -37,12 +36,11 @@ def tune(
     log, _ = options.read(logs, format, columns, arms, strict=strict)
     with invalid_as(USAGE):
         ope.check_settings(log, policy, values)
-    try:
-        tuned = ope.tune(log, policy, values, utility=utility, bounds=bounds, head=head, alpha=alpha)
-    except Unanswerable as refusal:
-        fail(f"the log cannot answer: {refusal}", GATE)
-    except InvalidInput as error:
-        fail(str(error), INVALID_DATA)
+    with invalid_as(INVALID_DATA):
+        try:
+            tuned = ope.tune(log, policy, values, utility=utility, bounds=bounds, head=head, alpha=alpha)
+        except Unanswerable as refusal:
+            fail(f"the log cannot answer: {refusal}", GATE)
     if json:
         print_json(tuned)
         return

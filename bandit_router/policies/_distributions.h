@@ -143,7 +143,9 @@ static void distribute(enum rule rule, const double *score, double *sd, long n, 
     for (long a = 0; a < n; a++)
         ties += score[a] == score[best];
     for (long a = 0; a < n; a++) {
-        if (rule == GREEDY) /* distributions.greedy and mix */
+        if (!ties) /* the best score is NaN: so is everything, for the caller to see */
+            p[a] = NAN;
+        else if (rule == GREEDY) /* distributions.greedy and mix */
             p[a] = (1 - parameter) * (score[a] == score[best] ? 1.0 / (double)ties : 0) + parameter / (double)n;
         else if (rule == SOFTMAX)
             p[a] = exp((score[a] - score[best]) / parameter);

@@ -151,26 +151,48 @@ static double FN(dot)(const REAL *a, const REAL *b, long length)
     return total;
 }
 
+/* Whether v = P x can come of a positive definite P: |P x|^2 <= trace(P) x.P x. In double precision, x.P x >= 0 does. */
+static int FN(plausible)(const REAL *packed, const REAL *v, long dim, double variance)
+{
+    double trace = 0;
+    if (sizeof(REAL) == 8 || !(variance >= 0))
+        return variance >= 0;
+    for (long i = 0; i < dim; packed += ++i)
+        trace += packed[i];
+    return FN(dot)(v, v, dim) <= SLACK * trace * variance;
+}
+
+/* Lift the diagonal until rounding no longer shows: a negative eigenvalue of P grows with every fold. Returns x.P x. */
+static double FN(lift)(REAL *packed, const REAL *x, REAL *v, long dim, double variance)
+{
+    const double square = FN(dot)(x, x, dim);
+    double lift = 0;
+    REAL *p = packed;
+    for (long i = 0; i < dim; p += ++i)
+        lift += fabs((double)p[i]) * 16 * (sizeof(REAL) == 4 ? FLT_EPSILON : DBL_EPSILON);
+    for (int tries = 0; tries < 64 && !FN(plausible)(packed, v, dim, variance); tries++, lift *= 4) {
+        p = packed;
+        for (long i = 0; i < dim; p += ++i) {
+            p[i] += (REAL)lift;
+            v[i] += (REAL)lift * x[i];
+        }
+        variance += lift * square;
+    }
+    return variance;
+}
+
 /* Fold one observation into an arm by Sherman-Morrison; NaN channels stay as they are. Returns 1 after a repair. */
 static int FN(fold)(REAL *restrict packed, double *theta, long dim, long width, long channels, const double *x,
                     const double *y, double weight)
 {
     REAL xs[MAX_DIM], v[MAX_DIM];
-    int repaired = 0;
     for (long i = 0; i < dim; i++)
         xs[i] = (REAL)x[i];
     FN(multiply)(packed, dim, xs, v);
     double variance = FN(dot)(xs, v, dim);
-    if (variance < 0) { /* rounding has lost positive definiteness along x: lift the diagonal until it is back */
-        const double lift = -2 * variance / FN(dot)(xs, xs, dim);
-        REAL *p = packed;
-        for (long i = 0; i < dim; p += ++i) {
-            p[i] += (REAL)lift;
-            v[i] += (REAL)lift * xs[i];
-        }
-        variance = -variance;
-        repaired = 1;
-    }
+    const int repaired = !FN(plausible)(packed, v, dim, variance);
+    if (repaired)
+        variance = FN(lift)(packed, xs, v, dim, variance);
     const double gain = weight / (1 + weight * variance);
     for (long c = 0; c < channels; c++, theta += width) {
         if (isnan(y[c]))

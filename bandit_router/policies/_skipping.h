@@ -59,7 +59,7 @@ static void winning_scores(Ridge *self, const double *x, const double *prices, c
     for (long i = 0; i < count; i++) {
         const long arm = arms ? (long)arms[i] : i;
         score[i] = score[arm]; /* arms ascend, so nothing is overwritten before it is read */
-        upper[i] = score[i] + alpha * sqrt(self->bounds[arm] * norm) - (penalty ? penalty[i] : 0);
+        upper[i] = optimistic(score[i], alpha, norm > 0 ? self->bounds[arm] * norm : 0) - (penalty ? penalty[i] : 0);
         long j = found < FIRST_READ ? found++ : FIRST_READ;
         for (; j > 0 && upper[place[j - 1]] < upper[i]; j--)
             if (j < FIRST_READ)

@@ -43,6 +43,11 @@ class Estimate:
     bonus: F64
 
 
+def utility(outcomes: F64, weights: F64) -> F64:
+    """Outcomes or estimates (..., channels) at the signed weights of the channels; an unpriced channel may be NaN."""
+    return np.asarray(np.where(weights == 0, 0.0, outcomes) @ weights)
+
+
 class Policy(ABC):
     """Base of all policies: checks every argument once, before any state changes.
 
@@ -226,6 +231,8 @@ class Policy(ABC):
             return x
         if x.shape != (self.dim,):
             raise InvalidInput(f"context must have shape ({self.dim},), got {x.shape}")
+        if np.isfinite(x).all():
+            raise InvalidInput("context is too large to square; scale its features to about 1 before deciding")
         raise InvalidInput("context must be finite; clean NaN and infinity before deciding")
 
     def _eligible(self, eligible: Bool | None) -> Index:

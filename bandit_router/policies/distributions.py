@@ -91,7 +91,7 @@ def beta_wins(a: F64, b: F64, scale: float, offset: F64) -> F64:
         return greedy(edges[:, -1], 0.0)
     grid = np.union1d(breaks, _panels(breaks, nodes=12)[0])
     cdf = betainc(a[:, None], b[:, None], np.clip((grid - offset[:, None]) / scale, 0.0, 1.0))
-    cdf[:, 0] = 0.0
+    cdf[grid >= edges[:, -1:]] = 1.0  # where rounding leaves the argument just below 1, much may lie above it
     others = _product_of_others(cdf)
     wins = (np.diff(cdf, axis=1) * (others[:, 1:] + others[:, :-1]) / 2).sum(axis=1)
     return np.asarray(wins / wins.sum())

@@ -6,6 +6,8 @@ the same numbers inside one call that releases the GIL, so that seeds can run in
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,6 +83,7 @@ def follow(
     bars: F64,
     share: float,
     usable: Bool,
+    propensities: F64 | None = None,
 ) -> tuple[F64, Bool]:
     """A policy's probabilities along a log, learning the rows it takes for its own.
 
@@ -90,6 +93,8 @@ def follow(
         prices: signed channel weights, shape (channels,).
         eligible: shape (rows, arms). usable: rows whose outcome may be learned, shape (rows,).
         bars, share: row t is kept when bars[t] < p[arm] * share; bars below 0 keep every row.
+        propensities: what each row is learned with, shape (rows,), NaN for the policy's own probability of the logged
+            arm; default that for all. The compiled policies do not read it.
 
     Returns:
         Probabilities, shape (rows, arms), each from before its row was learned, and the mask of kept rows.
@@ -108,7 +113,9 @@ def follow(
         chance = float(p[arms[row]])
         kept[row] = bars[row] < chance * share
         if kept[row] and usable[row]:
-            policy.learn(contexts[row], int(arms[row]), outcomes[row], propensity=min(max(chance, 1e-12), 1.0))
+            told = math.nan if propensities is None else float(propensities[row])
+            drawn = min(max(chance, 1e-12), 1.0) if math.isnan(told) else told
+            policy.learn(contexts[row], int(arms[row]), outcomes[row], propensity=drawn)
     return table, kept
 
 

@@ -38,7 +38,7 @@ class UCB1(MeanPolicy):
 
     def _bonus(self) -> F64:
         plays = self.counts[:, 0]
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore"):  # an untried arm's bonus is infinite; NaN when ln t = 0
             return self.scale * np.sqrt(2.0 * math.log(max(plays.sum(), 1.0)) / plays)
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -35,6 +36,12 @@ class AdapterFile:
     peft: bool
 
 
+def check_installed() -> None:
+    """Raise ImportError with the way out when safetensors is missing."""
+    if importlib.util.find_spec("safetensors") is None:
+        raise ImportError("measuring adapters needs safetensors: pip install 'bandit-router[calibrate]'")
+
+
 def make_adapters(
     folder: Path, *, shape: BaseShape, ranks: Sequence[int], dtype: str = "float16", seed: int = 0
 ) -> list[AdapterFile]:
@@ -48,7 +55,9 @@ def make_adapters(
 
     Raises:
         InvalidInput: an unknown dtype, a rank below 1, or too little space; nothing has been written.
+        ImportError: safetensors is missing.
     """
+    check_installed()
     from safetensors.numpy import save_file
 
     if dtype not in {"float16", "float32"}:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,14 @@ from bandit_router.simulators.experiment import Progress, run_scenario
 from bandit_router.simulators.results import interval
 from bandit_router.simulators.scenario import Scenario
 
+MOST_SIZES = 1000  # each is a run of its own
+
 
 def parse_slots(text: str) -> tuple[int, ...]:
     """Slots to try, ascending: "1,2,4" or a closed range "1:8".
+
+    Raises:
+        InvalidInput: they are no numbers, or more than `MOST_SIZES`.
 
     Example:
         >>> parse_slots("1:4"), parse_slots("2,8,4")
@@ -25,14 +31,16 @@ def parse_slots(text: str) -> tuple[int, ...]:
     try:
         if ":" in text:
             first, last = (int(part) for part in text.split(":"))
-            slots = set(range(first, last + 1))
+            slots: Sequence[int] = range(first, last + 1)[: MOST_SIZES + 1]
         else:
-            slots = {int(part) for part in text.split(",")}
+            slots = sorted({int(part) for part in text.split(",")})
     except ValueError:
         raise InvalidInput(f"slots must be like 1,2,4 or 1:8, got {text!r}") from None
-    if not slots or min(slots) < 0:
+    if len(slots) > MOST_SIZES:
+        raise InvalidInput(f"slots must be at most {MOST_SIZES} numbers, got {text!r}; try a few such as 1,2,4,8,16")
+    if not slots or slots[0] < 0:
         raise InvalidInput(f"slots must be one or more numbers of at least 0, got {text!r}")
-    return tuple(sorted(slots))
+    return tuple(slots)
 
 
 def capacity_curve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -125,6 +126,11 @@ def _initialise(arena: Arena) -> None:
     _arena = arena
 
 
+def _initialise_worker(arena: Arena) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the parent ends its workers
+    _initialise(arena)
+
+
 def _run(task: _Task) -> Any:
     if task.policy is None:
         return _arena.reference(task.seed)
@@ -141,11 +147,12 @@ def _workers(arena: Arena, jobs: int) -> Iterator[Execute]:
         _initialise(arena)
         yield _in_turn
         return
-    with ProcessPoolExecutor(jobs, initializer=_initialise, initargs=(arena,)) as pool:
+    with ProcessPoolExecutor(jobs, initializer=_initialise_worker, initargs=(arena,)) as pool:
         try:
             yield partial(_in_parallel, pool)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
+        except BaseException:  # the `with` waits for its workers, and a stream can take minutes
+            for worker in list(pool._processes.values()):
+                worker.terminate()
             raise
 
 

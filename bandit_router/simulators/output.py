@@ -36,8 +36,8 @@ def plot_regret(experiment: Experiment, stem: Path) -> list[Path]:
         return []
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    for label, (mean, low, high) in experiment.bands().items():
-        (line,) = axes.plot(experiment.steps, mean, label=label, linewidth=1.6)
+    for i, (label, (mean, low, high)) in enumerate(experiment.bands().items()):
+        (line,) = axes.plot(experiment.steps, mean, label=label, linewidth=1.6, linestyle=line_style(i))
         axes.fill_between(experiment.steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     axes.axhline(0.0, color="black", linewidth=0.8)
     axes.set(
@@ -52,6 +52,11 @@ def plot_regret(experiment: Experiment, stem: Path) -> list[Path]:
     for path in paths:
         figure.savefig(path, dpi=130)
     return paths
+
+
+def line_style(number: int) -> str:
+    """Style of the curve with this number: the ten colours start again, so each round of ten has a style of its own."""
+    return ("-", "--", ":", "-.")[number // 10 % 4]
 
 
 def write_capacity(document: dict[str, Any], folder: Path) -> list[Path]:

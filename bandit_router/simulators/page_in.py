@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bandit_router.simulators.adapter_files import AdapterFile, tensor_header
+from bandit_router.simulators.adapter_files import AdapterFile, check_installed, tensor_header
 from bandit_router.simulators.page_cache import evict
 
 Prepare = Callable[[AdapterFile], Any]
@@ -52,8 +52,10 @@ def make_warm(adapter: AdapterFile) -> None:
 def read_host(adapter: AdapterFile, _: Any = None) -> dict[str, Any]:
     """Read every tensor into ordinary host memory, copied: a lazily mapped tensor would not have been loaded."""
     if any(tensor["dtype"] == "BF16" for tensor in tensor_header(adapter.path).values()):
-        from safetensors.torch import load_file as load_torch  # NumPy has no bfloat16
-
+        try:
+            from safetensors.torch import load_file as load_torch  # NumPy has no bfloat16
+        except ImportError:
+            raise ImportError("bfloat16 adapters need torch: pip install 'bandit-router[calibrate]'") from None
         return {name: tensor.clone() for name, tensor in load_torch(adapter.path).items()}
     from safetensors.numpy import load_file
 
@@ -178,7 +180,12 @@ def gpu_tiers(device: str) -> list[Tier]:
 
 
 def available_tiers() -> tuple[list[Tier], list[str]]:
-    """The tiers this machine can measure, and what is missing for the others."""
+    """The tiers this machine can measure, and what is missing for the others.
+
+    Raises:
+        ImportError: safetensors is missing, without which there is none.
+    """
+    check_installed()
     tiers, missing = host_tiers(), []
     try:
         import torch

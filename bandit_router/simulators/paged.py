@@ -20,15 +20,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool, Policy
-from bandit_router.policies.caching.base import CacheController, Served
+from bandit_router.policies.base import F64, Bool, Policy, utility
+from bandit_router.policies.caching.base import CacheController, Served, beliefs
 from bandit_router.policies.caching.solve import gains, solve_cache
 from bandit_router.policies.play import play
 from bandit_router.residency import OnMiss, PagingCounters, Residency
 from bandit_router.simulators.adapters import Paging
 from bandit_router.simulators.controllers import Hindsight
 from bandit_router.simulators.environment import Environment, draws, generator
-from bandit_router.simulators.run import Trajectory, checkpoints, utility
+from bandit_router.simulators.run import Trajectory, checkpoints
 
 SAMPLE = 4096
 
@@ -113,9 +113,8 @@ def simulate_paged(
     def values(contexts: F64) -> tuple[F64, F64]:
         if len(contexts) == 1:
             one = policy.estimate(contexts[0])
-            return (one.mean @ weights)[None], one.bonus[None]
-        mean, bonus = policy.estimates(contexts)
-        return mean @ weights, bonus
+            return beliefs(one.mean[None], one.bonus[None], weights)
+        return beliefs(*policy.estimates(contexts), weights)
 
     n = len(environment.arms)
     eye = np.eye(n, dtype=np.bool_)

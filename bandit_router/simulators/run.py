@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit_router.policies.base import F64, InvalidInput, Policy
+from bandit_router.policies.base import F64, InvalidInput, Policy, utility
 from bandit_router.policies.play import play
 from bandit_router.simulators.environment import Environment, draws
 
@@ -96,8 +96,3 @@ def reference(environment: Environment, weights: F64, *, seed: int, horizon: int
         step += len(u)
     keep = checkpoints(horizon) - 1
     return Reference(fixed.cumsum(axis=0)[keep], oracle.cumsum()[keep])
-
-
-def utility(outcomes: F64, weights: F64) -> F64:
-    """Priced outcomes, shape (..., channels) -> (...); an unpriced channel may be NaN."""
-    return np.asarray(np.where(weights == 0, 0.0, outcomes) @ weights)

@@ -9,10 +9,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.policies.base import F64, InvalidInput, utility
 from bandit_router.simulators.environment import Environment
 from bandit_router.simulators.experiment import Progress, run_scenario
-from bandit_router.simulators.run import utility
+from bandit_router.simulators.output import line_style
 from bandit_router.simulators.scenario import Scenario, with_overrides
 from bandit_router.simulators.trace import TraceEnvironment
 
@@ -162,11 +162,11 @@ def _plot(document: dict[str, Any], stem: Path) -> list[Path]:
     channel = document["channel"]
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
-    for row in [*document["policies"], {"policy": "oracle of each request", **document["oracle"]}]:
+    for i, row in enumerate([*document["policies"], {"policy": "oracle of each request", **document["oracle"]}]):
         x, y = ([point[name] for point in row["points"]] for name in (f"{channel}_mean", "quality_mean"))
-        (line,) = axes.plot(x, y, "o", markersize=4, label=f"{row['policy']}, AIQ {row['aiq']:.3f}")
+        (line,) = axes.plot(x, y, "o^sv"[i // 10 % 4], markersize=4, label=f"{row['policy']}, AIQ {row['aiq']:.3f}")
         hull = _hull(list(zip(x, y, strict=True)))
-        axes.plot([p[0] for p in hull], [p[1] for p in hull], color=line.get_color(), linewidth=1.2)
+        axes.plot(*zip(*hull, strict=True), color=line.get_color(), linewidth=1.2, linestyle=line_style(i))
     for arm in document["fixed_arms"]["points"]:
         axes.plot(arm[f"{channel}_mean"], arm["quality_mean"], "x", color="black")
         place = (arm[f"{channel}_mean"], arm["quality_mean"])

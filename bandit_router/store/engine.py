@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 
 from bandit_router.policies.base import InvalidInput
 
@@ -24,25 +25,43 @@ def open_engine(url: str, durability: Durability) -> Engine:
     """An engine for a SQLite or PostgreSQL URL; nothing is connected yet.
 
     Raises:
-        InvalidInput: another database, or a durability level that does not exist.
+        InvalidInput: another database, no URL, or a durability level that does not exist.
+        ImportError: a PostgreSQL URL without the extra `postgres`.
     """
     if durability not in _SQLITE_SYNCHRONOUS:
         raise InvalidInput(f"unknown durability {durability!r}; there are {', '.join(_SQLITE_SYNCHRONOUS)}")
-    parsed = make_url(url)
-    backend = parsed.get_backend_name()
-    if backend == "sqlite":
+    parsed = store_url(url)
+    if parsed.get_backend_name() == "sqlite":
         engine = create_engine(parsed, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
         settings = ("journal_mode=WAL", f"synchronous={_SQLITE_SYNCHRONOUS[durability]}")
         _on_connect_sqlite(engine, settings)
         return engine
-    if backend == "postgresql":
-        options = (
-            f"-c synchronous_commit={_POSTGRES_SYNCHRONOUS[durability]} "
-            f"-c statement_timeout={6 * _BUSY_S}s -c lock_timeout={_BUSY_S}s"
-        )
-        parsed = parsed.set(drivername="postgresql+psycopg")
+    options = (
+        f"-c synchronous_commit={_POSTGRES_SYNCHRONOUS[durability]} "
+        f"-c statement_timeout={6 * _BUSY_S}s -c lock_timeout={_BUSY_S}s"
+    )
+    parsed = parsed.set(drivername="postgresql+psycopg")
+    try:
         return create_engine(parsed, connect_args={"connect_timeout": _BUSY_S, "options": options})
-    raise InvalidInput(f"the store runs on sqlite:/// and postgresql:// URLs, got {backend}")
+    except ImportError as error:
+        raise ImportError("PostgreSQL needs the extra 'postgres': pip install 'bandit-router[postgres]'") from error
+
+
+def store_url(url: str) -> URL:
+    """A SQLite or PostgreSQL URL in its parts.
+
+    Raises:
+        InvalidInput: it is no URL, or one of another database. A password is not repeated.
+    """
+    shown = url.rpartition("@")[2]
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        way_out = "" if "://" in url else f"; for a file write sqlite:///{shown}"
+        raise InvalidInput(f"expected a sqlite:/// or postgresql:// URL, got {shown!r}{way_out}") from None
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise InvalidInput(f"the store runs on sqlite:/// and postgresql:// URLs, got {parsed.get_backend_name()}")
+    return parsed
 
 
 def _on_connect_sqlite(engine: Engine, settings: Sequence[str]) -> None:

@@ -18,9 +18,10 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, delete, select
 
-from bandit_router.accounts import Bill, Booking, Entry, Told
+from bandit_router.accounts import Bill, Booking, Entry, Repriced, Told
 from bandit_router.budgets import Budgets
 from bandit_router.events import Decision
+from bandit_router.limits import countable
 from bandit_router.policies.base import InvalidInput
 from bandit_router.rewards import Reward
 from bandit_router.store import snapshot
@@ -61,6 +62,8 @@ class Spending:
         self.process = secrets.token_hex(8)
         self._position = self._saved = 0
         self._told: list[Told] = []
+        self._repriced: list[Repriced] = []
+        self._written = 0
         self._folded = budgets.twin()
 
     def write(self, connection: Connection, records: Iterable[Decision | Reward]) -> None:
@@ -70,8 +73,8 @@ class Spending:
 
     def _row(self, record: Decision | Reward) -> tuple[Any, ...] | None:
         if isinstance(record, Reward):
-            channels = "+".join(record.outcome.metered())
-            bill = Bill(record.event_id, record.outcome)
+            bill = Bill(record.event_id, countable(record.outcome), record.served_arm)
+            channels = "+".join(bill.outcome.metered())
             return (record.event_id, channels, self.process, encode_struct(bill)) if channels else None
         if record.booking is None:
             return None
@@ -93,6 +96,9 @@ class Spending:
         for decision in decided:
             if decision.booking is not None:
                 self.budgets.apply(decision.booking)
+        if reprices := self.budgets.repriced():
+            self._repriced.append(Repriced(reprices))
+            self.budgets.apply(self._repriced[-1])
 
     def _restore_newest(self) -> None:
         query = select(budget_states).order_by(budget_states.c.position.desc())
@@ -116,6 +122,7 @@ class Spending:
         """Fold the new rows; the router's budgets take in those of other processes. Capture the state now and then."""
         if not self._told or self._told[-1] != self.budgets.told():
             self._tell()
+        self._tell_prices()
         others = self._fold()
         for start in range(0, len(others), 64):
             with self.lock:  # in short turns: decisions wait for it
@@ -127,13 +134,25 @@ class Spending:
     def _tell(self) -> None:
         """Write this router's limits, so that every process can fold what is booked on them."""
         told = self.budgets.told()
-        row = ("", f"{self.process} {len(self._told)}", self.process, encode_struct(told))
-        with self.ledger.engine.begin() as connection:
-            insert_rows(connection, spending, _COLUMNS, [row])
+        self._insert(f"{self.process} {len(self._told)}", told)
         self._told.append(told)
 
+    def _tell_prices(self) -> None:
+        """Write the price changes that no booking has carried; after a failure the same row is tried again."""
+        with self.lock:
+            if reprices := self.budgets.repriced():
+                self._repriced.append(Repriced(reprices))
+        while self._written < len(self._repriced):
+            self._insert(f"{self.process} prices {self._written}", self._repriced[self._written])
+            self._written += 1
+
+    def _insert(self, name: str, entry: Told | Repriced) -> None:
+        row = ("", name, self.process, encode_struct(entry))
+        with self.ledger.engine.begin() as connection:
+            insert_rows(connection, spending, _COLUMNS, [row])
+
     def _fold(self) -> list[Entry]:
-        """Fold what is past the position; returns what the router's budgets may not know: bills, others' bookings."""
+        """Fold what is past the position; returns what the router's budgets may not know: bills, others' entries."""
         others: list[Entry] = []
         while True:
             query = select(spending).where(spending.c.id > self._position).order_by(spending.c.id).limit(_PAGE)
@@ -148,7 +167,7 @@ class Spending:
                     _log.error("row %d of spending cannot be read: %s", row.id, problem)
                     continue
                 self._folded.apply(entry)
-                foreign = row.process != self.process and isinstance(entry, Booking)
+                foreign = row.process != self.process and isinstance(entry, Booking | Repriced)
                 if foreign or isinstance(entry, Bill):
                     others.append(entry)  # a bill that is known changes nothing
             if len(rows) < _PAGE:

@@ -17,10 +17,10 @@ import msgspec
 
 from bandit_router.arms import Arm
 from bandit_router.budgets import Budgets
-from bandit_router.events import Decision, Settlement, check_id
+from bandit_router.events import Decision, Settlement
 from bandit_router.learner import Learner
 from bandit_router.policies.base import InvalidInput
-from bandit_router.rewards import Reward, RewardRule, answer
+from bandit_router.rewards import Reward, RewardRule, answer, check_ids
 from bandit_router.store.spool import Item, Spool
 from bandit_router.store.wire import encode_decision, encode_reward
 
@@ -264,8 +264,7 @@ class AttachedStore:
     def _submit(self, reward: Reward) -> Future[Any] | None:
         waiter: Future[Any] = Future()
         try:
-            check_id("event_id", reward.event_id)
-            check_id("reward_id", reward.reward_id)
+            check_ids(reward)
             payload = encode_reward(reward)
         except (InvalidInput, TypeError, OverflowError):
             self._add("refused_invalid")

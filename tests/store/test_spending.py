@@ -167,14 +167,15 @@ TestSpender = Spender.TestCase
 TestSpender.settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
 
 
-def serve(router: Router, count: int, *, seed: int = 0, bills: float = 0.7) -> None:
+def serve(router: Router, count: int, *, seed: int = 0, bills: float = 0.7, diverted: str | None = None) -> None:
     rng = np.random.default_rng(seed)
     for n in range(count):
         router.clock.now += rng.random()  # type: ignore[attr-defined]
         decision = router.decide([1.0], event_id=f"{seed}-{n}", tenant="acme" if n % 2 else None)
         if rng.random() < bills:
             cost = rng.random() * EXPECTED[decision.arm].cost_usd  # type: ignore[operator]
-            router.observe(decision.event_id, Outcome(cost_usd=cost, quality=rng.random() if n % 3 else None))
+            outcome = Outcome(cost_usd=cost, quality=rng.random() if n % 3 else None)
+            router.observe(decision.event_id, outcome, served_arm=diverted)
 
 
 @pytest.mark.parametrize("place", [None, "in the transaction", "after the commit", "before the queue is released"])
@@ -186,6 +187,7 @@ def test_after_a_kill_the_budgets_stand_where_they_stood_number_for_number(
     serve(first, 100)
     first.budgets.reprice("large", "cost_usd", 0.5)  # type: ignore[union-attr]
     serve(first, 5, seed=1)
+    serve(first, 5, seed=3, diverted="adapter")
     kill(first, place)
     second = open_router(url, budgets=budgets(total=1e6), **settings)
     assert second.budgets.state() == first.budgets.state()  # type: ignore[union-attr]
@@ -231,6 +233,57 @@ def test_routers_on_one_store_know_what_the_others_have_booked_and_were_billed(
     assert [router.budgets.report()[0]["committed"] for router in (one, two)] == [9.0, 9.0]  # type: ignore[union-attr]
 
 
+def committed(*routers: Router) -> list[float]:
+    return [router.budgets.report()[0]["committed"] for router in routers]  # type: ignore[union-attr]
+
+
+def test_an_event_that_two_routers_have_decided_is_booked_once_in_both_and_after_a_restart(
+    url: str, open_router: OpenRouter
+) -> None:
+    clock = Clock()
+    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
+    for router in (one, two):
+        router.decide([1.0], event_id="a", eligible=["large"])
+    follow(one, two)
+    assert committed(one, two) == [4.0, 4.0]
+    one.observe("a", Outcome(cost_usd=1.0))
+    follow(one, two)
+    assert committed(one, two, open_router(url, dim=1, clock=clock, budgets=budgets())) == [1.0, 1.0, 1.0]
+
+
+def test_what_one_router_has_decided_may_be_billed_to_another_before_that_one_knows_of_it(
+    url: str, open_router: OpenRouter
+) -> None:
+    clock = Clock()
+    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
+    for n in range(9):
+        one.decide([1.0], event_id=f"e{n}", eligible=["large"])
+        two.observe(f"e{n}", Outcome(cost_usd=0.5))
+    follow(one, two)
+    assert committed(one, two, open_router(url, dim=1, clock=clock, budgets=budgets())) == [4.5, 4.5, 4.5]
+
+
+def test_a_bill_before_its_decision_is_settled_over_a_restart(url: str, open_router: OpenRouter) -> None:
+    clock = Clock()
+    first = open_router(url, dim=1, clock=clock, budgets=budgets(), store={"snapshot_every": 1})
+    assert first.observe("a", Outcome(cost_usd=5.0)).pending
+    first.close()
+    second = open_router(url, dim=1, clock=clock, budgets=budgets())
+    second.decide([1.0], event_id="a")
+    assert committed(second) == [5.0]
+    kill(second)
+    assert committed(open_router(url, dim=1, clock=clock, budgets=budgets())) == [5.0]
+
+
+def test_a_corrected_bill_counts_after_a_restart_as_it_did_before(url: str, open_router: OpenRouter) -> None:
+    clock = Clock()
+    first = open_router(url, dim=1, clock=clock, budgets=budgets())
+    first.decide([1.0], event_id="a", eligible=["large"])
+    for cost in (float("nan"), -1.0, 5.0):
+        first.observe("a", Outcome(cost_usd=cost))
+    assert committed(first, open_router(url, dim=1, clock=clock, budgets=budgets())) == [5.0, 5.0]
+
+
 def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_another_process_captured(
     tmp_path: Path, open_router: OpenRouter
 ) -> None:
@@ -268,6 +321,25 @@ def test_a_limit_that_was_replaced_while_running_is_the_one_that_is_folded(url: 
     assert second.budgets.state() == first.budgets.state()  # type: ignore[union-attr]
 
 
+def mean(router: Router, arm: str) -> float:
+    return router.budgets.state()["seen"]["cap"][arm]["mean"]  # type: ignore[union-attr, no-any-return]
+
+
+def test_a_price_change_that_no_decision_follows_is_known_after_a_restart_and_to_others_and_counts_once(
+    url: str, open_router: OpenRouter
+) -> None:
+    clock = Clock()
+    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
+    one.budgets.reprice("large", "cost_usd", 10.0)  # type: ignore[union-attr]
+    follow(one, two)
+    one.decide([1.0], event_id="a")
+    follow(one, two)
+    assert [mean(router, "large") for router in (one, two)] == [40.0, 40.0]
+    one.budgets.reprice("large", "cost_usd", 2.0)  # type: ignore[union-attr]
+    one.close()
+    assert mean(open_router(url, dim=1, clock=clock, budgets=budgets()), "large") == 80.0
+
+
 def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_of_what_is_in_it(
     url: str, open_router: OpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,11 +352,15 @@ def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_
     second = open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0), store={"wait_s": 0.1})
     second.decide([1.0], event_id="b", **only)
     second.observe("b", Outcome(cost_usd=3.0))
+    second.budgets.reprice("adapter", "cost_usd", 2.0)  # type: ignore[union-attr]
     monkeypatch.setattr(Ledger, "open", real)
     second.events._writer._opened.result(20.0)  # type: ignore[attr-defined]
     second.events.settings.wait_s = 20.0  # type: ignore[attr-defined]
     follow(second)
-    assert second.budgets.report()[0]["committed"] == 4.0 + 3.0  # type: ignore[union-attr]
+    third = open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0))
+    for router in (second, third):
+        assert router.budgets.report()[0]["committed"] == 4.0 + 3.0  # type: ignore[union-attr]
+        assert mean(router, "adapter") == 4.0
 
 
 def test_rows_that_the_kept_states_hold_are_dropped_and_damaged_states_and_rows_are_passed_over(

@@ -203,6 +203,15 @@ def test_a_log_from_before_a_channel_existed_is_learned_with_that_channel_null(
     )
 
 
+def test_an_arm_that_cannot_be_added_leaves_a_store_that_opens_again(url: str, open_router: OpenRouter) -> None:
+    first = open_router(url)
+    with pytest.raises(InvalidInput, match="strength"):
+        first.add_arm(Arm(id="new"), like="small", strength=0.0)
+    first.close()
+    second = open_router(url)
+    assert (second.policy.n_arms, second.learner.position) == (3, 0)
+
+
 def test_arms_are_added_at_the_end_and_keep_their_status(url: str, open_router: OpenRouter) -> None:
     first = open_router(url)
     first.add_arm(Arm(id="new"))

@@ -9,10 +9,21 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool, Index, InvalidInput
+from bandit_router.policies.base import F64, Bool, Index, InvalidInput, utility
 
 Values = Callable[[F64], tuple[F64, F64]]
-"""Contexts (n, dim) -> expected utility and exploration bonus of every arm in each, both (n, arms)."""
+"""Contexts (n, dim) -> expected utility and exploration bonus of every arm in each, both (n, arms) and finite."""
+
+
+def beliefs(mean: F64, bonus: F64, weights: F64) -> tuple[F64, F64]:
+    """Utility and bonus (..., arms) of a router's estimates (..., arms, channels) at signed weights of the channels.
+
+    An unpriced channel counts nothing, metered or not. An arm without an estimate (NaN) may be worth anything from 0
+    to 1: mean 0, bonus 1.
+    """
+    worth = utility(mean, weights)
+    known = ~np.isnan(worth)
+    return np.where(known, worth, 0.0), np.where(known, bonus, 1.0)
 
 
 @dataclass(frozen=True)

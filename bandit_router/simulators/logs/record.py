@@ -77,13 +77,16 @@ def row_of(
     arms: Sequence[str],
     reward: float | None = None,
     resident: Iterable[str] | None = None,
-    mode: str = "online",
 ) -> Row:
     """The record of a router's decision and what became of it; encode it to write the event log line by line.
 
+    `probabilities` is what the served arm was drawn from. Where the baseline served, whatever the policy proposed, that
+    is the baseline alone.
+
     Args:
         decision: from `Router.decide`. outcome: what was observed, None if nothing was.
-        arms: the catalogue's ids in its order. reward: `Settlement.reward`. resident: ids in fast memory then.
+        arms: the catalogue's ids in its order, also with arms added since; those were not eligible.
+        reward: `Settlement.reward`. resident: ids in fast memory then.
 
     Example:
         >>> from bandit_router.arms import Arm
@@ -96,25 +99,39 @@ def row_of(
         >>> row.event_id, row.propensity, row.quality
         ('r-1', 0.5, 0.9)
     """
-    p = decision.probabilities
     metered = {} if outcome is None else {name: getattr(outcome, name) for name in CHANNELS}
-    mask = decision.eligible
     return Row(
         event_id=decision.event_id,
         arm=decision.arm,
         context=decision.context.tolist(),
         propensity=decision.propensity,
         timestamp_s=decision.timestamp_s,
-        eligible=None if mask is None else [arm for arm, allowed in zip(arms, mask, strict=True) if allowed],
-        probabilities=None if p is None else dict(zip(arms, p.tolist(), strict=True)),
+        eligible=_eligible(decision, arms),
+        probabilities=_drawn_from(decision, arms),
         policy=decision.policy,
         state_version=decision.state_version,
         resident=None if resident is None else list(resident),
         **metered,
         reward=reward,
-        mode=mode,
+        mode=decision.mode,
         degraded=decision.degraded,
     )
+
+
+def _eligible(decision: Decision, arms: Sequence[str]) -> list[str] | None:
+    """Ids of the arms that were eligible; None for all of `arms`, unless some are known to have been added since."""
+    mask, p = decision.eligible, decision.probabilities
+    if mask is not None:
+        return [arm for arm, allowed in zip(arms[: len(mask)], mask, strict=True) if allowed]
+    return None if p is None or len(p) == len(arms) else list(arms[: len(p)])
+
+
+def _drawn_from(decision: Decision, arms: Sequence[str]) -> dict[str, float] | None:
+    """The distribution that the served arm was drawn from, by arm id; None where only its propensity is known."""
+    p = decision.probabilities
+    if decision.propensity == 1.0:  # also where the policy's own would have drawn another arm
+        return {decision.arm: 1.0}
+    return None if p is None else dict(zip(arms[: len(p)], p.tolist(), strict=True))
 
 
 def rows_of(log: LoggedEvents) -> Iterable[Row]:

@@ -13,6 +13,7 @@ from scipy.special import chdtrc, ndtr
 from bandit_router.outcomes import CHANNELS, Utility
 from bandit_router.policies.base import F64, Bool
 from bandit_router.simulators.logs.logged import LoggedEvents
+from bandit_router.simulators.ope.sample import effective_size
 
 BLOCKS = 10
 UNSUPPORTED = 0.01
@@ -78,8 +79,7 @@ def diagnose(log: LoggedEvents, target: F64, reward: F64) -> Diagnostics:
     mean, z = _mean_test(weight, 1.0)
     missing = _never_served(rows)
     unsupported = float(table[:, missing].sum() / n) if n else 0.0
-    square = float((weight * weight).sum())
-    ess = float(weight.sum()) ** 2 / square if square > 0 else 0.0
+    ess = effective_size(weight)
     facts: dict[str, Any] = {
         "rows": n,
         "degraded": int((~kept).sum()),
@@ -102,11 +102,11 @@ def diagnose(log: LoggedEvents, target: F64, reward: F64) -> Diagnostics:
         block_weight=[float(b.mean()) for b in _blocks(weight) if len(b)],
         arms=[_arm_check(rows, table, y, a) for a in range(len(rows.arms))],
         warnings=_warnings(facts),
-        refusals=_refusals(facts, rows, weight),
+        refusals=_refusals(facts, rows, weight, joined),
     )
 
 
-def _refusals(facts: dict[str, Any], rows: LoggedEvents, weight: F64) -> list[str]:
+def _refusals(facts: dict[str, Any], rows: LoggedEvents, weight: F64, joined: Bool) -> list[str]:
     """Why no number may be given, in words that say the way out."""
     n = len(rows)
     if not n or not facts["joined"]:
@@ -118,8 +118,8 @@ def _refusals(facts: dict[str, Any], rows: LoggedEvents, weight: F64) -> list[st
     if facts["unsupported"] > UNSUPPORTED:
         arms = ", ".join(facts["unsupported_arms"])
         reasons.append(f"no overlap: {facts['unsupported']:.1%} of the target's plays go to arms never served: {arms}")
-    if not weight.any():
-        return reasons or ["no overlap: the target policy never plays what was served"]
+    if not weight[joined].any():
+        return reasons or ["no overlap: the target policy never plays what was served and has a reward"]
     deterministic = bool((rows.propensity > 1 - 1e-9).all()) and not np.allclose(weight, 1.0)
     if deterministic:
         return [

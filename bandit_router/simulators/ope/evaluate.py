@@ -26,7 +26,7 @@ from bandit_router.simulators.ope.intervals import (
 )
 from bandit_router.simulators.ope.marginal import mips
 from bandit_router.simulators.ope.regression import crossfit, progressive
-from bandit_router.simulators.ope.sample import Sample, Unanswerable
+from bandit_router.simulators.ope.sample import Sample, Unanswerable, effective_size
 from bandit_router.simulators.ope.sequences import (
     METHODS,
     robust_difference,
@@ -110,7 +110,8 @@ def evaluate(
         seed: of bootstrap and rejection.
 
     Returns:
-        An evaluation; without metrics when the log cannot answer.
+        An evaluation; without metrics when the log cannot answer. A channel of which alone it can say nothing is left
+        out, with a warning in the diagnostics.
 
     Raises:
         InvalidInput: unknown estimator or channel, wrong shapes, an outcome outside its declared range.
@@ -135,28 +136,34 @@ def evaluate(
     diagnostics = diagnose(log, target, columns["utility"])
     if diagnostics.refusals:
         return Evaluation(alpha=alpha, diagnostics=diagnostics, metrics={})
-    ranges = _ranges(prices, bounds or {})
+    ranges = declared_ranges(prices, bounds or {})
     answer = partial(_metric, log, target, estimators=estimators, alpha=alpha, groups=groups, kept=kept, seed=seed)
     metrics: dict[str, Metric] = {}
     for name, y in columns.items():
-        limits = _checked(name, y, ranges.get(name))
+        limits = checked_range(name, y, ranges.get(name))
         same = name == "quality" and limits == ranges.get("utility") and not any(prices.prices.values())
-        metrics[name] = metrics["utility"] if same else answer(y=y, bounds=limits)
+        try:
+            metrics[name] = metrics["utility"] if same else answer(y=y, bounds=limits)
+        except Unanswerable as why:
+            if name == "utility":
+                raise
+            diagnostics.warnings.append(f"{name} is left out: {why}")
     return Evaluation(alpha=alpha, diagnostics=diagnostics, metrics=metrics)
 
 
 def _columns(log: LoggedEvents, utility: Utility) -> dict[str, F64]:
-    """Utility, the logged reward where it says something else, and every channel that was ever metered."""
+    """Utility, the logged reward where it says something else, and every channel metered in a row that counts."""
     columns = {"utility": log.utility(utility), **{name: log.channel(name) for name in ("reward", *CHANNELS)}}
     same = np.array_equal(columns["reward"], columns["utility"], equal_nan=True)
+    counts = ~log.degraded
     return {
         name: y
         for name, y in columns.items()
-        if name == "utility" or (not np.isnan(y).all() and not (same and name == "reward"))
+        if name == "utility" or (not np.isnan(y[counts]).all() and not (same and name == "reward"))
     }
 
 
-def _ranges(utility: Utility, given: Mapping[str, Interval]) -> dict[str, Interval]:
+def declared_ranges(utility: Utility, given: Mapping[str, Interval]) -> dict[str, Interval]:
     """Declared ranges, and the utility's when all that it prices have one."""
     ranges: dict[str, Interval] = {"quality": QUALITY_RANGE, **given}
     for name, (low, high) in ranges.items():
@@ -169,7 +176,8 @@ def _ranges(utility: Utility, given: Mapping[str, Interval]) -> dict[str, Interv
     return ranges
 
 
-def _checked(name: str, y: F64, bounds: Interval | None) -> Interval | None:
+def checked_range(name: str, y: F64, bounds: Interval | None) -> Interval | None:
+    """The declared range of values; raises InvalidInput for a value outside."""
     if bounds is None:
         return None
     low, high = float(np.nanmin(y)), float(np.nanmax(y))
@@ -204,6 +212,8 @@ def _metric(
         kept=None if kept is None else kept[rows],
         seed=seed,
     )
+    if not sample.weight.any():
+        raise Unanswerable("the target policy never plays what was served where this was metered")
     one = partial(_valued, sample, repeat=_repeats(part), bounds=bounds, alpha=alpha, seed=seed)
     estimates = {name: one(_estimator(name, log.arms, groups)) for name in estimators}
     anytime, scores, difference = _sequences(part, sample, bounds, alpha)
@@ -267,7 +277,7 @@ def _valued(
     return Valued(
         value=float(scores.mean()),
         standard_error=standard_error(scores),
-        ess=float(w.sum()) ** 2 / float((w * w).sum()),
+        ess=effective_size(w),
         intervals=intervals,
     )
 

@@ -87,6 +87,12 @@ class Sample:
         return np.asarray(self.reward - self.of_served(self.model))
 
 
+def effective_size(weight: F64) -> float:
+    """(sum w)^2 / sum w^2 (Kish 1965); 0 where no weight is above 0."""
+    square = float((weight * weight).sum())
+    return float(weight.sum()) ** 2 / square if square > 0 else 0.0
+
+
 Estimator = Callable[[Sample], F64]
 """Scores of shape (n,): their mean is the estimate, their standard deviation / sqrt(n) its standard error."""
 

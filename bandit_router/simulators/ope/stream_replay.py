@@ -11,7 +11,7 @@ from scipy.special import ndtr, ndtri
 from bandit_router.outcomes import Utility
 from bandit_router.simulators.ope.comparison import judge, parse_gate
 from bandit_router.simulators.ope.diagnostics import WRONG_MEAN, WRONG_P, never_metered
-from bandit_router.simulators.ope.evaluate import _checked, _ranges
+from bandit_router.simulators.ope.evaluate import checked_range, declared_ranges
 from bandit_router.simulators.ope.intervals import Interval
 from bandit_router.simulators.ope.moments import Moments, difference, merged, sequence
 from bandit_router.simulators.ope.stream import Streamed, target_of
@@ -41,14 +41,14 @@ def streamed_document(
     prices = utility or Utility()
     found.require(target_of(policy, prices))
     found.require_arm(policy)
-    ranges = _ranges(prices, bounds or {})
+    ranges = declared_ranges(prices, bounds or {})
     columns = {"utility": found.blocks.get(main_metric(prices), []), **found.blocks}
     sums = {name: merged(blocks) for name, blocks in columns.items()}
     refusals = never_metered(prices, found.blocks) or _refusals(sums["utility"])
     answers = {} if refusals else {name: total for name, total in sums.items() if not _silent(total)}
     metrics = {}
     for name, total in answers.items():
-        limits = _checked(name, np.array([total.low, total.high]), ranges.get(name))
+        limits = checked_range(name, np.array([total.low, total.high]), ranges.get(name))
         metrics[name] = _metric(total, columns[name], limits, alpha)
     document: dict[str, Any] = {
         "policy": policy,

@@ -51,7 +51,9 @@ def follow(
         learning: "nothing" freezes it. "accepted" lets it learn from the rows that rejection sampling lets it have
             produced itself, with probability p_policy / p_logged * the smallest logged propensity: its history is
             one it could have lived (Li et al. 2011; Dudik et al. 2012, arXiv 1210.4862). "every" lets it learn from
-            each row: the history is the logger's, as in progressive validation, and far longer.
+            each row: the history is the logger's, as in progressive validation, and far longer. A policy that weighs by
+            propensity learns an accepted row with its own probability of the arm and every row with the logged one,
+            because that is what the arm was drawn with; where the log has none, with its own.
         utility: prices; default quality alone.
         seed: of the rejection draws.
 
@@ -81,5 +83,6 @@ def follow(
         bars=bars,
         share=float(log.propensity.min()) if accepting else 1.0,
         usable=usable,
+        propensities=None if accepting else log.propensity,
     )
     return table, np.asarray(kept & (learning != "nothing"))

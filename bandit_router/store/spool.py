@@ -152,7 +152,10 @@ class Spool:
 def abandoned(folder: Path) -> Iterator[tuple[Path, int]]:
     """Spool files whose process is gone, locked for the caller, who closes the descriptors."""
     for path in sorted(folder.glob("*.spool")):
-        descriptor = os.open(path, os.O_RDWR)
+        try:
+            descriptor = os.open(path, os.O_RDWR)
+        except FileNotFoundError:  # its process has ended, or another one has taken it, since the folder was read
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

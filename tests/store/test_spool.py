@@ -121,6 +121,11 @@ def test_every_damaged_byte_of_a_spool_is_noticed(tmp_path: Path) -> None:
         assert not whole or length == 0
 
 
+def test_a_file_that_goes_while_the_folder_is_read_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "gone.spool").symlink_to(tmp_path / "nowhere")  # listed, and not there to open
+    assert left(tmp_path) == []
+
+
 @pytest.mark.parametrize("names", ["ab", "ba"])
 def test_a_reward_and_its_decision_left_in_two_files_find_each_other(names: str, tmp_path: Path) -> None:
     """Longer ago than a reward may be early, so that only the order of recovery can bring them together."""

@@ -163,10 +163,10 @@ class Learner:
 
     def _take_over(self, state: Mapping[str, NDArray[Any]]) -> None:
         policy = type(self.policy).from_state(state)
-        for name in policy.parameters():
-            mine, theirs = getattr(self.policy, name), getattr(policy, name)
-            if name != "n_arms" and mine != theirs:
-                raise InvalidInput(f"expected a state with {name} = {mine}, got {theirs}")
+        theirs = policy.settings()
+        for name, mine in self.policy.settings().items():
+            if name != "n_arms" and mine != theirs[name]:
+                raise InvalidInput(f"expected a state with {name} = {mine}, got {theirs[name]}")
         if policy.n_arms > len(self.catalogue):
             raise InvalidInput(f"expected a state of at most {len(self.catalogue)} arms, got {policy.n_arms}")
         if self.monitor is not None:

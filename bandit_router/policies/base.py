@@ -216,6 +216,10 @@ class Policy(ABC):
         named = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
         return (*_DIMENSIONS, *(name for name in named if name not in (*_DIMENSIONS, "options")))
 
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments as they stand now: what two policies must share to share a state."""
+        return {name: getattr(self, name) for name in self.parameters()}
+
     def _arrays(self) -> dict[str, NDArray[Any]]:
         """The learned arrays, by name."""
         return {}

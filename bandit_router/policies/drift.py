@@ -103,7 +103,7 @@ class DriftPolicy(Policy):
 
     def _restart(self) -> None:
         self.restarts += 1
-        self.policy = self.inner(**{name: getattr(self.policy, name) for name in self.inner.parameters()})
+        self.policy = self.inner(**self.policy.settings())
         self._watch()
 
     def _estimate(self, x: F64) -> Estimate:
@@ -115,6 +115,10 @@ class DriftPolicy(Policy):
         self.policy.add_arm(like=like, strength=strength)
         self._detectors.append(self.detector())
         self._errors = np.vstack([self._errors, np.zeros(3)])
+
+    def settings(self) -> dict[str, Any]:
+        """See `Policy.settings`; the options of the wrapped policy among them."""
+        return self.policy.settings() | super().settings()
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {

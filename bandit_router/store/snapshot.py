@@ -57,7 +57,7 @@ def policy_key(policy: Policy, channels: Sequence[str], monitor: DriftMonitor | 
         >>> policy_key(Fixed(n_arms=3, dim=2, channels=2), ["quality", "cost_usd"])
         'Fixed(dim=2, channels=2, arm=0) of quality+cost_usd'
     """
-    settings = (f"{name}={getattr(policy, name)}" for name in policy.parameters() if name != "n_arms")
+    settings = (f"{name}={value}" for name, value in policy.settings().items() if name != "n_arms")
     watched = "" if monitor is None else f" watched by {monitor.settings}"
     return f"{type(policy).__name__}({', '.join(settings)}){watched} of {'+'.join(channels)}"
 
@@ -189,9 +189,8 @@ def sanitise(state: State, policy: Policy) -> tuple[State, dict[int, str]]:
     found = bad_arms(state)
     if not found:
         return state, {}
-    settings = {name: state[f"parameter.{name}"].item() for name in policy.parameters()}
-    prior = type(policy)(**settings).state()
     n_arms = int(state["parameter.n_arms"])
+    prior = type(policy)(**{**policy.settings(), "n_arms": n_arms}).state()
     clean = {name: array.copy() for name, array in state.items()}
     for name, array in clean.items():
         if not name.startswith("parameter.") and name in prior and array.ndim and len(array) == n_arms:

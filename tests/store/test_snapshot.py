@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from bandit_router.arms import Arm, Catalogue
+from bandit_router.learner import Learner
+from bandit_router.outcomes import Utility
 from bandit_router.policies import POLICIES, LinUCB
 from bandit_router.policies.base import InvalidInput, Policy
 from bandit_router.store.snapshot import (
@@ -191,6 +197,42 @@ def test_the_key_of_a_policy_tells_settings_apart_and_not_the_number_of_arms() -
     assert key != policy_key(LinUCB(n_arms=2, dim=3, alpha=0.5), ["quality"])
     assert key != policy_key(LinUCB(n_arms=2, dim=3), ["quality", "cost_usd"])
     assert (class_of(key), channels_of(key)) == ("LinUCB", ("quality",))
+
+
+def settings_of(cls: type[Policy]) -> Iterator[tuple[str, Any]]:
+    """Every setting of a policy and of the one it wraps, and a value that is not its default."""
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            yield from settings_of(cls.inner)  # type: ignore[attr-defined]
+        elif name == "precision":
+            yield name, 32
+        elif isinstance(parameter.default, float):
+            yield name, parameter.default / 2 or 0.5
+        elif name not in ("self", "n_arms", "dim", "channels"):
+            yield name, parameter.default + 1
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES))
+def test_a_state_is_taken_by_policies_of_exactly_its_settings(name: str) -> None:
+    def learner(**settings: Any) -> Learner:
+        policy = POLICIES[name](n_arms=2, dim=2, channels=2, **settings)
+        arms, channels = Catalogue([Arm(id="a"), Arm(id="b")]), ("quality", "cost_usd")
+        return Learner(catalogue=arms, policy=policy, channels=channels, utility=Utility())
+
+    mine = learner()
+    mine.restore(0, learner().capture()[1])
+    for setting, value in settings_of(POLICIES[name]):
+        other = learner(**{setting: value})
+        assert policy_key(mine.policy, mine.channels) != policy_key(other.policy, other.channels), setting
+        with pytest.raises(InvalidInput, match=f"expected a state with {setting} = "):
+            mine.restore(0, other.capture()[1])
+
+
+def test_a_bad_arm_starts_at_the_prior_of_the_wrapped_policys_own_settings() -> None:
+    policy = POLICIES["DriftLinUCB"](n_arms=2, dim=1, ridge=5.0)  # type: ignore[call-arg]
+    state = policy.state()
+    state["inner.inverse"][1] = np.nan
+    assert sanitise(state, policy)[0]["inner.inverse"].tolist() == [[0.2], [0.2]]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

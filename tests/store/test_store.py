@@ -181,6 +181,15 @@ def test_another_policy_learns_from_the_whole_log(url: str, open_router: OpenRou
     assert (second.learner.position, second.policy.steps) == (25, 25)
 
 
+def test_a_wrapped_policy_runs_with_the_settings_it_was_opened_with(url: str, open_router: OpenRouter) -> None:
+    first = open_router(url, policy="DriftLinUCB", settings={"alpha": 0.1})
+    serve(first, 5)
+    first.close()
+    second = open_router(url, policy="DriftLinUCB", settings={"alpha": 2.0, "ridge": 5.0})
+    assert {"alpha": 2.0, "ridge": 5.0}.items() <= second.policy.settings().items()
+    assert (second.learner.position, second.policy.steps) == (5, 5)
+
+
 def test_a_log_from_before_a_channel_existed_is_learned_with_that_channel_null(
     url: str, open_router: OpenRouter
 ) -> None:

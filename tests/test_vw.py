@@ -190,6 +190,20 @@ def test_an_added_arm_is_usable_learns_and_survives_a_save(cls: type[VWPolicy]) 
     assert probes(cls.from_state(policy.state())).tolist() == p.tolist()
 
 
+@pytest.mark.parametrize(("cls", "settings"), CASES, ids=names)
+def test_with_an_added_arm_a_reloaded_policy_still_chooses_and_learns_as_the_original(
+    cls: type[VWPolicy], settings: dict[str, Estimator]
+) -> None:
+    policy = train(cls(n_arms=K, dim=D, seed=5, **settings), stream(150))
+    policy.add_arm()
+    for seed in (1, 2):  # saved before the arm has learned anything, and after
+        again = cls.from_state(policy.state())
+        train(policy, stream(150, seed=seed, arms=K + 1))
+        train(again, stream(150, seed=seed, arms=K + 1))
+        assert probes(again).tolist() == probes(policy).tolist()
+        assert again.state()["model"].tobytes() == policy.state()["model"].tobytes()
+
+
 def test_a_weight_is_vowpal_wabbits_importance_weight() -> None:
     policy = VWSoftmax(n_arms=K, dim=D, inverse_temperature=3.0)
     raw = vw.Workspace(policy._command_line())

@@ -119,7 +119,7 @@ class VWPolicy(Policy):
 
     def _add_arm(self, like: int | None, strength: float) -> None:
         """The new arm's own weights start at 0; VW cannot copy another arm's, so `like` serves the metered channels."""
-        self.workspace.add_arm()
+        self.workspace = self.workspace.with_arm()
         if self.metered is not None:
             self.metered.add_arm(like, strength)
 

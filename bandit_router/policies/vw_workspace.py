@@ -88,11 +88,14 @@ class Workspace:
             )
         return groups[0], np.array(indices, dtype=np.uint64)
 
-    def add_arm(self) -> None:
-        """Append an arm; its features are new to the model."""
-        self.layout.append(f"|A {len(self._arms)}")
-        self._arms.append(self._parse(self.layout[-1]))
-        self._every.append(self._arms[-1])
+    def with_arm(self) -> Workspace:
+        """This workspace with one more arm, whose features are new to the model.
+
+        It is loaded from the saved model, as after a restart: with more actions than it began with, a workspace that
+        trained sub-models itself learns differently from one that has loaded them.
+        """
+        layout = [*self.layout, f"|A {len(self._arms)}"]
+        return Workspace([], layout=layout, dim=len(self._index), model=unseal(self.serialize()))
 
     # -- predict and learn --------------------------------------------------------------------------------------
 

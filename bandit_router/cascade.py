@@ -81,16 +81,19 @@ class Cascade:
         Args:
             event_id: the request. first: of the first answer. second: of the last arm's, where it was asked.
 
+        A decision that the gate no longer remembers is counted there as `Router.observe` counts it.
+
         Raises:
             InvalidInput: `second` is given though the gate stopped, or missing though it escalated; nothing changed.
         """
-        step = self.gate.events.find(_gate_id(event_id))
+        begun, step = self.first.events.find(event_id), self.gate.events.find(_gate_id(event_id))
+        ungated = step is None and begun is not None and begun.arm == self.last
         escalated = step is not None and step.arm == ESCALATE
-        if escalated != (second is not None):
+        if (ungated or step is not None) and escalated != (second is not None):
             what = "escalated: pass what came of the last arm" if escalated else "stopped: there is no second outcome"
             raise InvalidInput(f"{event_id} {what}")
-        if step is not None:
-            self.gate.observe(step.event_id, _stopped(first) if second is None else second)
+        if not ungated:
+            self.gate.observe(_gate_id(event_id), _stopped(first) if second is None else second)
         return self.first.observe(event_id, first if second is None else _total(first, second))
 
     def set_prices(self, prices: Mapping[str, float]) -> None:

@@ -134,6 +134,31 @@ def test_a_second_outcome_must_be_there_just_when_the_gate_escalated():
         assert engine.gate.policy.steps == engine.first.policy.steps == 0
 
 
+@pytest.mark.parametrize("wanted", [STOP, ESCALATE])
+def test_what_the_gate_has_forgotten_is_unknown_to_it_and_still_counts_for_the_first_decision(wanted):
+    engine = cascade(utility=PRICED)
+    engine.gate.pause(STOP if wanted == ESCALATE else ESCALATE)
+    engine.gate.events.max_events = 1
+    first, second = Outcome(quality=0.2, cost_usd=0.1), Outcome(quality=0.9, cost_usd=1.0)
+    decision = step(engine, "small")
+    assert engine.escalates(decision, signals=0.5) == (wanted == ESCALATE)
+    engine.gate.decide([1.0, 0.5], event_id="another")
+    settled = engine.observe(decision.event_id, first, second if wanted == ESCALATE else None)
+    assert settled.reward == pytest.approx(0.9 - 0.2 * 1.1 if wanted == ESCALATE else 0.2 - 0.2 * 0.1)
+    assert engine.gate.counters["refused_unknown"] == 1
+    assert engine.observe("never decided", first, second).refused == "unknown"
+    assert (engine.first.policy.steps, engine.gate.policy.steps) == (1, 0)
+
+
+def test_a_request_that_began_at_the_last_arm_has_no_second_outcome_and_nothing_for_the_gate():
+    engine = cascade()
+    decision = step(engine, "large")
+    with pytest.raises(InvalidInput, match="no second outcome"):
+        engine.observe(decision.event_id, Outcome(quality=0.5), Outcome(quality=0.9))
+    assert engine.observe(decision.event_id, Outcome(quality=0.5)).reward == 0.5
+    assert engine.gate.counters.total() == 0
+
+
 def test_quality_may_follow_the_bill():
     engine = cascade(utility=PRICED)
     engine.gate.pause(STOP)

@@ -264,20 +264,21 @@ class Router:
 
     def pause(self, arm_id: str) -> None:
         """Take an arm out of the draw until `resume`."""
-        self._switch(self.catalogue.pause, arm_id)
+        self._switch(Catalogue.pause, arm_id)
 
     def resume(self, arm_id: str) -> None:
         """Put a paused arm back into the draw."""
-        self._switch(self.catalogue.resume, arm_id)
+        self._switch(Catalogue.resume, arm_id)
 
     def retire(self, arm_id: str) -> None:
         """Take an arm out of the draw for good; an outcome still under way is accounted to it."""
-        self._switch(self.catalogue.retire, arm_id)
+        self._switch(Catalogue.retire, arm_id)
 
-    def _switch(self, change: Callable[[str], None], arm_id: str) -> None:
+    def _switch(self, change: Callable[[Catalogue, str], None], arm_id: str) -> None:
         with self.learner.lock:
-            change(arm_id)
-        self.events.set_status(arm_id, self.catalogue.status(arm_id).value)
+            change(self.catalogue, arm_id)
+            status = self.catalogue.status(arm_id).value
+        self.events.set_status(arm_id, status)
 
     def explain(self, decision: Decision) -> Explanation:
         """Every arm's mean, bonus, priced channels, penalty and propensity for this decision.

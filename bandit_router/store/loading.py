@@ -19,6 +19,7 @@ from bandit_router.rewards import Reward
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.snapshot import Snapshot, bad_arms, decode, encode, policy_key, sanitise
 from bandit_router.store.spool import Item, abandoned, frames
+from bandit_router.store.statuses import set_statuses
 from bandit_router.store.wire import decode as decode_record
 
 _log = logging.getLogger(__name__)
@@ -69,14 +70,7 @@ def join_arms(ledger: Ledger, catalogue: Catalogue) -> None:
         catalogue.add(arm)
     if len(catalogue) > len(stored):
         ledger.add_arms(list(catalogue))
-    set_statuses(ledger, catalogue)
-
-
-def set_statuses(ledger: Ledger, catalogue: Catalogue) -> None:
-    """Pause, resume and retire arms as the store says."""
-    for arm, status in ledger.arms():
-        if arm.id in catalogue.ids and catalogue.status(arm.id).value not in (status, "retired"):
-            {"active": catalogue.resume, "paused": catalogue.pause, "retired": catalogue.retire}[status](arm.id)
+    set_statuses(catalogue, ((arm.id, status) for arm, status in ledger.arms()))
 
 
 def newest_valid(ledger: Ledger, learner: Learner, *, key: bytes | None, counters: Counter[str]) -> Snapshot | None:

@@ -283,8 +283,9 @@ class AttachedStore:
         self._writer.ask(lambda ledger: ledger.add_arms([arm], like=like, strength=strength))
 
     def set_status(self, arm_id: str, status: str) -> None:
-        """Keep an arm's status. Raises StoreUnavailable, with the change in force in this process."""
-        self._writer.ask(lambda ledger: ledger.set_status(arm_id, status))
+        """Keep an arm's status. Raises StoreUnavailable, with the change in force in this process and saved later."""
+        self._writer.statuses.change(arm_id, status)
+        self._writer.ask(self._writer.statuses.save)
 
     def flush(self) -> None:
         """Wait until everything recorded so far is in the database. Raises StoreUnavailable after `wait_s`."""

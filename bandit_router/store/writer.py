@@ -25,6 +25,7 @@ from bandit_router.store.ledger import Ledger
 from bandit_router.store.snapshot import encode, policy_key
 from bandit_router.store.spending import Spending
 from bandit_router.store.spool import Item, Spool
+from bandit_router.store.statuses import Statuses
 
 if TYPE_CHECKING:
     from bandit_router.store.store import Store
@@ -72,6 +73,7 @@ class Writer:
         self.settings, self.spool, self.learner = settings, spool, learner
         self.rule, self.counters, self.clock = rule, counters, clock
         self.logged, self.reload = logged, reload
+        self.statuses = Statuses(learner)
         self.healthy = True
         self._opened: Future[None] = Future()
         self._snapshot_at = 0
@@ -163,7 +165,8 @@ class Writer:
         if tick:
             self._next_tick = time.monotonic() + self._tick_s
             loading.catch_up(self.ledger, self.learner)
-            loading.set_statuses(self.ledger, self.learner.catalogue)
+            self.statuses.save(self.ledger)
+            self.statuses.follow(self.ledger.arms())
             if self.spending is not None:
                 self.spending.follow()
         if self._exchange is not None:
@@ -191,7 +194,7 @@ class Writer:
         if share is None:
             loading.restore_newest(self.ledger, loaded, key=key, counters=self.counters)
             loading.catch_up(self.ledger, loaded)
-            self.learner.adopt(loaded)
+            self.statuses.adopt(loaded)
             return
         name = policy_key(loaded.policy, loaded.channels, loaded.monitor)
         exchange = join(
@@ -204,7 +207,7 @@ class Writer:
         )
         loading.catch_up(self.ledger, loaded)
         exchange.fetch()
-        self.learner.adopt(loaded)
+        self.statuses.adopt(loaded)
         exchange.learner = self.learner
         self._exchange = exchange
 
@@ -217,6 +220,7 @@ class Writer:
     def _finish(self) -> None:
         if not self._opened.done():
             return
+        self.statuses.save(self.ledger)
         if self._exchange is not None:
             self._exchange.publish(time.monotonic())
         elif self.learner.position > self._snapshot_at:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import locked
 from sqlalchemy import exc
 
 from bandit_router.outcomes import Outcome
@@ -47,16 +48,6 @@ def recovers(router: Router, url: str, decisions: int) -> None:
                 return
         time.sleep(0.02)
     raise AssertionError((router.counters, count(url, "decisions")))
-
-
-@contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Another process holds SQLite's write lock."""
-    other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    yield
-    other.execute("ROLLBACK")
-    other.close()
 
 
 @contextmanager

@@ -1,0 +1,88 @@
+"""Pausing, resuming and retiring arms with a store: in force at once, kept, and the same in every process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import locked
+
+from bandit_router.arms import Status
+from bandit_router.router import Router
+from bandit_router.store.ledger import Ledger
+from bandit_router.store.writer import StoreUnavailable
+
+OpenRouter = Callable[..., Router]
+
+
+def status(router: Router) -> Status:
+    return router.catalogue.status("small")
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError(condition)
+
+
+def test_a_pause_stands_whatever_the_writer_had_read_before_it(
+    url: str, open_router: OpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = open_router(url)
+    read, paused = threading.Event(), threading.Event()
+    arms = Ledger.arms
+
+    def between(ledger: Ledger) -> Any:
+        found = arms(ledger)
+        read.set()
+        assert paused.wait(10)
+        return found
+
+    monkeypatch.setattr(Ledger, "arms", between)
+    assert read.wait(10)
+    caller = threading.Thread(target=router.pause, args=("small",))
+    caller.start()
+    eventually(lambda: status(router) is Status.PAUSED)
+    paused.set()
+    caller.join()
+    assert status(router) is Status.PAUSED
+
+
+def test_a_pause_that_the_writer_undoes_under_way_is_in_force_when_it_returns(
+    url: str, open_router: OpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = open_router(url)
+    keep = router.events.set_status
+
+    def undone(arm_id: str, status: str) -> None:
+        router.catalogue.resume(arm_id)
+        keep(arm_id, status)
+
+    monkeypatch.setattr(router.events, "set_status", undone)
+    router.pause("small")
+    assert status(router) is Status.PAUSED
+
+
+@pytest.mark.parametrize("reached", [True, False], ids=["since the start", "not yet"])
+def test_a_pause_that_the_store_could_not_take_holds_here_and_is_saved_later(
+    reached: bool, tmp_path: Path, open_router: OpenRouter
+) -> None:
+    url = f"sqlite:///{tmp_path}/events.db"
+    router = open_router(url, store={"wait_s": 0.1})
+    if not reached:
+        router.close()
+    with locked(url):
+        router = router if reached else open_router(url, store={"wait_s": 0.1})
+        with pytest.raises(StoreUnavailable):
+            router.pause("small")
+    ledger = Ledger(url, "process", "reader")
+    eventually(lambda: ledger.arms()[0][1] == "paused" or status(router) is not Status.PAUSED)
+    assert status(router) is Status.PAUSED
+    ledger.close()
+    assert status(open_router(url)) is Status.PAUSED

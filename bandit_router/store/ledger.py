@@ -141,10 +141,12 @@ class Ledger:
                 connection.execute(insert(arms).values(**row, position=0 if initial else end.next - 1))
                 present = [*present, arm.id]
 
-    def set_status(self, arm_id: str, status: str) -> None:
-        """Keep an arm's status."""
+    def set_status(self, arm_id: str, status: str) -> str:
+        """Keep an arm's status and return it; an arm that is retired already stays so."""
+        mine = arms.c.id == arm_id
         with self.engine.begin() as connection:
-            connection.execute(update(arms).where(arms.c.id == arm_id).values(status=status))
+            connection.execute(update(arms).where(mine, arms.c.status != "retired").values(status=status))
+            return str(connection.execute(select(arms.c.status).where(mine)).scalar_one())
 
     # -- states ----------------------------------------------------------------------------------------------
 

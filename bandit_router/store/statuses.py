@@ -33,18 +33,19 @@ class Statuses:
     def change(self, arm_id: str, status: str) -> None:
         """Put a status in force here, to be saved; for the threads of requests."""
         with self._learner.lock:
-            self._unsaved[arm_id] = status
             set_statuses(self._learner.catalogue, [(arm_id, status)])
+            self._unsaved[arm_id] = self._learner.catalogue.status(arm_id).value  # or it was retired meanwhile
 
     def save(self, ledger: Ledger) -> None:
         """Write what is not saved yet; for the writer, like the rest."""
         with self._learner.lock:
             unsaved = list(self._unsaved.items())
         for arm_id, status in unsaved:
-            ledger.set_status(arm_id, status)
+            kept = ledger.set_status(arm_id, status)
             with self._learner.lock:
-                if self._unsaved[arm_id] == status:  # and not changed again meanwhile
+                if kept == "retired" or self._unsaved[arm_id] == status:  # and not changed again meanwhile
                     del self._unsaved[arm_id]
+                    set_statuses(self._learner.catalogue, [(arm_id, kept)])
 
     def follow(self, stored: Iterable[tuple[Arm, str]]) -> None:
         """Take over the statuses that were read from the store, but of arms whose status is not saved yet."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
-from bandit_router.arms import Arm
+from bandit_router.arms import Arm, Status
 from bandit_router.budgets import Budgets
 from bandit_router.events import Decision, Settlement
 from bandit_router.learner import Learner
@@ -283,9 +283,16 @@ class AttachedStore:
         self._writer.ask(lambda ledger: ledger.add_arms([arm], like=like, strength=strength))
 
     def set_status(self, arm_id: str, status: str) -> None:
-        """Keep an arm's status. Raises StoreUnavailable, with the change in force in this process and saved later."""
+        """Keep an arm's status.
+
+        Raises:
+            StoreUnavailable: with the change in force in this process, and saved later.
+            InvalidInput: the arm has been retired meanwhile, perhaps by another process; now it is retired here too.
+        """
         self._writer.statuses.change(arm_id, status)
         self._writer.ask(self._writer.statuses.save)
+        if status != "retired" and self.learner.catalogue.status(arm_id) is Status.RETIRED:
+            raise InvalidInput(f"arm {arm_id!r} has been retired meanwhile; add it again under another id")
 
     def flush(self) -> None:
         """Wait until everything recorded so far is in the database. Raises StoreUnavailable after `wait_s`."""

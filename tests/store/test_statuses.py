@@ -12,8 +12,10 @@ import pytest
 from conftest import locked
 
 from bandit_router.arms import Status
+from bandit_router.policies.base import InvalidInput
 from bandit_router.router import Router
 from bandit_router.store.ledger import Ledger
+from bandit_router.store.statuses import Statuses
 from bandit_router.store.writer import StoreUnavailable
 
 OpenRouter = Callable[..., Router]
@@ -86,3 +88,40 @@ def test_a_pause_that_the_store_could_not_take_holds_here_and_is_saved_later(
     assert status(router) is Status.PAUSED
     ledger.close()
     assert status(open_router(url)) is Status.PAUSED
+
+
+def test_no_process_brings_back_an_arm_that_another_has_retired(
+    url: str, open_router: OpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = open_router(url), open_router(url)
+    monkeypatch.setattr(Statuses, "follow", lambda *_: None)  # the other process does not know yet
+    one.retire("small")
+    for change in (two.pause, two.resume, two.retire):
+        with pytest.raises(InvalidInput, match="retired"):
+            change("small")
+        assert status(two) is Status.RETIRED
+    one.close()
+    assert status(open_router(url)) is Status.RETIRED
+
+
+def test_two_processes_may_retire_the_same_arm(url: str, open_router: OpenRouter) -> None:
+    one, two = open_router(url), open_router(url)
+    one.retire("small")
+    two.events.set_status("small", "retired")
+    assert status(two) is Status.RETIRED
+
+
+def test_a_pause_on_its_way_does_not_replace_a_retirement_that_is_not_saved_yet(
+    tmp_path: Path, open_router: OpenRouter
+) -> None:
+    url = f"sqlite:///{tmp_path}/events.db"
+    router = open_router(url, store={"wait_s": 0.1})
+    with locked(url):
+        with pytest.raises(StoreUnavailable):
+            router.retire("small")
+        with pytest.raises(StoreUnavailable):
+            router.events.set_status("small", "paused")
+    ledger = Ledger(url, "process", "reader")
+    eventually(lambda: ledger.arms()[0][1] != "active")
+    assert ledger.arms()[0][1] == "retired"
+    ledger.close()

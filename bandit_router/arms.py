@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
+from numbers import Real
 from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
-from bandit_router.policies.base import Bool, InvalidInput
+from bandit_router.policies.base import F64, Bool, InvalidInput
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -140,6 +141,15 @@ class Catalogue:
     def active(self) -> Bool:
         """Which arms may be drawn, shape (len,); a copy."""
         return self._active.copy()
+
+    def penalties(self, by_arm: Mapping[str, float]) -> F64:
+        """Known costs in utility units, shape (arms,); 0 for an arm that is not named."""
+        costs = np.zeros(len(self))
+        for arm_id, value in by_arm.items():
+            if not isinstance(value, Real):
+                raise InvalidInput(f"penalty of {arm_id!r} must be a number in utility units, got {value!r}")
+            costs[self.index(arm_id)] = value
+        return costs
 
     def mask(self, allowed: Iterable[str] | None) -> Bool | None:
         """Active arms among `allowed` ids (all if None); None when that is every arm, the common case."""

@@ -6,7 +6,6 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from numbers import Real
 from types import TracebackType
 from typing import Any, Self
 
@@ -321,7 +320,7 @@ class Router:
             if known is not None:
                 return known, False
             mask = learner.catalogue.mask(eligible)
-            cost = None if penalty is None else self._penalties(penalty)
+            cost = None if penalty is None else learner.catalogue.penalties(penalty)
             x = _numbers(context)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
@@ -377,14 +376,6 @@ class Router:
             outcome=outcome,
             served_arm=served_arm,
         )
-
-    def _penalties(self, penalty: Mapping[str, float]) -> F64:
-        cost = np.zeros(len(self.catalogue))
-        for arm_id, value in penalty.items():
-            if not isinstance(value, Real):
-                raise InvalidInput(f"penalty of {arm_id!r} must be a number in utility units, got {value!r}")
-            cost[self.catalogue.index(arm_id)] = value
-        return cost
 
 
 def _build(policy: str | Policy, settings: Mapping[str, Any] | None, **sizes: int) -> Policy:

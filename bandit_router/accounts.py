@@ -65,11 +65,17 @@ class Booking(msgspec.Struct, frozen=True, array_like=True, tag="b1"):
 
 
 class Bill(msgspec.Struct, frozen=True, array_like=True, tag="s1"):
-    """An outcome reported for a decision; `served_arm` is the arm that served in fact, None for the decided one."""
+    """An outcome reported for a decision.
+
+    Attributes:
+        event_id, outcome: the report. served_arm: the arm that served in fact, None for the decided one.
+        until_s: how long it may wait for its booking; 0 if it may not.
+    """
 
     event_id: str
     outcome: Outcome
     served_arm: str | None = None
+    until_s: float = 0.0
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True, tag="l1"):

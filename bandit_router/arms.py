@@ -38,8 +38,13 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def __post_init__(self) -> None:
         for name, kind in _field_types():
+            value = getattr(self, name)
+            if isinstance(value, np.generic):
+                value = value.item()
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)  # 8e7 bytes
             try:
-                msgspec.convert(getattr(self, name), kind)
+                msgspec.structs.force_setattr(self, name, msgspec.convert(value, kind))
             except msgspec.ValidationError as wrong:
                 raise InvalidInput(f"arm {self.id!r}: {name}: {wrong}") from None
         if not self.id:
@@ -146,7 +151,7 @@ class Catalogue:
         """Known costs in utility units, shape (arms,); 0 for an arm that is not named."""
         costs = np.zeros(len(self))
         for arm_id, value in by_arm.items():
-            if not isinstance(value, Real):
+            if type(value) is not float and not isinstance(value, Real):
                 raise InvalidInput(f"penalty of {arm_id!r} must be a number in utility units, got {value!r}")
             costs[self.index(arm_id)] = value
         return costs

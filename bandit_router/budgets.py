@@ -31,7 +31,19 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
-from bandit_router.accounts import CATCH_UP, Account, Bill, Booking, Entry, Hold, Part, Reprice, Seen, State, Told
+from bandit_router.accounts import (
+    CATCH_UP,
+    Account,
+    Bill,
+    Booking,
+    Entry,
+    Hold,
+    Part,
+    Reprice,
+    Seen,
+    State,
+    Told,
+)
 from bandit_router.limits import Limit, Rate, Tail, Window, countable
 from bandit_router.outcomes import CHANNELS, Outcome
 from bandit_router.policies.base import F64, Bool, InvalidInput
@@ -177,21 +189,22 @@ class Budgets:
         self._book(booking)
         return booking
 
-    def settle(self, event_id: str, outcome: Outcome, *, served_arm: str | None = None) -> None:
+    def settle(self, event_id: str, outcome: Outcome, *, served_arm: str | None = None, until_s: float = 0.0) -> None:
         """Correct a request's booking by what it was billed. A channel settles once, with or without the others.
 
-        Where another arm than the booked one served, the amount counts all the same, and is expected of that arm then.
-        The bill of a request that is not booked yet waits for its booking: another process may have decided it.
+        Where another arm than the booked one served, the amount counts all the same, and is expected of that arm then,
+        if it is one that the limits know. The bill of a request that is not booked yet waits for a booking made by
+        `until_s`: another process may have decided it.
         Timed out and settled requests are ignored, and so is a channel that is null, negative or not finite: its
         booking stands.
         """
-        self._settle(Bill(event_id, outcome, served_arm))
+        self._settle(Bill(event_id, outcome, served_arm, until_s))
 
     def _settle(self, bill: Bill) -> None:
         hold = self._state.holds.get(bill.event_id)
         if hold is None:
-            if any(limit.amount(bill.outcome) is not None for limit in self._limits.values()):
-                self._state.keep(Bill(bill.event_id, countable(bill.outcome), bill.served_arm))
+            if bill.until_s and any(limit.amount(bill.outcome) is not None for limit in self._limits.values()):
+                self._state.keep(msgspec.structs.replace(bill, outcome=countable(bill.outcome)))
             return
         waiting = []
         for part in hold.parts:
@@ -203,7 +216,9 @@ class Budgets:
                 account = self._state.accounts[part.account]
                 account.bill(part, amount)
                 self._move(limit, account, amount - part.expected)
-                self._state.seen[limit.name].setdefault(bill.served_arm or hold.arm, Seen()).add(amount)
+                arm, seen = bill.served_arm or hold.arm, self._state.seen[limit.name]
+                if arm == hold.arm or arm in seen:
+                    seen.setdefault(arm, Seen()).add(amount)
         hold.parts = waiting
         if not waiting:
             self._state.close(bill.event_id)
@@ -235,7 +250,8 @@ class Budgets:
         if not parts:
             state.close(booking.event_id)
         for bill in state.early.pop(booking.event_id, ()):
-            self._settle(bill)
+            if booking.at_s <= bill.until_s:
+                self._settle(bill)
 
     def _move(self, limit: Limit, account: Account, error: float, overdue: float = 0.0) -> None:
         """Move the price; a window keeps no debt, its target is worked out anew from what is left."""

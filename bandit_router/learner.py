@@ -124,10 +124,12 @@ class Learner:
         self.metered += ~np.isnan(y)
 
     def _add(self, entry: ArmAdded) -> None:
-        if entry.index >= len(self.catalogue):
-            self.catalogue.add(entry.arm)  # refuses a repeated id, before the policy grows
+        if entry.index >= len(self.catalogue) and entry.arm.id in self.catalogue.ids:
+            raise InvalidInput(f"arm {entry.arm.id!r} is in the catalogue already; give the new one another id")
         if entry.index >= self.policy.n_arms:
             self.policy.add_arm(like=entry.like, strength=entry.strength)
+        if entry.index >= len(self.catalogue):
+            self.catalogue.add(entry.arm)
 
     def capture(self) -> tuple[int, State]:
         """The log position and a copy of what was learned up to it."""

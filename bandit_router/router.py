@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,7 +29,7 @@ from bandit_router.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.policies import DEFAULT_POLICY, policy_class
 from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
 from bandit_router.policies.distributions import check_positive
-from bandit_router.rewards import Reward, RewardRule
+from bandit_router.rewards import Reward, RewardRule, check_ids
 
 
 class Router:
@@ -118,6 +119,7 @@ class Router:
         self.counters.update({f"refused_{reason}": 0 for reason in REFUSALS})
         if rewards is None:
             rewards = RewardRule(early_s=0.0) if store is None else RewardRule()
+        self._early_s = rewards.early_s
         self.events: EventStore = (
             MemoryStore(learner=self.learner, rule=rewards, max_events=max_events, counters=self.counters)
             if store is None
@@ -198,15 +200,17 @@ class Router:
         invalid outcome changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is
         pending.
         """
-        self._settle_budgets(event_id, outcome, served_arm)
-        return self.events.report(self._reward(event_id, outcome, reward_id, served_arm))
+        reward = self._reward(event_id, outcome, reward_id, served_arm)
+        self._settle_budgets(reward)
+        return self.events.report(reward)
 
     async def aobserve(
         self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
     ) -> Settlement:
         """`observe` for an event loop: where it has to wait for the store, it awaits."""
-        self._settle_budgets(event_id, outcome, served_arm)
-        return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm))
+        reward = self._reward(event_id, outcome, reward_id, served_arm)
+        self._settle_budgets(reward)
+        return await self.events.areport(reward)
 
     # -- operations ------------------------------------------------------------------------------------------
 
@@ -363,10 +367,13 @@ class Router:
             booking=booking,
         )
 
-    def _settle_budgets(self, event_id: str, outcome: Outcome, served_arm: str | None) -> None:
-        if self.budgets is not None and isinstance(event_id, str):
-            with self.learner.lock:
-                self.budgets.settle(event_id, outcome, served_arm=served_arm)
+    def _settle_budgets(self, reward: Reward) -> None:
+        if self.budgets is None:
+            return
+        with suppress(InvalidInput), self.learner.lock:  # the event store refuses and counts it
+            check_ids(reward)
+            until_s = reward.at_s + self._early_s if self._early_s else 0.0
+            self.budgets.settle(reward.event_id, reward.outcome, served_arm=reward.served_arm, until_s=until_s)
 
     def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
         return Reward(

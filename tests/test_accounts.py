@@ -39,7 +39,7 @@ def play(steps: list[tuple[str, object, object]]) -> tuple[Budgets, list[Entry]]
             entries.append(budgets.reserve(str(booked), first, now_s=now, tenant=second))
             booked += 1
         elif verb == "bill":
-            bill = Bill(str(first % (booked + 2)), Outcome(cost_usd=second))  # some before their booking
+            bill = Bill(str(first % (booked + 2)), Outcome(cost_usd=second), until_s=1e9)  # some before their booking
             budgets.apply(bill)
             entries.append(bill)
         elif verb == "wait":

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from bandit_router.arms import Arm, Catalogue, Status
@@ -19,7 +20,13 @@ def test_an_arm_without_id_or_with_negative_size_is_refused(wrong):
         Arm(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"id": 7}, {"kind": "foo"}, {"size_bytes": 8e7}, {"rank": "16"}, {"tags": "legal"}])
+def test_numbers_of_numpy_and_whole_floats_are_taken_for_what_they_are():
+    arm = Arm(id="a", size_bytes=8e7, rank=np.int64(16), input_usd_per_mtok=np.float64(3.0), tags=["legal"])
+    assert arm == Arm(id="a", size_bytes=80_000_000, rank=16, input_usd_per_mtok=3.0, tags=("legal",))
+    assert [type(value) for value in (arm.size_bytes, arm.rank, arm.input_usd_per_mtok)] == [int, int, float]
+
+
+@pytest.mark.parametrize("wrong", [{"id": 7}, {"kind": "foo"}, {"size_bytes": 0.5}, {"rank": "16"}, {"tags": "legal"}])
 def test_a_field_of_the_wrong_type_is_refused_by_name(wrong):
     with pytest.raises(InvalidInput, match=f"{next(iter(wrong))}: Expected|{next(iter(wrong))}: Invalid"):
         Arm(**{"id": "a", **wrong})

@@ -192,7 +192,7 @@ def test_an_added_arm_can_be_drawn_and_a_retired_one_cannot() -> None:
 
 
 @pytest.mark.parametrize("strength", [0.0, -1.0, math.nan, math.inf])
-def test_an_arm_with_an_impossible_strength_is_refused_before_it_is_logged(strength: float) -> None:
+def test_an_arm_with_an_impossible_strength_is_refused_and_changes_nothing(strength: float) -> None:
     engine = router()
     with pytest.raises(InvalidInput, match="strength"):
         engine.add_arm(Arm(id="new"), like="small", strength=strength)

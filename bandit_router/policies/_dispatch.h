@@ -4,6 +4,7 @@
 #define MAX_DIM 2048        /* vectors of this length live on the stack */
 #define MAX_CHANNELS 64
 #define BOUND_DIM 128       /* beyond it, proving a bound costs more than it saves */
+#define LONGEST_32 1e5      /* squared length over the ridge that float32 can take in full */
 #define SLACK 1.01          /* above the rounding of a variance in either precision */
 
 struct kernels {

@@ -295,6 +295,13 @@ static int FN(learn)(void *packed, double *theta, long stride, long dim, long wi
             p[k] /= (REAL)keep;
         repaired = FN(fold)(p, theta, dim, width, channels, axis, silent, (1 - keep) * ridge * (double)dim);
     }
+    if (sizeof(REAL) == 4) { /* see RidgeStatistics, precision */
+        double square = 0;
+        for (long i = 0; i < dim; i++)
+            square += x[i] * x[i];
+        if (square > LONGEST_32 * ridge)
+            weight *= LONGEST_32 * ridge / square;
+    }
     return repaired + FN(fold)(p, theta, dim, width, channels, x, y, weight);
 }
 

@@ -25,6 +25,7 @@ from bandit_router.policies.distributions import gaussian_wins, greedy, inverse_
 
 CHECK_EVERY = 64
 DRIFT = {64: 1e-10, 32: 1e-4}
+LONGEST_32 = 1e5
 _OF_SCORES = {"greedy": greedy, "softmax": softmax, "inverse_gap": inverse_gap}
 
 
@@ -50,7 +51,8 @@ class RidgeStatistics:
         forgetting: factor in (0, 1] by which an arm's evidence shrinks each time the arm learns. What the ridge loses
             is put back one coordinate a step, around the current estimate, so the update stays rank-one and no
             direction's variance grows past about 1 / ridge.
-        precision: bits of the stored inverse, 64 or 32; theta always has 64.
+        precision: bits of the stored inverse, 64 or 32; theta always has 64. With 32, an outcome whose context has a
+            squared length over 1e5 ridge counts as that much less: the digits do not suffice for its full weight.
 
     Attributes:
         gram: A, shape (n_arms, dim, dim). inverse: A^-1, same shape.
@@ -129,6 +131,8 @@ class RidgeStatistics:
         """Fold one observation in. NaN channels are imputed by their prediction, which leaves theta as it is."""
         if self.forgetting < 1.0:
             self._forget(arm)
+        if self.precision == 32:
+            weight *= min(1.0, LONGEST_32 * self.ridge / max(float(x @ x), 1.0))
         self._fold(arm, x, np.where(np.isnan(y), self.theta[arm] @ x, y), weight)
         self.counts[arm] += 1
         if self.counts[arm] % CHECK_EVERY == 0:

@@ -7,11 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
+from bandit_router.policies.base import F64, Estimate, Index, Policy
 from bandit_router.policies.compiled import ridge_statistics
 from bandit_router.policies.linear import Rule
-
-LARGEST_32 = 1e5  # longer contexts cost float32 so many digits that an inverse cannot be kept
 
 
 class LinearPolicy(Policy):
@@ -21,8 +19,7 @@ class LinearPolicy(Policy):
         n_arms, dim, channels: sizes, see `Policy`.
         ridge: prior precision of every coefficient.
         forgetting: see `RidgeStatistics`; 1 never forgets.
-        precision: bits of the stored inverses, 64 or 32; see `RidgeStatistics`. With 32, an outcome whose context has a
-            squared length over 1e5 ridge is refused.
+        precision: bits of the stored inverses, 64 or 32; see `RidgeStatistics`.
     """
 
     def __init__(
@@ -42,11 +39,6 @@ class LinearPolicy(Policy):
         )
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
-        if self.precision == 32 and not x @ x <= LARGEST_32 * self.ridge:
-            raise InvalidInput(
-                f"context of squared length {x @ x:.3g} is too long for precision=32 (at most {LARGEST_32:g} * ridge); "
-                "scale the features, or take precision=64"
-            )
         self.statistics.learn(arm, x, y, weight)
 
     @abstractmethod

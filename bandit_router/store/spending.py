@@ -44,7 +44,7 @@ class Spending:
 
     Args:
         ledger: the database. budgets: the router's. lock: what guards them. key: of the snapshots.
-        every: rows between two captured states. counters: the router's.
+        every: rows between two captured states. counters: the router's. early_s: see `RewardRule`.
     """
 
     def __init__(
@@ -56,8 +56,9 @@ class Spending:
         key: bytes | None,
         every: int,
         counters: Counter[str],
+        early_s: float,
     ) -> None:
-        self.ledger, self.budgets, self.lock = ledger, budgets, lock
+        self.ledger, self.budgets, self.lock, self.early_s = ledger, budgets, lock, early_s
         self.key, self.every, self.counters = key, every, counters
         self.process = secrets.token_hex(8)
         self._position = self._saved = 0
@@ -73,7 +74,8 @@ class Spending:
 
     def _row(self, record: Decision | Reward) -> tuple[Any, ...] | None:
         if isinstance(record, Reward):
-            bill = Bill(record.event_id, countable(record.outcome), record.served_arm)
+            until_s = record.at_s + self.early_s if self.early_s else 0.0
+            bill = Bill(record.event_id, countable(record.outcome), record.served_arm, until_s)
             channels = "+".join(bill.outcome.metered())
             return (record.event_id, channels, self.process, encode_struct(bill)) if channels else None
         if record.booking is None:

@@ -94,6 +94,7 @@ class Writer:
             key=settings.snapshot_key,
             every=settings.snapshot_every,
             counters=self.counters,
+            early_s=self.rule.early_s,
         )
 
     # -- for other threads -----------------------------------------------------------------------------------

@@ -271,7 +271,7 @@ class Budgets:
     def reprice(self, arm: str, channel: str, factor: float) -> None:
         """An arm's amounts on a cost channel are known to be `factor` times what they were, from now on.
 
-        An arm that nothing was expected or billed of has no amount to change.
+        An arm that nothing was expected or billed of, or that there is not, has no amount to change.
         """
         if not 0 < factor < math.inf:
             raise InvalidInput(f"factor must be finite and greater than 0, got {factor}")

@@ -266,15 +266,20 @@ class Router:
         self.events.add_arm(arm, like=index, strength=strength)
 
     def pause(self, arm_id: str) -> None:
-        """Take an arm out of the draw until `resume`."""
+        """Take an arm out of the draw until `resume`. Raises as `retire` does."""
         self._switch(Catalogue.pause, arm_id)
 
     def resume(self, arm_id: str) -> None:
-        """Put a paused arm back into the draw."""
+        """Put a paused arm back into the draw. Raises as `retire` does."""
         self._switch(Catalogue.resume, arm_id)
 
     def retire(self, arm_id: str) -> None:
-        """Take an arm out of the draw for good; an outcome still under way is accounted to it."""
+        """Take an arm out of the draw for good; an outcome still under way is accounted to it.
+
+        Raises:
+            InvalidInput: no such arm, or a retired one. StoreUnavailable: not saved yet; it is in force here, and
+                saved when the store is back.
+        """
         self._switch(Catalogue.retire, arm_id)
 
     def _switch(self, change: Callable[[Catalogue, str], None], arm_id: str) -> None:

@@ -48,7 +48,8 @@ def replay(
 ) -> None:
     """Value of another policy on a log, with intervals, and whether a gate lets it through.
 
-    Exit codes: 0 answered (and the gate met), 3 the gate is not met or the log cannot answer, 4 no usable log.
+    Exit codes: 0 answered (and the gate met), 1 a file could not be written, 2 the command is wrong, 3 the gate is not
+    met or the log cannot answer, 4 no usable log.
     """
     utility, bounds, sizes = options.utility(price, scale), options.ranges(bound), options.numbers("--size", size)
     if learn not in ("accepted", "every"):

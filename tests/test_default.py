@@ -119,6 +119,22 @@ def test_a_new_arm_gets_the_traffic_it_earns(better_by, at_least, at_most):
     assert better_by < 0 or np.median(delays) <= 150
 
 
+def test_an_arm_that_was_dear_on_one_task_is_still_tried_on_others():
+    """Equal quality; arm 0 costs 1 on task 0 and 0.1 on the other three, arm 1 costs 0.4 on all."""
+    late = []
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        kinds = rng.integers(0, 4, 900)
+        policy, played = EvidenceThompson(n_arms=2, dim=4, channels=2), []
+        for x, uniform in zip(np.eye(4)[kinds], rng.random(900), strict=True):
+            arm = draw(policy.probabilities(x, prices=[1.0, -1.0]), uniform)
+            cost = (1.0 if x[0] else 0.1) if arm == 0 else 0.4
+            policy.learn(x, arm, [0.5 + 0.1 * rng.normal(), cost + 0.05 * rng.normal()])
+            played.append(arm)
+        late.append(np.mean((np.array(played) == (kinds == 0))[500:]))
+    assert min(late) > 0.9
+
+
 @pytest.mark.parametrize("order", ["by task", "best arm fails first", "alternating blocks"])
 def test_on_adversarial_orders_it_stays_close_to_the_best_single_arm(order):
     n, means = 1200, np.tile([0.6, 0.7, 0.5], (1200, 1))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bandit_router.policies.hierarchical import FLAT, TYPICAL, HierarchicalRidge
+from bandit_router.policies.hierarchical import FLAT, TYPICAL, TYPICAL_COST, HierarchicalRidge
 
 K, D, N = 3, 2, 40
 
@@ -19,6 +19,25 @@ def learned(x, arms, y, channels=1):
     for row, arm, quality in zip(x, arms, y, strict=True):
         model.learn(int(arm), row[1:], np.array([quality]), 1.0)
     return model
+
+
+def test_costs_are_ridge_regressions_about_the_arms_running_mean():
+    x, arms, quality = history()
+    cost = np.where(np.random.default_rng(1).random(N) < 0.8, 5.0 + x[:, 1], np.nan)
+    model = HierarchicalRidge(K, D, 2)
+    for row, arm, y in zip(x, arms, np.column_stack([quality, cost]), strict=True):
+        model.learn(int(arm), row[1:], y, 1.0)
+    request = np.array([1.0, 0.3, -0.7])
+    prediction = model.predict(request[1:])
+    prior = np.diag(model._diagonals(TYPICAL_COST**-2, model.shared_scale)[0][0])
+    for arm in range(K):
+        mine = arms == arm
+        covariance = np.linalg.inv(x[mine].T @ x[mine] + prior)
+        assert prediction.cost_own[arm] == pytest.approx(request @ covariance @ request)
+        if not np.isnan(cost[mine]).any():
+            mean = cost[mine].mean()
+            theta = covariance @ x[mine].T @ (cost[mine] - mean)
+            assert prediction.mean[arm, 1] == pytest.approx(mean + request @ theta)
 
 
 def dense(x, arms, precision, shared_precision):

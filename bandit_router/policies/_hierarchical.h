@@ -45,8 +45,8 @@ static const struct symmetric *chosen_symmetric(void)
     return &symmetric_16;
 }
 
-enum part { INVERSE, THETA, SHARED_INVERSE, SHARED_THETA, PRECISION, GRAM, MOMENT, CENTRE, SQUARE, COUNT, COSTS,
-            LOUDNESS, LOW, HIGH, LOSS, TOTAL, PARTS };
+enum part { INVERSE, THETA, SHARED_INVERSE, SHARED_THETA, PRECISION, GRAM, MOMENT, CENTRE, COST_INVERSE, SQUARE,
+            COUNT, COSTS, LOUDNESS, LOW, HIGH, LOSS, TOTAL, PARTS };
 
 typedef struct {
     PyObject_HEAD
@@ -73,14 +73,14 @@ static int Hierarchy_init(Hierarchy *self, PyObject *args, PyObject *kwargs)
     const long arms = self->n_arms, d = self->dim, rows = self->channels + 1, width = (d + 7) / 8 * 8;
     if (self->part[0].obj || PyTuple_GET_SIZE(arrays) != PARTS || arms < 1 || d < 1 || width > MAX_DIM || rows < 2 ||
         rows > MAX_CHANNELS) {
-        PyErr_SetString(PyExc_ValueError, "a tuple of 16 arrays, n_arms, dim and channels expected, once");
+        PyErr_SetString(PyExc_ValueError, "a tuple of 17 arrays, n_arms, dim and channels expected, once");
         return -1;
     }
     self->width = width;
     self->kernels = chosen_symmetric();
     const long items[PARTS] = {
         arms * d * width, arms * rows * width, d * width, width, arms * width, arms * d * width, arms * rows * width,
-        arms * rows * width, arms, arms, arms * 2 * (rows - 2), arms, d, d, 1, 1};
+        arms * rows * width, rows > 2 ? arms * d * width : 0, arms, arms, arms * 3 * (rows - 2), arms, d, d, 1, 1};
     for (int i = 0; i < PARTS; i++) {
         Py_buffer *view = &self->part[i];
         if (PyObject_GetBuffer(PyTuple_GET_ITEM(arrays, i), view, PyBUF_WRITABLE | PyBUF_C_CONTIGUOUS | PyBUF_FORMAT) < 0)
@@ -115,17 +115,40 @@ static double noise_of(Hierarchy *self)
     return *of(self, LOSS, 0, 0) / (*of(self, TOTAL, 0, 0) + 1);
 }
 
+/* Mean over all arms' outcomes of a cost (row 0) or of its squared innovations (row 2); 0 without any. */
+static double everyone(Hierarchy *self, long row, long cost)
+{
+    const long costs = self->channels - 1;
+    const double *all = of(self, COSTS, 0, 0) + cost;
+    double sum = 0, count = 0;
+    for (long a = 0; a < self->n_arms; a++, all += 3 * costs)
+        sum += all[row * costs], count += all[costs];
+    return count > 0 ? sum / count : 0;
+}
+
+static int metered_by_anyone(Hierarchy *self, long cost)
+{
+    const long costs = self->channels - 1;
+    for (long a = 0; a < self->n_arms; a++)
+        if (of(self, COSTS, a, 3 * costs)[costs + cost] > 0)
+            return 1;
+    return 0;
+}
+
 /* HierarchicalRidge.mean_costs: of an arm without a metered cost, everyone's. */
 static double mean_cost(Hierarchy *self, long arm, long cost)
 {
-    const long step = 2 * (self->channels - 1);
-    const double *own = of(self, COSTS, arm, step) + cost, *all = of(self, COSTS, 0, 0) + cost;
-    if (own[step / 2] > 0)
-        return own[0] / own[step / 2];
-    double sum = 0, count = 0;
-    for (long a = 0; a < self->n_arms; a++, all += step)
-        sum += all[0], count += all[step / 2];
-    return count > 0 ? sum / count : 0;
+    const long costs = self->channels - 1;
+    const double *own = of(self, COSTS, arm, 3 * costs) + cost;
+    return own[costs] > 0 ? own[0] / own[costs] : everyone(self, 0, cost);
+}
+
+/* v = A^-1 x of the costs' regressions; returns their h. */
+static double read_costs(Hierarchy *self, long arm, const double *x, double *v)
+{
+    const long width = self->width;
+    self->kernels->multiply_by(of(self, COST_INVERSE, arm, self->dim * width), self->dim, width, x, v);
+    return dot(self, x, v);
 }
 
 /* v = A^-1 x, z of (2) and the predictions of an arm's own regressions; returns h. */
@@ -141,22 +164,32 @@ static double read_arm(Hierarchy *self, long arm, const double *x, double *v, do
     return dot(self, x, v);
 }
 
-/* HierarchicalRidge.odds; `scratch` holds count * (width + 2) doubles. */
+/* HierarchicalRidge.odds; `scratch` holds count * (width + 3) doubles. */
 static void odds(Hierarchy *self, const double *x, const int64_t *arms, long count, const double *prices,
                  const double *penalty, double temper, double *p, double *scratch)
 {
-    double v[MAX_DIM], own[MAX_CHANNELS], apart[MAX_DIM];
-    double *score = scratch, *spread = score + count, *shared = spread + count;
-    const long width = self->width, channels = self->channels;
-    long leader = 0;
+    double v[MAX_DIM], own[MAX_CHANNELS], apart[MAX_DIM], pooled[MAX_CHANNELS];
+    double *score = scratch, *spread = score + count, *doubt = spread + count, *shared = doubt + count;
+    const long width = self->width, channels = self->channels, costs = channels - 1;
+    long leader = 0, priced = 0;
+    for (long c = 1; c < channels; c++)
+        if (prices[c] != 0)
+            pooled[c] = everyone(self, 2, c - 1), priced = 1;
     for (long i = 0; i < count; i++) {
         const long arm = arms ? (long)arms[i] : i;
         double *z = shared + i * width;
         spread[i] = read_arm(self, arm, x, v, z, own) * *of(self, LOUDNESS, arm, 1);
         score[i] = prices[0] * (own[0] + dot(self, z, of(self, SHARED_THETA, 0, 0))) - penalty[i];
-        for (long c = 1; c < channels; c++)
-            if (prices[c] != 0)
-                score[i] += prices[c] * (own[c] + (1 - own[channels]) * mean_cost(self, arm, c - 1));
+        doubt[i] = 0;
+        for (long c = 1; c < channels; c++) {
+            if (prices[c] == 0)
+                continue;
+            const double *sums = of(self, COSTS, arm, 3 * costs) + c - 1;
+            score[i] += prices[c] * (own[c] + (1 - own[channels]) * mean_cost(self, arm, c - 1));
+            doubt[i] += prices[c] * prices[c] * (sums[2 * costs] + pooled[c]) / (sums[costs] + 1);
+        }
+        if (priced)
+            doubt[i] *= read_costs(self, arm, x, v);
         leader = score[i] > score[leader] ? i : leader;
     }
     const double noise = noise_of(self), *leading = shared + leader * width;
@@ -167,7 +200,8 @@ static void odds(Hierarchy *self, const double *x, const int64_t *arms, long cou
             apart[j] = z[j] - leading[j];
         self->kernels->multiply_by(of(self, SHARED_INVERSE, 0, 0), self->dim, width, apart, v);
         const double variance = noise * (spread[i] + spread[leader] + dot(self, apart, v)); /* (3) */
-        const double deviation = fabs(prices[0]) * sqrt(variance > 0 ? temper * variance : 0) + 1e-12;
+        const double all = prices[0] * prices[0] * (variance > 0 ? variance : 0) + doubt[i] + doubt[leader];
+        const double deviation = sqrt(temper * all) + 1e-12;
         const double ahead = erfc((score[leader] - score[i]) / deviation / sqrt(2)) / 2;
         total += p[i] = ahead / (1 - ahead);
     }
@@ -204,7 +238,7 @@ static PyObject *Hierarchy_odds(Hierarchy *self, PyObject *const *args, Py_ssize
     if (!(penalty = array(&views, args[3], "penalty", 'd', count, PyBUF_SIMPLE)) ||
         !(out = array(&views, args[5], "out", 'd', count, PyBUF_WRITABLE)))
         return NULL;
-    const size_t needed = (size_t)count * (size_t)(self->width + 2);
+    const size_t needed = (size_t)count * (size_t)(self->width + 3);
     if (needed > STACK && !(scratch = PyMem_RawMalloc(needed * sizeof *scratch))) {
         release(&views);
         return PyErr_NoMemory();
@@ -219,17 +253,19 @@ static PyObject *Hierarchy_odds(Hierarchy *self, PyObject *const *args, Py_ssize
 }
 
 /* HierarchicalRidge._target: y and 1, an unmetered cost as its own prediction. */
-static void complete(Hierarchy *self, long arm, const double *y, double weight, const double *own, double *target)
+static void complete(Hierarchy *self, long arm, const double *y, double weight, const double *own, double cost_own,
+                     double *target)
 {
     const long channels = self->channels, costs = channels - 1;
-    double *sums = of(self, COSTS, arm, 2 * costs);
+    double *sums = of(self, COSTS, arm, 3 * costs);
     target[0] = y[0], target[channels] = 1;
     for (long c = 1; c < channels; c++) {
-        if (isnan(y[c])) {
-            target[c] = own[c] + (1 - own[channels]) * mean_cost(self, arm, c - 1);
+        const double guess = own[c] + (1 - own[channels]) * mean_cost(self, arm, c - 1);
+        target[c] = isnan(y[c]) ? guess : y[c];
+        if (isnan(y[c]))
             continue;
-        }
-        target[c] = y[c];
+        if (metered_by_anyone(self, c - 1))
+            sums[2 * costs + c - 1] += weight * ((y[c] - guess) * (y[c] - guess) / (1 + cost_own));
         sums[c - 1] += weight * y[c];
         sums[costs + c - 1] += weight;
     }
@@ -260,7 +296,7 @@ PyDoc_STRVAR(hierarchy_learn_doc, "learn(arm, context, y, weight)\n\nFold one ou
 
 static PyObject *Hierarchy_learn(Hierarchy *self, PyObject *const *args, Py_ssize_t n)
 {
-    double x[MAX_DIM], v[MAX_DIM], z[MAX_DIM], pz[MAX_DIM];
+    double x[MAX_DIM], v[MAX_DIM], w[MAX_DIM], z[MAX_DIM], pz[MAX_DIM];
     double y[MAX_CHANNELS], own[MAX_CHANNELS], target[MAX_CHANNELS];
     if (!enough(n, 4, "arm, context, y, weight"))
         return NULL;
@@ -278,14 +314,21 @@ static PyObject *Hierarchy_learn(Hierarchy *self, PyObject *const *args, Py_ssiz
     const double innovation = y[0] - own[0] - dot(self, z, shared);
     const double gain = weight / (1 + weight * h), shared_gain = gain / (1 + gain * dot(self, z, pz));
     const double noise = noise_of(self) * *of(self, LOUDNESS, arm, 1);
-    complete(self, arm, y, weight, own, target);
+    const double cost_own = rows > 2 ? read_costs(self, arm, x, w) : 0;
+    complete(self, arm, y, weight, own, cost_own, target);
     for (long i = 0; i < d; i++)
         shared[i] += shared_gain * innovation * pz[i]; /* (2) */
-    for (long r = 0; r < rows; r++)
+    const double cost_gain = weight / (1 + weight * cost_own);
+    for (long r = 0; r < rows; r++) {
+        const int of_cost = r && rows > 2;
+        const double step = (of_cost ? cost_gain : gain) * (target[r] - own[r]), *towards = of_cost ? w : v;
         for (long i = 0; i < d; i++)
-            theta[r * width + i] += gain * (target[r] - own[r]) * v[i];
+            theta[r * width + i] += step * towards[i];
+    }
     self->kernels->add_square(of(self, SHARED_INVERSE, 0, 0), d, width, -shared_gain, pz); /* Sherman-Morrison */
     self->kernels->add_square(of(self, INVERSE, arm, d * width), d, width, -gain, v);
+    if (rows > 2)
+        self->kernels->add_square(of(self, COST_INVERSE, arm, d * width), d, width, -cost_gain, w);
     add_sums(self, arm, x, target, weight);
     *of(self, LOSS, 0, 0) += shared_gain * innovation * innovation; /* R of (4) */
     *of(self, TOTAL, 0, 0) += weight;

@@ -14,7 +14,7 @@ from bandit_router.policies.compiled import LINE, _aligned, _round_up
 from bandit_router.policies.hierarchical import HierarchicalRidge
 from bandit_router.policies.native import kernels
 
-PADDED = ("inverse", "theta", "shared_inverse", "shared_theta", "precision", "gram", "moment", "centre")
+PADDED = ("inverse", "theta", "shared_inverse", "shared_theta", "precision", "gram", "moment", "centre", "cost_inverse")
 PLAIN = ("square", "count", "costs", "loudness", "low", "high", "loss", "total")
 
 

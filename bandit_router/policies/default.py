@@ -43,7 +43,8 @@ class EvidenceThompson(Policy):
 
     Nothing is set by hand. The model (`HierarchicalRidge`, where the mathematics is) learns how much the context, and
     which part of it, is worth; arms shrink to what they have in common, so a new arm starts as a typical one; noise is
-    estimated per arm. Costs enter by their expected value and are not explored for.
+    estimated per arm. A priced cost enters by its expected value, and its variance by price squared: a cost that equal
+    requests do not share is worth exploring like a quality, one that hardly varies is not.
 
     Exploration. For two arms p is the probability that each is the better one (Thompson 1933); for more it is an
     explicit stand-in for the win probabilities, which need an integral. The variance is halved because, with it

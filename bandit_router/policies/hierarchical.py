@@ -56,23 +56,35 @@ LARGEST_VARIANCE = 0.25  # of anything on [0, 1]
 # Prior median of every block's deviation, in noise deviations: levels of arms and difficulties of requests differ by
 # about half the noise of one outcome, arms differ in what context does to them by about a tenth of it.
 TYPICAL = np.array([0.5, 0.1, 0.1, 0.5, 0.5])
+# The same for costs: tasks move them by about half of what equal requests differ by, as answers differ in length.
+TYPICAL_COST = np.array([0.5, 0.5, 0.1])
 FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
 LARGEST = float(np.finfo(np.float64).max)
 LIMITS = (1e-3, 1e6)  # of a block's precision: beyond these it is free, or off
 FIRST_FIT, REBUILD = 64, 1024  # outcomes before the first maximisation; outcomes between rebuilt inverses
 TOLERANCE = 1e-3  # in log evidence
 EVIDENCE_ARMS = 32  # arms that (4) is summed over; more would only make the maximisation slower
-_SAVED_AS = {"inverse": "covariance", "shared_inverse": "shared_covariance"}  # whole matrices, unlike ridge inverses
+_SAVED_AS = {  # whole matrices, unlike ridge inverses
+    "inverse": "covariance",
+    "shared_inverse": "shared_covariance",
+    "cost_inverse": "cost_covariance",
+}
 OTHERS_KEEP = 0.5  # of the evidence on other arms when one has changed: whether they changed too is unknown
 OWN_VARIANCE = 32.0  # outcomes from which an arm's own variance, then good to 25 %, outweighs the pool's
 
 
 class Prediction(NamedTuple):
-    """What the model says of one request: `mean` (arms, channels), `own` = h_a and `shared` = z_a of (3)."""
+    """What the model says of one request.
+
+    Attributes:
+        mean: outcomes, shape (arms, channels). own, shared: h_a (arms,) and z_a (arms, dim + 1) of (3).
+        cost_own: h_a of the costs' regressions, shape (arms,); 0 without costs.
+    """
 
     mean: F64
     own: F64
     shared: F64
+    cost_own: F64
 
 
 def with_level(context: F64) -> F64:
@@ -87,8 +99,8 @@ class HierarchicalRidge:
 
     Args:
         n_arms, dim, channels: sizes; the leading 1 is added here. Channel 0, the quality, follows the model. The others
-            are costs: they use the same A_a, but deviate from the arm's own running mean, because they differ between
-            arms by orders of magnitude.
+            are costs: plain ridge regressions of the deviation from the arm's own running mean, because costs differ
+            between arms by orders of magnitude, with scales of their own (`TYPICAL_COST`).
 
     Attributes:
         noise: s. scale, shared_scale: precision of the blocks (level, indicators, numbers) in L and L_0.
@@ -112,13 +124,14 @@ class HierarchicalRidge:
             "unit",
         ),
         *("scale", "shared_scale", "precision", "shared_precision", "outcomes", "loss", "total"),
-        *("inverse", "theta", "shared_inverse", "shared_theta"),
+        *("inverse", "theta", "shared_inverse", "shared_theta", "cost_inverse"),
     )
 
     inverse: F64
     theta: F64
     shared_inverse: F64
     shared_theta: F64
+    cost_inverse: F64
     loudness: F64
     loss: F64
     total: F64
@@ -129,7 +142,7 @@ class HierarchicalRidge:
         self.moment = np.zeros((n_arms, channels + 1, d))  # the last column regresses the constant 1
         self.square, self.count, self.firmness = np.zeros(n_arms), np.zeros(n_arms), np.ones(n_arms)
         self.centre = np.zeros((n_arms, channels + 1, d))
-        self.costs = np.zeros((n_arms, 2, channels - 1))  # sums and counts
+        self.costs = np.zeros((n_arms, 3, channels - 1))  # sums, counts and squared innovations
         self.low, self.high = np.full(d, LARGEST), np.full(d, -LARGEST)  # finite, as snapshots demand
         self.scale, self.shared_scale = TYPICAL[:3] ** -2, np.append(FLAT, TYPICAL[3:] ** -2)
         self.kind, self.unit = np.minimum(np.arange(d), 1), np.append(1.0, np.full(dim, float(dim)))
@@ -149,11 +162,12 @@ class HierarchicalRidge:
         v = self.inverse @ x
         own = self.theta @ x
         z = v * self.precision
-        mean = own[:, :-1]
+        mean, cost_own = own[:, :-1], np.zeros(len(own))
         mean[:, 0] += z @ self.shared_theta
         if mean.shape[1] > 1:
             mean[:, 1:] += (1.0 - own[:, -1:]) * self.mean_costs()
-        return Prediction(mean, v @ x, z)
+            cost_own = (self.cost_inverse @ x) @ x
+        return Prediction(mean, v @ x, z, cost_own)
 
     def gap_variance(self, prediction: Prediction, arms: NDArray[np.intp], leader: int) -> F64:
         """Var(a - leader) of the quality for every arm in `arms`, each arm with its own noise. (3)"""
@@ -166,8 +180,9 @@ class HierarchicalRidge:
         prediction = self.predict(context)
         score = (prediction.mean @ prices)[arms] - penalty
         leader = int(score.argmax())
-        variance = self.gap_variance(prediction, arms, int(arms[leader]))
-        deviation = abs(prices[0]) * np.sqrt(temper * np.maximum(variance, 0.0)) + 1e-12
+        variance = prices[0] ** 2 * np.maximum(self.gap_variance(prediction, arms, int(arms[leader])), 0.0)
+        doubt = (self.cost_noise() @ prices[1:] ** 2 * prediction.cost_own)[arms]
+        deviation = np.sqrt(temper * (variance + doubt + doubt[leader])) + 1e-12
         ahead = ndtr((score - score[leader]) / deviation)
         odds = ahead / (1.0 - ahead)
         return np.asarray(odds / odds.sum())
@@ -177,6 +192,12 @@ class HierarchicalRidge:
         sums, counts = self.costs[:, 0], self.costs[:, 1]
         everyone = sums.sum(axis=0) / np.maximum(counts.sum(axis=0), 1e-300)
         return np.asarray(np.where(counts > 0, sums / np.maximum(counts, 1e-300), everyone))
+
+    def cost_noise(self) -> F64:
+        """Variance of each cost about its prediction, shape (arms, channels - 1); all arms' counts as one outcome."""
+        counts, squares = self.costs[:, 1], self.costs[:, 2]
+        everyone = squares.sum(axis=0) / np.maximum(counts.sum(axis=0), 1e-300)
+        return np.asarray((squares + everyone) / (counts + 1.0))
 
     def learn(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
         """Fold one outcome in; returns the innovation y - mean of the quality, raw and in predicted deviations."""
@@ -202,10 +223,18 @@ class HierarchicalRidge:
         gain = weight / (1.0 + weight * float(x.dot(v)))
         shared_gain = gain / (1.0 + gain * float(z.dot(pz)))
         surprise = innovation / math.sqrt(noise * weight / shared_gain)
-        target = self._target(arm, y, own, weight)
+        gains, directions = np.full(len(own), gain), np.tile(v, (len(own), 1))
+        if len(y) > 1:
+            directions[1:] = w = self.cost_inverse[arm] @ x
+            cost_own = float(x.dot(w))
+            gains[1:] = weight / (1.0 + weight * cost_own)
+            target = self._target(arm, y, own, weight, cost_own)
+            self.cost_inverse[arm] -= (gains[1] * w)[:, None] * w  # Sherman-Morrison
+        else:
+            target = np.append(y, 1.0)
         self.shared_theta += (shared_gain * innovation) * pz  # (2)
         self.shared_inverse -= (shared_gain * pz)[:, None] * pz  # Sherman-Morrison
-        self.theta[arm] += (gain * (target - own))[:, None] * v
+        self.theta[arm] += (gains * (target - own))[:, None] * directions
         self.inverse[arm] -= (gain * v)[:, None] * v  # Sherman-Morrison
         offset = target - self.centre[arm] @ x
         self.gram[arm] += (weight * x)[:, None] * x
@@ -216,17 +245,14 @@ class HierarchicalRidge:
         self.total += weight
         return innovation, surprise
 
-    def _target(self, arm: int, y: F64, own: F64, weight: float) -> F64:
+    def _target(self, arm: int, y: F64, own: F64, weight: float, cost_own: float) -> F64:
         """What the columns regress: y and 1. An unmetered cost is its own prediction, which changes nothing."""
-        target = np.ones(len(y) + 1)
-        target[:-1] = y
-        if len(y) > 1:
-            metered = ~np.isnan(y[1:])
-            self.costs[arm] += np.where(metered, [weight * y[1:], np.full(len(y) - 1, weight)], 0.0)
-            if not metered.all():
-                guess = own[1:-1] + (1.0 - own[-1]) * self.mean_costs()[arm]
-                target[1:-1] = np.where(metered, y[1:], guess)
-        return target
+        guess = own[1:-1] + (1.0 - own[-1]) * self.mean_costs()[arm]
+        known, metered = self.costs[:, 1].sum(axis=0) > 0, ~np.isnan(y[1:])
+        innovation = np.where(known, y[1:] - guess, 0.0)
+        told = np.array([y[1:], np.ones(len(guess)), innovation**2 / (1.0 + cost_own)])
+        self.costs[arm] += np.where(metered, weight * told, 0.0)
+        return np.concatenate([y[:1], np.where(metered, y[1:], guess), [1.0]])
 
     def restart(self, arm: int, keep: float, shift: float) -> None:
         """An arm has changed: its evidence counts for `keep` times as much, and its quality is `shift` higher."""
@@ -264,6 +290,11 @@ class HierarchicalRidge:
         self.precision, self.shared_precision = self._diagonals(self.scale, self.shared_scale)
         solved = self._solve(self.precision, self.shared_precision, slice(None))
         self.inverse, own, self.shared_inverse, self.shared_theta, loss = solved
+        self.cost_inverse = self.inverse[:0]
+        if own.shape[1] > 2:
+            own = own.copy()
+            self.cost_inverse = self._inverse(self._diagonals(TYPICAL_COST**-2, self.shared_scale)[0], slice(None))
+            own[:, 1:] = self.moment[:, 1:] @ self.cost_inverse
         self.total, self.loss = np.asarray(self.count.sum()), np.asarray(loss)
         self.theta = own + self.centre
         whole = own[:, 0] + ((self.precision * self.shared_theta)[:, None] @ self.inverse)[:, 0]
@@ -283,10 +314,7 @@ class HierarchicalRidge:
 
     def _solve(self, precision: F64, shared_precision: F64, arms: slice) -> tuple[F64, F64, F64, F64, float]:
         """A^-1, t, P^-1, theta_0 and R."""
-        moment = self.moment[arms]
-        inverse: F64 = np.asarray(
-            np.linalg.inv(self.gram[arms] + precision[arms, :, None] * np.eye(len(shared_precision))), dtype=np.float64
-        )
+        moment, inverse = self.moment[arms], self._inverse(precision, arms)
         own = moment @ inverse
         shrunk = (precision[arms, :, None] * inverse * precision[arms, None, :]).sum(axis=0)
         shared_inverse: F64 = np.asarray(
@@ -296,6 +324,11 @@ class HierarchicalRidge:
         shared = shared_inverse @ q
         loss = LARGEST_VARIANCE + self.square[arms].sum() - (moment[:, 0] * own[:, 0]).sum() - q.dot(shared)
         return inverse, own, shared_inverse, shared, max(float(loss), 1e-12)
+
+    def _inverse(self, precision: F64, arms: slice) -> F64:
+        """A^-1 of some arms."""
+        prior = precision[arms, :, None] * np.eye(precision.shape[1])
+        return np.asarray(np.linalg.inv(self.gram[arms] + prior), dtype=np.float64)
 
     def _diagonals(self, scale: F64, shared_scale: F64) -> tuple[F64, F64]:
         own = scale[self.kind] * self.unit

@@ -137,6 +137,10 @@ class Account(msgspec.Struct):
         if window > self.window:
             self.window, self.committed, self.open = window, 0.0, 0
 
+    def left(self, total: float, margin: float) -> float:
+        """What a new request may hold: every request under way may exceed its hold by the largest error known."""
+        return total - self.committed - self.open * max(margin, self.error)
+
     def book(self, part: Part, at_s: float) -> None:
         """Enter one request's stake."""
         self.gap_s, self.last_s = self.gap(at_s), at_s

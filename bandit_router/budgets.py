@@ -165,7 +165,8 @@ class Budgets:
                 charge = price * np.array([self._expected(limit, arm, account) for arm in arms])
                 penalty = charge if penalty is None else penalty + charge
             if isinstance(limit, Window) and limit.hard:
-                hard.append((limit, np.array([self._bound(limit, arm, bounds) for arm in arms]), _left(limit, account)))
+                need = np.array([self._bound(limit, arm, bounds) for arm in arms])
+                hard.append((limit, need, account.left(limit.total, limit.margin)))
         affordable = self._affordable(affordable, hard)
         return Terms(None if affordable.all() else affordable, penalty)
 
@@ -395,11 +396,6 @@ class Budgets:
         to_come = ((account.window + 1) * limit.window_s - now_s) / gap_s if gap_s else math.inf
         left = max(limit.total - account.committed, 0.0)
         return left / max(to_come, 1.0) if math.isfinite(to_come) else account.typical
-
-
-def _left(limit: Window, account: Account) -> float:
-    """What a new request may hold: every request under way may exceed its hold by the largest error known."""
-    return limit.total - account.committed - account.open * max(limit.margin, account.error)
 
 
 def _measure(limit: Limit) -> tuple[Any, ...]:

@@ -26,7 +26,7 @@ from bandit_router.memory import MemoryStore
 from bandit_router.modes import Rollout
 from bandit_router.monitor import DriftMonitor
 from bandit_router.outcomes import CHANNELS, Outcome, Utility
-from bandit_router.policies import DEFAULT_POLICY, policy_class
+from bandit_router.policies import DEFAULT_POLICY, built
 from bandit_router.policies.base import F64, Bool, InvalidInput, Policy
 from bandit_router.policies.distributions import check_positive
 from bandit_router.rewards import Reward, RewardRule, check_ids
@@ -99,7 +99,7 @@ class Router:
         catalogue = Catalogue(arms)
         self.learner = Learner(
             catalogue=catalogue,
-            policy=_build(policy, settings, n_arms=len(catalogue), dim=dim, channels=len(channels)),
+            policy=built(policy, settings, n_arms=len(catalogue), dim=dim, channels=len(channels)),
             channels=channels,
             utility=Utility() if utility is None else utility,
             monitor=monitor,
@@ -388,15 +388,6 @@ class Router:
             outcome=outcome,
             served_arm=served_arm,
         )
-
-
-def _build(policy: str | Policy, settings: Mapping[str, Any] | None, **sizes: int) -> Policy:
-    if isinstance(policy, str):
-        return policy_class(policy)(**sizes, **(settings or {}))
-    got = {name: getattr(policy, name) for name in sizes}
-    if got != sizes:
-        raise InvalidInput(f"the policy must have {sizes}, got {got}")
-    return policy
 
 
 def _numbers(context: ArrayLike) -> F64:

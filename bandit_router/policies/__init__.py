@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bandit_router.policies.base import Estimate, InvalidInput, Policy
 from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
 from bandit_router.policies.bootstrap import BootstrapLinear
@@ -79,4 +82,14 @@ def policy_class(name: str) -> type[Policy]:
         raise InvalidInput(f"unknown policy {name!r}; there are {', '.join(POLICIES)}") from None
 
 
-__all__ = ["DEFAULT_POLICY", "POLICIES", "Estimate", "InvalidInput", "Policy", "policy_class", *POLICIES]
+def built(policy: str | Policy, settings: Mapping[str, Any] | None, **sizes: int) -> Policy:
+    """A policy of these sizes by name and settings, or the one that is given, if it has them."""
+    if isinstance(policy, str):
+        return policy_class(policy)(**sizes, **(settings or {}))
+    got = {name: getattr(policy, name) for name in sizes}
+    if got != sizes:
+        raise InvalidInput(f"the policy must have {sizes}, got {got}")
+    return policy
+
+
+__all__ = ["DEFAULT_POLICY", "POLICIES", "Estimate", "InvalidInput", "Policy", "built", "policy_class", *POLICIES]

@@ -174,6 +174,21 @@ def useful_features(seeds: int) -> dict[str, Any]:
     return rows
 
 
+def priced_step(steps: int = 6000) -> float:
+    """Median step of the default over LinUCB's at (16, 32) where a cost is metered and priced at 0.2, in turns."""
+    rng, prices = np.random.default_rng(0), [1.0, -0.2]
+    policies = [POLICIES[name](n_arms=16, dim=32, channels=2) for name in (DEFAULT_POLICY, "LinUCB")]
+    times: list[list[int]] = [[], []]
+    for x in rng.normal(size=(steps, 32)):
+        outcomes, uniform = rng.random((16, 2)), rng.random()
+        for policy, spent in zip(policies, times, strict=True):
+            started = time.perf_counter_ns()
+            arm = draw(policy.probabilities(x, prices=prices), uniform)
+            policy.learn(x, arm, outcomes[arm])
+            spent.append(time.perf_counter_ns() - started)
+    return statistics.median(times[0]) / statistics.median(times[1])
+
+
 def step_time(steps: int = 6000) -> dict[str, Any]:
     """Microseconds at (16, 32), the default and LinUCB in turns: a policy's two verbs and a router's decide."""
     rng = np.random.default_rng(0)
@@ -200,6 +215,7 @@ def step_time(steps: int = 6000) -> dict[str, Any]:
     rows = {"median_us": median, "step_over_LinUCB": ours / theirs, "decide_over_LinUCB": decide[0] / decide[1]}
     rows["longest_update_us"] = {name: max(times[f"{name} update"]) / 1e3 for name in names}
     rows["mean_update_us"] = {name: statistics.fmean(times[f"{name} update"]) / 1e3 for name in names}
+    rows["priced_step_over_LinUCB"] = priced_step(steps)
     print(rows, file=sys.stderr)
     return rows
 

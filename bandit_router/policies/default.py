@@ -41,7 +41,7 @@ class EvidenceThompson(Policy):
         leader g = argmax of the expected utility
         p_a proportional to q_a / (1 - q_a),   q_a = P(utility_a > utility_g),   by a posterior of half the variance
 
-    Nothing is set by hand. The model (`HierarchicalRidge`, where the mathematics is) learns how much the context, and
+    There is nothing to set; priors (`TYPICAL`, `TYPICAL_COST`) are fixed. The model (`HierarchicalRidge`, where the mathematics is) learns how much the context, and
     which part of it, is worth; arms shrink to what they have in common, so a new arm starts as a typical one; noise is
     estimated per arm. A priced cost enters by its expected value, and its variance by price squared: a cost that equal
     requests do not share is worth exploring like a quality, one that hardly varies is not.

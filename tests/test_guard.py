@@ -86,6 +86,24 @@ def test_cumulative_utility_stays_over_the_promised_share_of_the_baseline(key: b
     assert worst["free"] < 0  # the guard has something to prevent
 
 
+@pytest.mark.parametrize("policy", ["GaussianThompson", "EvidenceThompson"])
+def test_a_policy_whose_bonus_is_one_deviation_goes_under_the_line_by_a_few_requests_at_most(policy: str) -> None:
+    means, slack = np.array([0.6, *[0.05] * 8, 0.8]), 0.1
+    arms = [Arm(id=str(number)) for number in range(len(means))]
+    for seed in range(3):
+        rng, margin, worst = np.random.default_rng(seed), 0.0, 0.0
+        guard = ConservativeGuard(slack=slack)
+        engine = Router(arms=arms, dim=1, key=bytes([seed]), policy=policy, baseline="0", guard=guard)
+        for step in range(1500):
+            decision = engine.decide([1.0], event_id=str(step))
+            expected = means[0] if decision.proposed else means @ decision.probabilities
+            margin += expected - (1 - slack) * means[0]
+            worst = min(worst, margin)
+            engine.observe(str(step), Outcome(quality=float(rng.random() < means[decision.arm_index])))
+        assert worst > -10 * means[0]
+        assert margin > 0
+
+
 def test_a_guarded_decision_says_so_and_is_learned_from() -> None:
     arms = [Arm(id="base"), Arm(id="other")]
     engine = Router(

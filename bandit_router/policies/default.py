@@ -41,10 +41,11 @@ class EvidenceThompson(Policy):
         leader g = argmax of the expected utility
         p_a proportional to q_a / (1 - q_a),   q_a = P(utility_a > utility_g),   by a posterior of half the variance
 
-    There is nothing to set; priors (`TYPICAL`, `TYPICAL_COST`) are fixed. The model (`HierarchicalRidge`, where the mathematics is) learns how much the context, and
-    which part of it, is worth; arms shrink to what they have in common, so a new arm starts as a typical one; noise is
-    estimated per arm. A priced cost enters by its expected value, and its variance by price squared: a cost that equal
-    requests do not share is worth exploring like a quality, one that hardly varies is not.
+    There is nothing to set; priors (`TYPICAL`, `TYPICAL_COST`) are fixed. The model (`HierarchicalRidge`, where the
+    mathematics is) learns how much the context, and which part of it, is worth; arms shrink to what they have in
+    common, so a new arm starts as a typical one; noise is estimated per arm. A priced cost enters by its expected
+    value, and its variance by price squared: a cost that equal requests do not share is worth exploring like a
+    quality, one that hardly varies is not.
 
     Exploration. For two arms p is the probability that each is the better one (Thompson 1933); for more it is an
     explicit stand-in for the win probabilities, which need an integral. The variance is halved because, with it

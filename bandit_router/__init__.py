@@ -16,54 +16,223 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bandit_router.adapter_cache import AdapterCache
-    from bandit_router.arms import Arm, Catalogue, Status
-    from bandit_router.cascade import Cascade
-    from bandit_router.contexts import Request
-    from bandit_router.events import Decision, Settlement
-    from bandit_router.explain import Explanation
-    from bandit_router.outcomes import Outcome, Utility
-    from bandit_router.policies.base import InvalidInput, Policy
-    from bandit_router.router import Router
+    from bandit_router.arrays import F64, Bool, Index
+    from bandit_router.budgets.limits import Floor, Rate, Tail, Window
+    from bandit_router.budgets.pacing import Budgets
+    from bandit_router.encoding.categories import ReadabilityBin, SemanticCluster
+    from bandit_router.encoding.contexts import Bias, Concat, OneHotTask, Precomputed, Request, Standardise
+    from bandit_router.encoding.text import Embedding, TextComplexity, fit_pca
+    from bandit_router.energy.meters import RecordedMeter, WindowSplit
+    from bandit_router.energy.table import EnergyRow, EnergyTable, greenserv_table
+    from bandit_router.errors import (
+        BanditRouterError,
+        BudgetExhausted,
+        InvalidInput,
+        InvalidLog,
+        InvalidProfile,
+        StoreUnavailable,
+        Unanswerable,
+    )
+    from bandit_router.paging.adapter_cache import AdapterCache, CacheChange
+    from bandit_router.paging.model import PagingModel, load_profile
+    from bandit_router.policies import POLICIES
+    from bandit_router.policies.base import Estimate, Policy
+    from bandit_router.policies.caching.base import CacheController, Capacity
+    from bandit_router.policies.caching.eviction import GDSF, LFU, LRU
+    from bandit_router.policies.default import EvidenceThompson
+    from bandit_router.policies.distributions import draw, greedy
+    from bandit_router.policies.dueling import DuelingLinear
+    from bandit_router.policies.lints import LinTS
+    from bandit_router.policies.linucb import LinUCB
+    from bandit_router.policies.means import MeanPolicy
+    from bandit_router.policies.mixture import PolicyMixture
+    from bandit_router.policies.monitor import DriftMonitor
+    from bandit_router.policies.thompson import BetaThompson, GaussianThompson
+    from bandit_router.records.arms import Arm, Catalogue, Status
+    from bandit_router.records.decisions import Decision, Settlement
+    from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
+    from bandit_router.replay.evaluate import evaluate
+    from bandit_router.replay.logs import Intake, LoggedEvents, read_logs, write_log
+    from bandit_router.replay.targets import follow, one_arm, uniform
+    from bandit_router.routing.cascade import GATE_ARMS, Cascade
+    from bandit_router.routing.explain import Explanation
+    from bandit_router.routing.guard import ConservativeGuard
+    from bandit_router.routing.rollout import Rollout
+    from bandit_router.routing.router import Router
+    from bandit_router.settling.rules import RewardRule
+    from bandit_router.simulators.adapters import LinearAdapters
+    from bandit_router.simulators.configs import PolicyConfig
+    from bandit_router.simulators.environment import Environment
+    from bandit_router.simulators.experiment import run_scenario
+    from bandit_router.simulators.scenario import Scenario, load_scenario, with_overrides
+    from bandit_router.simulators.table import TableEnvironment, load_table
+    from bandit_router.store import Sharing, Store
 
 __version__ = "0.1.0"
+
+# Every public name and its module, in groups by use; `test_package` holds the two lists above and below to this one.
+_HOMES = {
+    # serving
+    "routing.router": ("Router",),
+    "records.arms": ("Arm", "Catalogue", "Status"),
+    "records.outcomes": ("CHANNELS", "Outcome", "Utility"),
+    "records.decisions": ("Decision", "Settlement"),
+    "settling.rules": ("RewardRule",),
+    "routing.rollout": ("Rollout",),
+    "routing.guard": ("ConservativeGuard",),
+    "routing.explain": ("Explanation",),
+    "routing.cascade": ("GATE_ARMS", "Cascade"),
+    "policies.monitor": ("DriftMonitor",),
+    "store": ("Sharing", "Store"),
+    # budgets
+    "budgets.pacing": ("Budgets",),
+    "budgets.limits": ("Floor", "Rate", "Tail", "Window"),
+    # adapters
+    "paging.adapter_cache": ("AdapterCache", "CacheChange"),
+    "paging.model": ("PagingModel", "load_profile"),
+    "policies.caching.base": ("CacheController", "Capacity"),
+    "policies.caching.eviction": ("GDSF", "LFU", "LRU"),
+    # encoding
+    "encoding.contexts": ("Bias", "Concat", "OneHotTask", "Precomputed", "Request", "Standardise"),
+    "encoding.text": ("Embedding", "TextComplexity", "fit_pca"),
+    "encoding.categories": ("ReadabilityBin", "SemanticCluster"),
+    # policies
+    "policies": ("POLICIES",),
+    "policies.default": ("EvidenceThompson",),
+    "policies.thompson": ("BetaThompson", "GaussianThompson"),
+    "policies.lints": ("LinTS",),
+    "policies.linucb": ("LinUCB",),
+    "policies.base": ("Estimate", "Policy"),
+    "policies.mixture": ("PolicyMixture",),
+    "policies.means": ("MeanPolicy",),
+    "policies.dueling": ("DuelingLinear",),
+    "policies.distributions": ("draw", "greedy"),
+    # energy
+    "energy.meters": ("RecordedMeter", "WindowSplit"),
+    "energy.table": ("EnergyRow", "EnergyTable", "greenserv_table"),
+    # simulating
+    "simulators.scenario": ("Scenario", "load_scenario", "with_overrides"),
+    "simulators.configs": ("PolicyConfig",),
+    "simulators.experiment": ("run_scenario",),
+    "simulators.environment": ("Environment",),
+    "simulators.adapters": ("LinearAdapters",),
+    "simulators.table": ("TableEnvironment", "load_table"),
+    # replaying
+    "replay.logs": ("Intake", "LoggedEvents", "read_logs", "write_log"),
+    "replay.evaluate": ("evaluate",),
+    "replay.targets": ("follow", "one_arm", "uniform"),
+    # arrays
+    "arrays": ("F64", "Bool", "Index"),
+    # errors
+    "errors": (
+        "BanditRouterError",
+        "BudgetExhausted",
+        "InvalidInput",
+        "InvalidLog",
+        "InvalidProfile",
+        "StoreUnavailable",
+        "Unanswerable",
+    ),
+}
+_MODULES = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
+    "CHANNELS",
+    "F64",
+    "GATE_ARMS",
+    "GDSF",
+    "LFU",
+    "LRU",
+    "POLICIES",
     "AdapterCache",
     "Arm",
+    "BanditRouterError",
+    "BetaThompson",
+    "Bias",
+    "Bool",
+    "BudgetExhausted",
+    "Budgets",
+    "CacheChange",
+    "CacheController",
+    "Capacity",
     "Cascade",
     "Catalogue",
+    "Concat",
+    "ConservativeGuard",
     "Decision",
+    "DriftMonitor",
+    "DuelingLinear",
+    "Embedding",
+    "EnergyRow",
+    "EnergyTable",
+    "Environment",
+    "Estimate",
+    "EvidenceThompson",
     "Explanation",
+    "Floor",
+    "GaussianThompson",
+    "Index",
+    "Intake",
     "InvalidInput",
+    "InvalidLog",
+    "InvalidProfile",
+    "LinTS",
+    "LinUCB",
+    "LinearAdapters",
+    "LoggedEvents",
+    "MeanPolicy",
+    "OneHotTask",
     "Outcome",
+    "PagingModel",
     "Policy",
+    "PolicyConfig",
+    "PolicyMixture",
+    "Precomputed",
+    "Rate",
+    "ReadabilityBin",
+    "RecordedMeter",
     "Request",
+    "RewardRule",
+    "Rollout",
     "Router",
+    "Scenario",
+    "SemanticCluster",
     "Settlement",
+    "Sharing",
+    "Standardise",
     "Status",
+    "Store",
+    "StoreUnavailable",
+    "TableEnvironment",
+    "Tail",
+    "TextComplexity",
+    "Unanswerable",
     "Utility",
+    "Window",
+    "WindowSplit",
     "__version__",
+    "draw",
+    "evaluate",
+    "fit_pca",
+    "follow",
+    "greedy",
+    "greenserv_table",
+    "load_profile",
+    "load_scenario",
+    "load_table",
+    "one_arm",
+    "read_logs",
+    "run_scenario",
+    "uniform",
+    "with_overrides",
+    "write_log",
 ]
-
-_HOMES = {
-    "adapter_cache": ("AdapterCache",),
-    "arms": ("Arm", "Catalogue", "Status"),
-    "cascade": ("Cascade",),
-    "contexts": ("Request",),
-    "events": ("Decision", "Settlement"),
-    "explain": ("Explanation",),
-    "outcomes": ("Outcome", "Utility"),
-    "policies.base": ("InvalidInput", "Policy"),
-    "router": ("Router",),
-}
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
-            return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:

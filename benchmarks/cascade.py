@@ -18,11 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.arms import Arm
-from bandit_router.cascade import GATE_ARMS, Cascade
-from bandit_router.outcomes import Outcome, Utility
-from bandit_router.policies.base import F64, utility
-from bandit_router.router import Router
+from bandit_router.arrays import F64
+from bandit_router.policies.base import utility
+from bandit_router.records.arms import Arm
+from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.routing.cascade import GATE_ARMS, Cascade
+from bandit_router.routing.router import Router
 from bandit_router.simulators.environment import generator
 from bandit_router.simulators.results import interval
 from bandit_router.simulators.table import TableEnvironment, load_table

@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from bandit_router import Arm, Outcome, Router
+from bandit_router.arrays import F64
 from bandit_router.policies import DEFAULT_POLICY
-from bandit_router.policies.base import F64
 from bandit_router.policies.linear import RidgeStatistics
 from bandit_router.store import Store
 from benchmarks.learners import ALPHA, ParetoBanditRouter

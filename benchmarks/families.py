@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit_router.policies import DEFAULT_POLICY, POLICIES, InvalidInput
+from bandit_router.errors import InvalidInput
+from bandit_router.policies import DEFAULT_POLICY, POLICIES
 from bandit_router.simulators.configs import PolicyConfig
 from bandit_router.simulators.experiment import run_scenario
 from bandit_router.simulators.scenario import load_scenario

@@ -31,10 +31,11 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from bandit_router.categories import ReadabilityBin, SemanticCluster
-from bandit_router.contexts import Request
+from bandit_router.arrays import F64, Index
+from bandit_router.encoding.categories import ReadabilityBin, SemanticCluster
+from bandit_router.encoding.contexts import Request
 from bandit_router.policies import DEFAULT_POLICY, policy_class
-from bandit_router.policies.base import F64, Index, Policy
+from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.lints import LinTS
 from bandit_router.simulators.results import interval
@@ -124,7 +125,7 @@ def data() -> Data:
 @cache
 def parts() -> tuple[F64, F64, F64]:
     """What does not depend on the order: task columns, readability columns (distinct), embeddings."""
-    from bandit_router.text import wordllama
+    from bandit_router.encoding.text import wordllama
 
     known = data()
     bins = np.array([ReadabilityBin()(Request(text=prompt))[:-1] for prompt in known.prompts])
@@ -217,7 +218,7 @@ def supervised(models: Index, best: dict[int, int]) -> dict[str, float]:
 
     What the features could tell with everything known: below 1, there is more to learn than the best model of a task.
     """
-    from bandit_router.text import fit_pca
+    from bandit_router.encoding.text import fit_pca
 
     known, (tasks, bins, vectors) = data(), parts()
     rows = np.flatnonzero(np.isfinite(known.reward[:, models]).all(axis=1))

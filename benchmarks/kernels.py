@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.policies.base import F64
+from bandit_router.arrays import F64
 from bandit_router.policies.compiled import CompiledRidge
 from bandit_router.policies.linear import RidgeStatistics, Rule
 from benchmarks.learners import ALPHA

@@ -29,15 +29,16 @@ from typing import Any
 import numpy as np
 from sqlalchemy import create_engine, text
 
-from bandit_router.arms import Arm
-from bandit_router.budgets import BudgetExhausted, Budgets
-from bandit_router.events import event_uniform
-from bandit_router.learner import Learner
-from bandit_router.limits import Window
-from bandit_router.outcomes import Outcome, Utility
+from bandit_router.budgets.limits import Window
+from bandit_router.budgets.pacing import Budgets
+from bandit_router.errors import BudgetExhausted
 from bandit_router.policies.distributions import draw
-from bandit_router.rewards import RewardRule
-from bandit_router.router import Router
+from bandit_router.records.arms import Arm
+from bandit_router.records.decisions import event_uniform
+from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.routing.router import Router
+from bandit_router.settling.learner import Learner
+from bandit_router.settling.rules import RewardRule
 from bandit_router.store import Store
 from bandit_router.store.inspection import Inspection
 from bandit_router.store.ledger import Head, Ledger
@@ -131,7 +132,7 @@ def fork_server() -> Any:
     """
     os.environ["PYTHONSAFEPATH"] = "1"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bandit_router.router", "bandit_router.store"])
+    context.set_forkserver_preload(["bandit_router.routing.router", "bandit_router.store"])
     return context
 
 

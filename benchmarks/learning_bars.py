@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from bandit_router import Arm, Router
+from bandit_router.arrays import F64
 from bandit_router.policies import DEFAULT_POLICY, POLICIES
-from bandit_router.policies.base import F64, Policy
+from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.play import play
 from bandit_router.simulators.results import interval

@@ -20,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.outcomes import CHANNELS
 from bandit_router.policies.linucb import LinUCB
-from bandit_router.simulators.logs import LoggedEvents
-from bandit_router.simulators.ope.evaluate import evaluate
-from bandit_router.simulators.ope.intervals import bootstrap, clopper_pearson
-from bandit_router.simulators.ope.regression import progressive
-from bandit_router.simulators.ope.sequences import empirical_bernstein, log_capital, log_wealth
-from bandit_router.simulators.ope.stream import stream
-from bandit_router.simulators.ope.targets import follow, one_arm
+from bandit_router.records.outcomes import CHANNELS
+from bandit_router.replay.estimators.intervals import bootstrap, clopper_pearson
+from bandit_router.replay.estimators.regression import progressive
+from bandit_router.replay.estimators.sequences import empirical_bernstein, log_capital, log_wealth
+from bandit_router.replay.evaluate import evaluate
+from bandit_router.replay.logs import LoggedEvents
+from bandit_router.replay.stream import stream
+from bandit_router.replay.targets import follow, one_arm
 
 ALPHA, FIRST = 0.05, 50
 

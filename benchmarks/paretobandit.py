@@ -29,13 +29,13 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.arms import Arm
-from bandit_router.budgets import Budgets
-from bandit_router.limits import Rate
-from bandit_router.monitor import DriftMonitor
-from bandit_router.outcomes import Outcome
-from bandit_router.policies.base import F64
-from bandit_router.router import Router
+from bandit_router.arrays import F64
+from bandit_router.budgets.limits import Rate
+from bandit_router.budgets.pacing import Budgets
+from bandit_router.policies.monitor import DriftMonitor
+from bandit_router.records.arms import Arm
+from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.router import Router
 from bandit_router.simulators.results import interval
 from bandit_router.simulators.table import OutcomeTable, load_table
 
@@ -165,7 +165,7 @@ def contexts(table: OutcomeTable) -> F64:
     """A constant and 24 whitened components of each prompt, fitted on the first 512."""
     features = table.features
     if features is None:
-        from bandit_router.text import fit_pca, wordllama
+        from bandit_router.encoding.text import fit_pca, wordllama
 
         vectors = wordllama(table.prompts or ())
         features = fit_pca(vectors[:512])(vectors)

@@ -22,9 +22,9 @@ from peft import PeftConfig, get_peft_model
 from safetensors.torch import load_file
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from bandit_router.simulators.adapter_files import AdapterFile, make_adapters
-from bandit_router.simulators.adapter_library import BaseShape
-from bandit_router.simulators.page_in import PeftLoader
+from bandit_router.paging.adapter_files import AdapterFile, make_adapters
+from bandit_router.paging.adapter_library import BaseShape
+from bandit_router.paging.page_in import PeftLoader
 
 LOADER = PeftLoader("cpu")
 

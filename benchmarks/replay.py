@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from bandit_router.arrays import Index
 from bandit_router.policies import LinUCB
-from bandit_router.policies.base import Index
 from bandit_router.policies.linear import RidgeStatistics
 from bandit_router.policies.play import follow, play
 from benchmarks.learners import ALPHA, VowpalWabbit

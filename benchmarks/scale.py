@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from bandit_router.arrays import F64
 from bandit_router.policies import HybridLinUCB, LinUCB, Policy, SketchedLinUCB
-from bandit_router.policies.base import F64
 from bandit_router.policies.play import play
 from benchmarks.streams import linear, machine, publish, say
 

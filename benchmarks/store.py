@@ -25,9 +25,9 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.arms import Arm
-from bandit_router.outcomes import Outcome
-from bandit_router.router import Router
+from bandit_router.records.arms import Arm
+from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.router import Router
 from bandit_router.store import Store
 
 LEVELS = ("relaxed", "process", "power")

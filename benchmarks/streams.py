@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bandit_router import __version__
-from bandit_router.policies.base import F64
+from bandit_router.arrays import F64
 from bandit_router.policies.native import kernel_name
 
 PACKAGES = (

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool, Index
+from bandit_router.arrays import F64, Bool, Index
+from bandit_router.paging.model import PagingModel
 from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
 from bandit_router.policies.caching.hazard import ReuseHazard
 from bandit_router.policies.caching.static import Belady
 from bandit_router.simulators.adapters import Paging
 from bandit_router.simulators.controllers import build_controller
-from bandit_router.simulators.paging import PagingModel
 from bandit_router.simulators.trace import TraceEnvironment, load_trace, simulate_trace, trace_hindsight
 
 CAPACITIES = (2, 4, 8, 16, 32)

@@ -6,9 +6,7 @@ Nothing tells the router at which score to stop; it learns that from served answ
 
 import random
 
-from bandit_router import Arm, Cascade, Outcome, Router, Utility
-from bandit_router.cascade import GATE_ARMS
-from bandit_router.simulators.table import TableEnvironment, load_table
+from bandit_router import GATE_ARMS, Arm, Cascade, Outcome, Router, TableEnvironment, Utility, load_table
 
 SMALL, LARGE = "meta-llama/llama-3.1-8b-instruct", "mistralai/mistral-large-2512"
 

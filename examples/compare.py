@@ -1,8 +1,6 @@
 """Compare policies on the real table that ships with the package, with paired luck and 95 % intervals."""
 
-from bandit_router.simulators.configs import PolicyConfig
-from bandit_router.simulators.experiment import run_scenario
-from bandit_router.simulators.scenario import load_scenario, with_overrides
+from bandit_router import PolicyConfig, load_scenario, run_scenario, with_overrides
 
 scenario, folder = load_scenario("models/llm")
 scenario = with_overrides(

@@ -6,11 +6,7 @@ engine's. Whatever it has learned goes through `_arrays` and `_restore`, here in
 
 import numpy as np
 
-from bandit_router import Arm, InvalidInput, Outcome, Router
-from bandit_router.outcomes import CHANNELS
-from bandit_router.policies.base import F64, Index
-from bandit_router.policies.distributions import greedy
-from bandit_router.policies.means import MeanPolicy
+from bandit_router import CHANNELS, F64, Arm, Index, InvalidInput, MeanPolicy, Outcome, Router, greedy
 from bandit_router.testing import check_policy
 
 

@@ -15,7 +15,7 @@ import atheris
 with atheris.instrument_imports(include=["bandit_router"]):
     from test_logs_fuzz import SEEDS, feed
 
-    from bandit_router.simulators.logs import FORMATS
+    from bandit_router.replay.logs import FORMATS
 
 NAMES = [name for name in FORMATS if name not in ("parquet", "obp")]  # those two are parsed by Polars and NumPy
 

@@ -22,13 +22,13 @@ from obp.ope.estimators import (
 )
 from obp.ope.estimators_embed import MarginalizedInverseProbabilityWeighting
 
-from bandit_router.simulators.ope.doubly_robust import dm, dr, dr_shrunk, sndr, sub_gaussian_dr, switch_dr
-from bandit_router.simulators.ope.intervals import clopper_pearson, normal
-from bandit_router.simulators.ope.marginal import mips
-from bandit_router.simulators.ope.matching import replay
-from bandit_router.simulators.ope.sample import Sample
-from bandit_router.simulators.ope.sequences import weighted_interval
-from bandit_router.simulators.ope.weighting import balanced_ips, clipped_ips, ips, snips, sub_gaussian_ips
+from bandit_router.replay.estimators.doubly_robust import dm, dr, dr_shrunk, sndr, sub_gaussian_dr, switch_dr
+from bandit_router.replay.estimators.intervals import clopper_pearson, normal
+from bandit_router.replay.estimators.marginal import mips
+from bandit_router.replay.estimators.matching import replay
+from bandit_router.replay.estimators.sample import Sample
+from bandit_router.replay.estimators.sequences import weighted_interval
+from bandit_router.replay.estimators.weighting import balanced_ips, clipped_ips, ips, snips, sub_gaussian_ips
 
 N, K = 3000, 5
 

@@ -21,9 +21,9 @@ from bandit_router.cli.common import (
 from bandit_router.cli.tables import print_table
 
 if TYPE_CHECKING:
-    from bandit_router.simulators.adapter_files import AdapterFile
-    from bandit_router.simulators.adapter_library import BaseShape
-    from bandit_router.simulators.paging import PagingProfile, PagingRow
+    from bandit_router.paging.adapter_files import AdapterFile
+    from bandit_router.paging.adapter_library import BaseShape
+    from bandit_router.paging.model import PagingProfile, PagingRow
 
 app = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 
@@ -54,7 +54,7 @@ def paging(
     """
     import tempfile
 
-    from bandit_router.simulators.adapter_files import find_adapters, make_adapters
+    from bandit_router.paging.adapter_files import find_adapters, make_adapters
 
     if out.suffix != ".json" or not out.parent.is_dir():
         fail(f"--out must end in .json, in a folder that exists, got {str(out)!r}", USAGE)
@@ -82,8 +82,8 @@ def paging(
 
 def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, command: str) -> PagingProfile:
     """Measure, write what is complete, and leave with 130 if it was interrupted."""
-    from bandit_router.simulators import calibrate
-    from bandit_router.simulators.page_in import available_tiers
+    from bandit_router.paging import calibrate
+    from bandit_router.paging.page_in import available_tiers
 
     with invalid_as(USAGE):
         tiers, missing = available_tiers()
@@ -121,7 +121,7 @@ def _measure(files: list[AdapterFile], storage: Path, loads: int, out: Path, com
 
 
 def _shape(base: str) -> BaseShape:
-    from bandit_router.simulators.adapter_library import BASE_SHAPES, BaseShape
+    from bandit_router.paging.adapter_library import BASE_SHAPES, BaseShape
 
     if base in BASE_SHAPES:
         return BASE_SHAPES[base]
@@ -140,7 +140,7 @@ def _numbers(option: str, text: str) -> list[int]:
 
 
 def _print(profile: PagingProfile) -> None:
-    from bandit_router.simulators.paging import MB, PagingModel
+    from bandit_router.paging.model import MB, PagingModel
 
     place = {probability: i for i, probability in enumerate(profile.probabilities)}
     rows = []

@@ -27,7 +27,7 @@ def fail(message: str, code: int) -> NoReturn:
 @contextmanager
 def invalid_as(code: int) -> Iterator[None]:
     """Turn InvalidInput into a message and an exit code, and a missing extra into its message and FAILED."""
-    from bandit_router.policies.base import InvalidInput
+    from bandit_router.errors import InvalidInput
 
     try:
         yield

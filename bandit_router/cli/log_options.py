@@ -11,8 +11,8 @@ import typer
 from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as
 
 if TYPE_CHECKING:
-    from bandit_router.outcomes import Utility
-    from bandit_router.simulators.logs import Intake, LoggedEvents
+    from bandit_router.records.outcomes import Utility
+    from bandit_router.replay.logs import Intake, LoggedEvents
 
 Logs = Annotated[list[Path], typer.Argument(help="Log files, in their order; together they are one log.")]
 Format = Annotated[str | None, typer.Option("--format", help="Format of the files; default by suffix.")]
@@ -30,9 +30,9 @@ def read(
     paths: list[Path], format: str | None, columns: str | None, arms: str | None, *, strict: bool
 ) -> tuple[LoggedEvents, Intake]:
     """The log that the options name; bad lines are reported on stderr."""
-    from bandit_router.policies.base import InvalidInput
-    from bandit_router.simulators.logs import Intake, read_logs
-    from bandit_router.simulators.logs.table import parse_columns
+    from bandit_router.errors import InvalidInput
+    from bandit_router.replay.logs import Intake, read_logs
+    from bandit_router.replay.logs.table import parse_columns
 
     intake = Intake(strict=strict)
     with invalid_as(USAGE):
@@ -69,7 +69,7 @@ def report(intake: Intake, *, most: int = 10) -> None:
 
 def utility(prices: list[str] | None, scales: list[str] | None) -> Utility:
     """The utility that the options name."""
-    from bandit_router.outcomes import Utility
+    from bandit_router.records.outcomes import Utility
 
     with invalid_as(USAGE):
         return Utility(prices=numbers("--price", prices), scales=numbers("--scale", scales))
@@ -89,7 +89,7 @@ def numbers(flag: str, options: list[str] | None) -> dict[str, float]:
 
 def ranges(options: list[str] | None) -> dict[str, tuple[float, float]]:
     """CHANNEL=LOW:HIGH options."""
-    from bandit_router.outcomes import CHANNELS
+    from bandit_router.records.outcomes import CHANNELS
 
     found = {}
     known = ("utility", "reward", *CHANNELS)

@@ -24,9 +24,9 @@ def check(
 ) -> None:
     """Read a log, report every bad line, and say what it holds. Exit 4 when a line was refused."""
     log, intake = options.read(logs, format, columns, arms, strict=strict)
-    from bandit_router.simulators.ope.comparison import describe
-    from bandit_router.simulators.ope.diagnostics import diagnose
-    from bandit_router.simulators.ope.targets import uniform
+    from bandit_router.replay.compare import describe
+    from bandit_router.replay.diagnostics import diagnose
+    from bandit_router.replay.targets import uniform
 
     facts = diagnose(log, uniform(log), log.channel("quality"))
     if json:
@@ -54,7 +54,7 @@ def convert(
     strict: options.Strict = False,
 ) -> None:
     """Write a log in another format. Bad lines are reported and left out."""
-    from bandit_router.simulators.logs import FORMATS, format_of, write_log
+    from bandit_router.replay.logs import FORMATS, format_of, write_log
 
     with invalid_as(USAGE):
         name = format_of(out, to)

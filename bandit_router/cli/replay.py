@@ -13,8 +13,8 @@ from bandit_router.cli.replay_output import leave, save, show
 from bandit_router.cli.replay_stream import check_options, collected, keep, streamed
 
 if TYPE_CHECKING:
-    from bandit_router.simulators.logs import LoggedEvents
-    from bandit_router.simulators.ope.comparison import Target
+    from bandit_router.replay.compare import Target
+    from bandit_router.replay.logs import LoggedEvents
 
 CACHES = ("LRU", "LFU", "GDSF")
 
@@ -65,7 +65,7 @@ def replay(
         document = streamed(sums, policy, utility, bounds, alpha, gate)
     else:
         log, intake = options.read(logs, format, columns, arms, strict=strict)
-        from bandit_router.simulators.ope import comparison as ope
+        from bandit_router.replay import compare as ope
 
         with invalid_as(USAGE):
             one: dict[str, Any] = {"utility": utility, "learning": learn}
@@ -102,7 +102,7 @@ def replay(
 
 def _check_names(gate: str | None, policy: str, baseline: str | None) -> None:
     from bandit_router.policies import policy_class
-    from bandit_router.simulators.ope.comparison import is_fixed, parse_gate
+    from bandit_router.replay.compare import is_fixed, parse_gate
 
     with invalid_as(USAGE):
         if gate is not None:
@@ -114,7 +114,7 @@ def _check_names(gate: str | None, policy: str, baseline: str | None) -> None:
 
 def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
     """One value of each setting, for a policy that has settings."""
-    from bandit_router.simulators.ope.comparison import is_fixed
+    from bandit_router.replay.compare import is_fixed
 
     found = options.settings(texts)
     for name, values in found.items():
@@ -127,8 +127,8 @@ def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
 
 
 def _estimators(names: list[str] | None) -> tuple[str, ...]:
-    from bandit_router.simulators.ope import ESTIMATORS
-    from bandit_router.simulators.ope.evaluate import DEFAULT_ESTIMATORS
+    from bandit_router.replay.estimators import ESTIMATORS
+    from bandit_router.replay.evaluate import DEFAULT_ESTIMATORS
 
     if not names:
         return DEFAULT_ESTIMATORS
@@ -161,11 +161,11 @@ def _recached(
     """The log at another cache's latencies, and what to say about it."""
     import numpy as np
 
+    from bandit_router.paging.model import PagingModel
+    from bandit_router.paging.residency import Residency
     from bandit_router.policies.caching import eviction
     from bandit_router.policies.caching.base import CacheController, Capacity
-    from bandit_router.residency import Residency
-    from bandit_router.simulators.ope.residency import ASSUMPTION, reprice, resident_under
-    from bandit_router.simulators.paging import PagingModel
+    from bandit_router.replay.residency import ASSUMPTION, reprice, resident_under
 
     model = PagingModel.load(profile)
     bytes_of = np.zeros(len(log.arms))

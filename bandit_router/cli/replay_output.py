@@ -50,7 +50,7 @@ def save(document: dict[str, Any], folder: Path) -> None:
 
     pages = {"replay.json": msgspec.json.format(msgspec.json.encode(document), indent=1)}
     if "slices" in document:
-        from bandit_router.simulators.ope.report import html_report
+        from bandit_router.replay.report import html_report
 
         pages["replay.html"] = html_report(document).encode()
     with writing(folder):
@@ -72,7 +72,7 @@ def leave(document: dict[str, Any]) -> None:
 
 def _without_bound(document: dict[str, Any]) -> str:
     """Why there is no interval that the gate could look at, and the way out."""
-    from bandit_router.simulators.ope.comparison import parse_gate
+    from bandit_router.replay.compare import parse_gate
 
     name = parse_gate(document["gate"]["condition"]).metric
     metric = document["metrics"].get(name)

@@ -12,8 +12,8 @@ import typer
 from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, writing
 
 if TYPE_CHECKING:
-    from bandit_router.outcomes import Utility
-    from bandit_router.simulators.ope.stream import Streamed
+    from bandit_router.records.outcomes import Utility
+    from bandit_router.replay.stream import Streamed
 
 IN_MEMORY = (
     *("baseline", "estimator", "learn", "set", "slice", "group", "cache", "paging", "size"),
@@ -33,7 +33,7 @@ def check_options(context: typer.Context, policy: str) -> None:
 
 def collected(logs: list[Path], policy: str, utility: Utility) -> Streamed:
     """The sums of Parquet files and saved sums, together one log in the order given."""
-    from bandit_router.simulators.ope.stream import Streamed, read_part, stream, target_of
+    from bandit_router.replay.stream import Streamed, read_part, stream, target_of
 
     arm = policy.removeprefix("arm=") if policy.startswith("arm=") else None
     with invalid_as(INVALID_DATA):
@@ -55,7 +55,7 @@ def streamed(
     gate: str | None,
 ) -> dict[str, Any]:
     """The document that the sums give."""
-    from bandit_router.simulators.ope.stream_replay import streamed_document
+    from bandit_router.replay.stream_replay import streamed_document
 
     with invalid_as(INVALID_DATA):
         return streamed_document(sums, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate)
@@ -63,7 +63,7 @@ def streamed(
 
 def keep(sums: Streamed, path: Path) -> None:
     """Save the sums for another machine to merge."""
-    from bandit_router.simulators.ope.stream import write_part
+    from bandit_router.replay.stream import write_part
 
     with writing(path):
         write_part(sums, path)

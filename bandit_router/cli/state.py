@@ -40,7 +40,7 @@ def _open(url: str, key_file: Path | None) -> Iterator[Inspection]:
     """The store, with its errors turned into messages and exit codes."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    from bandit_router.policies.base import InvalidInput
+    from bandit_router.errors import InvalidInput
     from bandit_router.store.engine import store_url
     from bandit_router.store.inspection import Inspection
 

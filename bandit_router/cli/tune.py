@@ -27,8 +27,8 @@ def tune(
 ) -> None:
     """Try settings by progressive validation on the head of a log; value the winner on its tail."""
     utility, bounds = options.utility(price, scale), options.ranges(bound)
-    from bandit_router.simulators.ope import tune as ope
-    from bandit_router.simulators.ope.sample import Unanswerable
+    from bandit_router.errors import Unanswerable
+    from bandit_router.replay import tune as ope
 
     values = options.settings(set)
     with invalid_as(USAGE):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bandit_router.policies.base import Estimate, InvalidInput, Policy
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
 from bandit_router.policies.bootstrap import BootstrapLinear
 from bandit_router.policies.default import EvidenceThompson
@@ -25,14 +26,7 @@ from bandit_router.policies.softmax import Softmax
 from bandit_router.policies.squarecb import SquareCB
 from bandit_router.policies.thompson import BetaThompson, GaussianThompson
 from bandit_router.policies.ucb1 import UCB1
-from bandit_router.policies.vw_explorations import (
-    VWBag,
-    VWCover,
-    VWEpsilonGreedy,
-    VWRegCB,
-    VWSoftmax,
-    VWSquareCB,
-)
+from bandit_router.policies.vw_explorations import VWBag, VWCover, VWEpsilonGreedy, VWRegCB, VWSoftmax, VWSquareCB
 
 POLICIES: dict[str, type[Policy]] = {
     policy.__name__: policy

@@ -17,17 +17,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bandit_router.arrays import F64, Bool, Index
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.native import sound
 
-F64 = NDArray[np.float64]
-Bool = NDArray[np.bool_]
-Index = NDArray[np.intp]
-
 _DIMENSIONS = ("n_arms", "dim", "channels")
-
-
-class InvalidInput(ValueError):
-    """The caller passed something a policy cannot use; no state has changed."""
 
 
 @dataclass(frozen=True, slots=True)

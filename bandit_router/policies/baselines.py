@@ -7,7 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Index, InvalidInput, Policy
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Policy
 
 
 class Fixed(Policy):

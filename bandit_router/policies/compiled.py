@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Index
+from bandit_router.arrays import F64, Index
 from bandit_router.policies.linear import RidgeStatistics, Rule, invert, pack, sums_of, unpack
 from bandit_router.policies.native import kernels
 

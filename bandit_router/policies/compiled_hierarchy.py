@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Index
+from bandit_router.arrays import F64, Index
 from bandit_router.policies.compiled import LINE, _aligned, _round_up
 from bandit_router.policies.hierarchical import HierarchicalRidge
 from bandit_router.policies.native import kernels

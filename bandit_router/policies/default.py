@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Estimate, Index, Policy
+from bandit_router.arrays import F64, Index
+from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled_hierarchy import hierarchical_ridge
 from bandit_router.policies.native import kernels
 from bandit_router.policies.safe import ArmInsurance

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import betainc, betaincinv, ndtr
 
-from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.arrays import F64
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.native import kernels
 
 _kernels = kernels()

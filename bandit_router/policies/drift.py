@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit_router.arrays import F64, Index
 from bandit_router.policies import river_state
-from bandit_router.policies.base import F64, Estimate, Index, Policy
+from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.distributions import check_positive
 from bandit_router.policies.lints import LinTS
 from bandit_router.policies.linucb import LinUCB

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from bandit_router.policies.base import F64, Bool, InvalidInput
+from bandit_router.arrays import F64, Bool
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.distributions import check_positive, check_share, mix
 
 

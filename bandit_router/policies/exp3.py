@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Index, Policy
+from bandit_router.arrays import F64, Index
+from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import check_positive, check_share, mix, softmax
 
 

@@ -50,7 +50,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from bandit_router.policies.base import F64
+from bandit_router.arrays import F64
 
 LARGEST_VARIANCE = 0.25  # of anything on [0, 1]
 # Prior median of every block's deviation, in noise deviations: levels of arms and difficulties of requests differ by

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled import ridge_statistics
 from bandit_router.policies.distributions import check_positive, check_share, gaussian_wins, greedy
 from bandit_router.policies.linear import RidgeStatistics

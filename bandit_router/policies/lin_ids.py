@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_ndtr
 
-from bandit_router.policies.base import F64, Index
+from bandit_router.arrays import F64, Index
 from bandit_router.policies.distributions import check_positive, check_share, mix
 from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from bandit_router.policies.base import F64, Index, InvalidInput
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.distributions import gaussian_wins, greedy, inverse_gap, softmax
 
 CHECK_EVERY = 64

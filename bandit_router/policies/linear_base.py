@@ -7,7 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Estimate, Index, Policy
+from bandit_router.arrays import F64, Index
+from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled import ridge_statistics
 from bandit_router.policies.linear import Rule
 

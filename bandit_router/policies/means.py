@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Estimate, Policy
+from bandit_router.arrays import F64
+from bandit_router.policies.base import Estimate, Policy
 
 
 class MeanPolicy(Policy):

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.distributions import check_positive
 from bandit_router.policies.hybrid import HierarchicalLinTS
 from bandit_router.policies.lints import LinTS

@@ -11,7 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Bool, Index, Policy
+from bandit_router.arrays import F64, Bool, Index
+from bandit_router.policies.base import Policy
 from bandit_router.policies.compiled import CompiledRidge
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.linear import Rule
@@ -47,7 +48,7 @@ def play(
         InvalidInput: a step the policy refuses; the steps before it were learned.
 
     Example:
-        >>> from bandit_router.policies import LinUCB
+        >>> from bandit_router import LinUCB
         >>> outcomes = np.tile([[0.0], [1.0]], (50, 1, 1))
         >>> arms, _ = play(LinUCB(n_arms=2, dim=1, floor=0.0), np.ones((50, 1)), outcomes, np.zeros(50), np.ones(1))
         >>> arms[-5:].tolist()

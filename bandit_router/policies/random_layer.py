@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Estimate, Index, InvalidInput
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Estimate
 from bandit_router.policies.compiled import ridge_statistics
 from bandit_router.policies.lints import LinTS
 

@@ -18,8 +18,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
 from bandit_router.policies import river_state
-from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
+from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.distributions import check_positive, check_share, greedy, inverse_gap, softmax
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import InvalidInput
+from bandit_router.errors import InvalidInput
 
 Bytes = NDArray[np.uint8]
 

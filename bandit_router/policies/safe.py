@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Index, InvalidInput
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
 
 
 class ArmInsurance:

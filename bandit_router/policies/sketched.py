@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled import ridge_statistics
 from bandit_router.policies.distributions import check_share, check_width, greedy
 from bandit_router.policies.linear import invert, pack

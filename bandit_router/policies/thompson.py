@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Index, InvalidInput
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.distributions import beta_wins, check_positive, gaussian_wins, greedy
 from bandit_router.policies.means import MeanPolicy
 

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Index
+from bandit_router.arrays import F64, Index
 from bandit_router.policies.distributions import check_share, check_width, greedy
 from bandit_router.policies.means import MeanPolicy
 

@@ -17,7 +17,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, Estimate, Index, InvalidInput, Policy
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled import ridge_statistics
 from bandit_router.policies.linear import sums_of, unpack
 from bandit_router.policies.vw_workspace import LARGEST, Workspace, dense_layout, unseal

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from bandit_router.policies.base import F64, Index, InvalidInput
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.distributions import check_positive, check_share, mix
 from bandit_router.policies.vw import Estimator, VWPolicy
 

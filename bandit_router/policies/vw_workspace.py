@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.arrays import F64
+from bandit_router.errors import InvalidInput
 
 Bytes = NDArray[np.uint8]
 

@@ -1,1 +1,1 @@
-"""Environments, the simulation loop, paging and energy models, replay and off-policy evaluation."""
+"""Environments, the simulation loop, scenarios and sweeps."""

@@ -8,12 +8,13 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from bandit_router.arms import Arm
-from bandit_router.policies.base import F64, Bool, InvalidInput
+from bandit_router.arrays import F64, Bool
+from bandit_router.errors import InvalidInput
+from bandit_router.paging.adapter_library import adapter_library
+from bandit_router.paging.model import PagingModel
 from bandit_router.policies.caching.base import Capacity
-from bandit_router.simulators.adapter_library import adapter_library
+from bandit_router.records.arms import Arm
 from bandit_router.simulators.environment import BLOCK, Block, Environment, generator
-from bandit_router.simulators.paging import PagingModel
 from bandit_router.simulators.table import TableEnvironment
 
 Drift = Literal["none", "popularity", "utility"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.policies.base import F64
-from bandit_router.residency import OnMiss
+from bandit_router.arrays import F64
+from bandit_router.paging.residency import OnMiss
 from bandit_router.simulators.adapters import Paging
 from bandit_router.simulators.configs import PagingConfig, PolicyConfig
 from bandit_router.simulators.controllers import EVERYTHING, Hindsight, build_controller

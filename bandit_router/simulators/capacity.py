@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from bandit_router.policies.base import InvalidInput
+from bandit_router.errors import InvalidInput
 from bandit_router.simulators.experiment import Progress, run_scenario
 from bandit_router.simulators.results import interval
 from bandit_router.simulators.scenario import Scenario

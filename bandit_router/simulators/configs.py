@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 import msgspec
 
+from bandit_router.errors import InvalidInput
+from bandit_router.paging.model import PagingModel
+from bandit_router.paging.residency import OnMiss
 from bandit_router.policies import POLICIES
-from bandit_router.policies.base import InvalidInput, Policy
-from bandit_router.residency import OnMiss
+from bandit_router.policies.base import Policy
 from bandit_router.simulators.adapters import Drift, LinearAdapters, Paging, TableAdapters
 from bandit_router.simulators.controllers import DEFAULT_CONTROLLER, check_controller
 from bandit_router.simulators.environment import Environment
-from bandit_router.simulators.paging import PagingModel
 from bandit_router.simulators.table import OutcomeTable, TableEnvironment, load_table
 from bandit_router.simulators.trace import TraceEnvironment, load_trace
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.policies.base import Bool, Index, InvalidInput
+from bandit_router.arrays import Bool, Index
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.caching.base import CacheController
 from bandit_router.policies.caching.credit import ExchangeCredit
 from bandit_router.policies.caching.eviction import GDSF, LFU, LRU

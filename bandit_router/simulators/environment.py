@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from bandit_router.arms import Arm
-from bandit_router.policies.base import F64
+from bandit_router.arrays import F64
+from bandit_router.records.arms import Arm
 
 BLOCK = 1024
 

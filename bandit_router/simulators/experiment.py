@@ -14,8 +14,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from bandit_router.arrays import F64
 from bandit_router.policies import DEFAULT_POLICY
-from bandit_router.policies.base import F64
 from bandit_router.simulators.arena import Arena
 from bandit_router.simulators.configs import PolicyConfig
 from bandit_router.simulators.controllers import DEFAULT_CONTROLLER, Hindsight

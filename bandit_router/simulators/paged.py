@@ -20,11 +20,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool, Policy, utility
+from bandit_router.arrays import F64, Bool
+from bandit_router.paging.residency import OnMiss, PagingCounters, Residency
+from bandit_router.policies.base import Policy, utility
 from bandit_router.policies.caching.base import CacheController, Served, beliefs
 from bandit_router.policies.caching.solve import gains, solve_cache
 from bandit_router.policies.play import play
-from bandit_router.residency import OnMiss, PagingCounters, Residency
 from bandit_router.simulators.adapters import Paging
 from bandit_router.simulators.controllers import Hindsight
 from bandit_router.simulators.environment import Environment, draws, generator

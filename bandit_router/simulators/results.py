@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import stdtrit
 
-from bandit_router.policies.base import F64
+from bandit_router.arrays import F64
 from bandit_router.simulators.controllers import Hindsight
 from bandit_router.simulators.paged import PagedTrajectory, split
 from bandit_router.simulators.run import Reference, Trajectory

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bandit_router.policies.base import F64, InvalidInput, Policy, utility
+from bandit_router.arrays import F64
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Policy, utility
 from bandit_router.policies.play import play
 from bandit_router.simulators.environment import Environment, draws
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from bandit_router.outcomes import Utility
-from bandit_router.policies.base import InvalidInput
+from bandit_router.errors import InvalidInput
+from bandit_router.records.outcomes import Utility
 from bandit_router.simulators.configs import Count, EnvironmentConfig, PagingConfig, PolicyConfig
 
 DEFAULT_PRESET = "models/llm"

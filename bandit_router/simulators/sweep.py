@@ -9,7 +9,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bandit_router.policies.base import F64, InvalidInput, utility
+from bandit_router.arrays import F64
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import utility
 from bandit_router.simulators.environment import Environment
 from bandit_router.simulators.experiment import Progress, run_scenario
 from bandit_router.simulators.output import line_style

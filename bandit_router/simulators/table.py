@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bandit_router.arms import Arm
-from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.arrays import F64
+from bandit_router.errors import InvalidInput
+from bandit_router.records.arms import Arm
 from bandit_router.simulators.environment import BLOCK, Block, generator
 
 if TYPE_CHECKING:

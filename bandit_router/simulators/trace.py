@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from bandit_router.arms import Arm
-from bandit_router.policies.base import F64, Index, InvalidInput
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import InvalidInput
+from bandit_router.paging.adapter_library import adapter_library
+from bandit_router.paging.residency import OnMiss, Residency
 from bandit_router.policies.caching.base import CacheController, Served
-from bandit_router.residency import OnMiss, Residency
-from bandit_router.simulators.adapter_library import adapter_library
+from bandit_router.records.arms import Arm
 from bandit_router.simulators.adapters import BASE, Paging
 from bandit_router.simulators.controllers import Hindsight
 from bandit_router.simulators.environment import generator

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
-from bandit_router.store.store import Sharing, Store
+from bandit_router.errors import StoreUnavailable
+from bandit_router.store.settings import Sharing
+from bandit_router.store.store import Store
 
-__all__ = ["Sharing", "Store"]
+__all__ = ["Sharing", "Store", "StoreUnavailable"]

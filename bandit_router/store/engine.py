@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 
-from bandit_router.policies.base import InvalidInput
-
-Durability = Literal["relaxed", "process", "power"]
+from bandit_router.errors import InvalidInput
+from bandit_router.store.settings import Durability
 
 # SQLite in WAL mode: OFF leaves writing to the kernel, NORMAL syncs at checkpoints, FULL syncs every commit.
 # PostgreSQL: a commit that is not flushed dies with the server, so only `relaxed` may skip the flush.

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
-from bandit_router.learner import ArmAdded, Entry, Restored
-from bandit_router.outcomes import Outcome
-from bandit_router.policies.base import InvalidInput
-from bandit_router.rewards import Settled, Status
+from bandit_router.errors import InvalidInput
+from bandit_router.records.outcomes import Outcome
+from bandit_router.settling.learner import ArmAdded, Entry, Restored
+from bandit_router.settling.rules import Settled, Status
 from bandit_router.store import snapshot
 from bandit_router.store.wire import decode_decision, encode_struct
 

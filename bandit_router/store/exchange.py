@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from sqlalchemy import func, select
 
-from bandit_router.learner import Learner
-from bandit_router.policies.base import InvalidInput
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.linear_base import LinearPolicy
+from bandit_router.settling.learner import Learner
 from bandit_router.store import snapshot
 from bandit_router.store.engine import insert_rows
 from bandit_router.store.ledger import Ledger

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, delete, select
 
-from bandit_router.events import Decision, Refusal, Settlement
-from bandit_router.outcomes import Outcome, Utility
-from bandit_router.rewards import Reward, RewardRule, Settled, answer, divert, refusal, settle
+from bandit_router.records.decisions import Decision, Refusal, Settlement
+from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.settling.rules import Reward, RewardRule, Settled, answer, divert, refusal, settle
 from bandit_router.store.engine import insert_rows
 from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards

@@ -8,11 +8,11 @@ from pathlib import Path
 import msgspec
 from sqlalchemy import delete, func, insert, select
 
-from bandit_router.arms import Catalogue
-from bandit_router.learner import Learner, monitor_of
-from bandit_router.outcomes import Utility
+from bandit_router.errors import InvalidInput
 from bandit_router.policies import policy_class
-from bandit_router.policies.base import InvalidInput
+from bandit_router.records.arms import Catalogue
+from bandit_router.records.outcomes import Utility
+from bandit_router.settling.learner import Learner, monitor_of
 from bandit_router.store import migrations
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.loading import PAGE

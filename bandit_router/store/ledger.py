@@ -19,13 +19,14 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, RowMapping, delete, insert, select, update
 
-from bandit_router.arms import Arm
-from bandit_router.events import Decision
-from bandit_router.learner import ArmAdded, Entry, Restored, State
-from bandit_router.store.engine import Durability, insert_rows, open_engine
+from bandit_router.records.arms import Arm
+from bandit_router.records.decisions import Decision
+from bandit_router.settling.learner import ArmAdded, Entry, Restored, State
+from bandit_router.store.engine import insert_rows, open_engine
 from bandit_router.store.entries import COLUMNS, entry_row, row_entry
 from bandit_router.store.migrations import migrate
 from bandit_router.store.schema import arms, decisions, head, log, snapshots
+from bandit_router.store.settings import Durability
 from bandit_router.store.wire import decode_decision
 
 _arm = msgspec.msgpack.Decoder(Arm)

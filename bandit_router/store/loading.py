@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from bandit_router.arms import Catalogue
-from bandit_router.events import Decision
-from bandit_router.learner import Learner
-from bandit_router.policies.base import InvalidInput
-from bandit_router.rewards import Reward
+from bandit_router.errors import InvalidInput
+from bandit_router.records.arms import Catalogue
+from bandit_router.records.decisions import Decision
+from bandit_router.settling.learner import Learner
+from bandit_router.settling.rules import Reward
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.snapshot import Snapshot, bad_arms, decode, encode, policy_key, sanitise
 from bandit_router.store.spool import Item, abandoned, frames

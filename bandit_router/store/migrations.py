@@ -20,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from bandit_router.policies.base import InvalidInput
+from bandit_router.errors import InvalidInput
 from bandit_router.store.schema import head, metadata, schema_version
 
 

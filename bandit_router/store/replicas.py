@@ -24,7 +24,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.policies.base import F64, InvalidInput
+from bandit_router.arrays import F64
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.linear import RidgeStatistics, invert, pack
 
 

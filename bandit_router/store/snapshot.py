@@ -20,10 +20,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from bandit_router.learner import State
-from bandit_router.monitor import DriftMonitor
-from bandit_router.policies.base import InvalidInput, Policy
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Policy
 from bandit_router.policies.linear import unpack
+from bandit_router.policies.monitor import DriftMonitor
+from bandit_router.settling.learner import State
 
 FORMAT, VERSION = "bandit-router-state", "1"
 MAX_BYTES = 1 << 32

@@ -18,12 +18,13 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, delete, select
 
-from bandit_router.accounts import Bill, Booking, Entry, Repriced, Told
-from bandit_router.budgets import Budgets
-from bandit_router.events import Decision
-from bandit_router.limits import countable
-from bandit_router.policies.base import InvalidInput
-from bandit_router.rewards import Reward
+from bandit_router.budgets.accounts import Entry, Repriced, Told
+from bandit_router.budgets.limits import countable
+from bandit_router.budgets.pacing import Budgets
+from bandit_router.errors import InvalidInput
+from bandit_router.records.booking import Bill, Booking
+from bandit_router.records.decisions import Decision
+from bandit_router.settling.rules import Reward
 from bandit_router.store import snapshot
 from bandit_router.store.engine import insert_rows
 from bandit_router.store.ledger import Ledger

@@ -24,9 +24,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bandit_router.events import Decision
-from bandit_router.policies.base import InvalidInput
-from bandit_router.rewards import Reward
+from bandit_router.errors import InvalidInput
+from bandit_router.records.decisions import Decision
+from bandit_router.settling.rules import Reward
 
 _HEADER = 8
 _FRAME = struct.Struct("=II")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bandit_router.arms import Arm, Catalogue
-from bandit_router.learner import Learner
+from bandit_router.records.arms import Arm, Catalogue
+from bandit_router.settling.learner import Learner
 from bandit_router.store.ledger import Ledger
 
 

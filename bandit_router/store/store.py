@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from bandit_router.arms import Arm, Status
-from bandit_router.budgets import Budgets
-from bandit_router.events import Decision, Settlement
-from bandit_router.learner import Learner
-from bandit_router.policies.base import InvalidInput
-from bandit_router.rewards import Reward, RewardRule, answer, check_ids
+from bandit_router.budgets.pacing import Budgets
+from bandit_router.errors import InvalidInput
+from bandit_router.records.arms import Arm, Status
+from bandit_router.records.decisions import Decision, Settlement
+from bandit_router.settling.learner import Learner
+from bandit_router.settling.rules import Reward, RewardRule, answer, check_ids
+from bandit_router.store.settings import StoreSettings
 from bandit_router.store.spool import Item, Spool
 from bandit_router.store.wire import encode_decision, encode_reward
 
@@ -28,48 +24,15 @@ if TYPE_CHECKING:
     from bandit_router.store.ledger import Ledger
     from bandit_router.store.writer import Writer
 
-Durability = Literal["relaxed", "process", "power"]
-BackPressure = Literal["block", "shed", "degrade"]
 _POLL_S = 0.0005
 
 
-class Sharing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How replicas of a linear policy share what they learn: by deltas, instead of everybody reading the whole log.
-
-    Attributes:
-        gamma: growth of an arm's evidence (its determinant) that is published at once.
-        max_age_s: seconds after a publication at which anything new is published.
-        fetch_s: seconds between two looks for what the others have published.
-    """
-
-    gamma: float = 0.1
-    max_age_s: float = 5.0
-    fetch_s: float = 0.5
-
-
-class Store:
-    """A durable event store on SQLite or PostgreSQL, for `Router(store=...)`.
-
-    Args:
-        url: `sqlite:////var/lib/router/events.db`, or `postgresql://user@host/name` (needs the `postgres` extra).
-        durability: what has survived once a call has returned. `relaxed`: nothing is promised. `process`: decisions and
-            rewards survive `kill -9` of this process. `power`: they survive a power cut; every decision waits for it.
-        back_pressure: when the queue to the database is full, a decision may `block` for up to `bound_s`, `shed` its
-            record (it is served, never learned from), or `degrade` to the baseline arm. All three are counted.
-        bound_s: the longest that `decide` waits for the store, seconds.
-        wait_s: the longest that `observe` waits for its settlement, seconds; beyond that it answers "pending".
-        spool: folder of the queue's files, on a local disk; default beside the SQLite file. PostgreSQL needs one,
-            unless the durability is `relaxed`, which keeps the queue in memory.
-        queue_bytes: size of the queue. One decision takes about 100 bytes + 8 per feature and arm.
-        snapshot_every: log entries between two snapshots of the state.
-        snapshot_key: secret that signs the snapshots (HMAC-SHA256); default unsigned, checksummed.
-        replica: name of this process in the log; default host and process id.
-        share: for many replicas of a linear policy, how they share by deltas; `replica` must then be a name that stays
-            the same after a restart. Default: every process reads the whole log, and all stand at the same bytes.
+class Store(StoreSettings):
+    """A durable event store on SQLite or PostgreSQL, for `Router(store=...)`; arguments: see `StoreSettings`.
 
     Example:
         >>> import tempfile
-        >>> from bandit_router.router import Arm, Outcome, Router
+        >>> from bandit_router import Arm, Outcome, Router
         >>> folder = tempfile.TemporaryDirectory()
         >>> with Router(arms=[Arm(id="a")], dim=1, store=Store(f"sqlite:///{folder.name}/events.db")) as router:
         ...     arm = router.decide([1.0], event_id="r-1").arm
@@ -79,36 +42,6 @@ class Store:
         1
         >>> folder.cleanup()
     """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        durability: Durability = "process",
-        back_pressure: BackPressure = "shed",
-        bound_s: float = 0.05,
-        wait_s: float = 1.0,
-        spool: Path | str | None = None,
-        queue_bytes: int = 32 << 20,
-        snapshot_every: int = 10_000,
-        snapshot_key: bytes | None = None,
-        replica: str | None = None,
-        share: Sharing | None = None,
-    ) -> None:
-        if share is not None and replica is None:
-            raise InvalidInput("replicas that share by deltas need a name that outlives the process: give replica=")
-        self.share = share
-        for name, value, allowed in (
-            ("durability", durability, get_args(Durability)),
-            ("back_pressure", back_pressure, get_args(BackPressure)),
-        ):
-            if value not in allowed:
-                raise InvalidInput(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-        self.url, self.durability, self.back_pressure = url, durability, back_pressure
-        self.bound_s, self.wait_s = bound_s, wait_s
-        self.spool = None if durability == "relaxed" else _spool_folder(url, spool)
-        self.queue_bytes, self.snapshot_every, self.snapshot_key = queue_bytes, snapshot_every, snapshot_key
-        self.replica = f"{socket.gethostname()}:{os.getpid()}" if replica is None else replica
 
     def attach(
         self,
@@ -139,7 +72,7 @@ class Store:
 
 
 class AttachedStore:
-    """The event store of one router (see `event_store.EventStore`). Use `Store`, which explains the settings."""
+    """The event store of one router (see `settling.protocol.EventStore`). Use `Store`, which explains the settings."""
 
     def __init__(
         self,
@@ -323,12 +256,3 @@ class AttachedStore:
     def _add(self, counter: str) -> None:
         with self.learner.lock:
             self.counters[counter] += 1
-
-
-def _spool_folder(url: str, spool: Path | str | None) -> Path:
-    if spool is not None:
-        return Path(spool)
-    scheme, _, path = url.partition(":///")
-    if scheme.split("+")[0] == "sqlite" and path.split("?")[0] not in ("", ":memory:"):
-        return Path(path.split("?")[0] + ".spool")
-    raise InvalidInput("this store has no folder of its own: give spool=<a local folder>, or durability='relaxed'")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from bandit_router.accounts import Booking
-from bandit_router.events import Decision, Mode
-from bandit_router.policies.base import F64, Bool
-from bandit_router.rewards import Reward
+from bandit_router.arrays import F64, Bool
+from bandit_router.records.booking import Booking
+from bandit_router.records.decisions import Decision, Mode
+from bandit_router.settling.rules import Reward
 
 
 class _Decision(msgspec.Struct, array_like=True, frozen=True, tag="d1", forbid_unknown_fields=True):

@@ -9,26 +9,24 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sqlalchemy import exc
 
-from bandit_router.budgets import Budgets
-from bandit_router.events import Decision
-from bandit_router.learner import Entry, Learner
-from bandit_router.policies.base import InvalidInput
-from bandit_router.rewards import Reward, RewardRule, answer
+from bandit_router.budgets.pacing import Budgets
+from bandit_router.errors import InvalidInput, StoreUnavailable
+from bandit_router.records.decisions import Decision
+from bandit_router.settling.learner import Entry, Learner
+from bandit_router.settling.rules import Reward, RewardRule, answer
 from bandit_router.store import loading
 from bandit_router.store.exchange import Exchange, join
 from bandit_router.store.group import Group
 from bandit_router.store.ledger import Ledger
+from bandit_router.store.settings import StoreSettings
 from bandit_router.store.snapshot import encode, policy_key
 from bandit_router.store.spending import Spending
 from bandit_router.store.spool import Item, Spool
 from bandit_router.store.statuses import Statuses
-
-if TYPE_CHECKING:
-    from bandit_router.store.store import Store
 
 _log = logging.getLogger(__name__)
 _LINGER_S = 0.01
@@ -37,10 +35,6 @@ _RETRY_S = (0.05, 1.0)
 _FOLD_STRETCH = 64
 _KEEP_SNAPSHOTS = 3
 _OUTAGES = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError)
-
-
-class StoreUnavailable(RuntimeError):
-    """The database did not answer in time; the change was not made, or is not known to have been."""
 
 
 class Writer:
@@ -58,7 +52,7 @@ class Writer:
 
     def __init__(
         self,
-        settings: Store,
+        settings: StoreSettings,
         spool: Spool,
         learner: Learner,
         *,

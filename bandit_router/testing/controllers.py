@@ -8,9 +8,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool, InvalidInput
+from bandit_router.arrays import F64, Bool
+from bandit_router.errors import InvalidInput
+from bandit_router.paging.residency import OnMiss, Residency
 from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
-from bandit_router.residency import OnMiss, Residency
 from bandit_router.testing.laws import check, expect
 
 ARMS, DIM, STEPS = 7, 2, 800
@@ -39,7 +40,7 @@ def check_controller(make: Factory) -> None:
     """Check every law; raises AssertionError naming the first that is broken.
 
     Example:
-        >>> from bandit_router.policies.caching.eviction import LRU
+        >>> from bandit_router import LRU
         >>> check_controller(LRU)
     """
     check(CONTROLLER_LAWS, make)

@@ -17,7 +17,7 @@ def check_environment(environment: Environment) -> None:
     """Check every law; raises AssertionError naming the first that is broken.
 
     Example:
-        >>> from bandit_router.simulators.adapters import LinearAdapters
+        >>> from bandit_router import LinearAdapters
         >>> check_environment(LinearAdapters(n_adapters=3))
     """
     check(ENVIRONMENT_LAWS, environment)

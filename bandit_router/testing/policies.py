@@ -8,7 +8,9 @@ from typing import Protocol
 import numpy as np
 from scipy.special import chdtrc
 
-from bandit_router.policies.base import F64, InvalidInput, Policy
+from bandit_router.arrays import F64
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import draw
 from bandit_router.testing.laws import check, expect
 
@@ -28,7 +30,7 @@ def check_policy(make: Factory) -> None:
     """Check every law; raises AssertionError naming the first that is broken.
 
     Example:
-        >>> from bandit_router.policies import LinUCB
+        >>> from bandit_router import LinUCB
         >>> check_policy(LinUCB)
     """
     check(POLICY_LAWS, make)

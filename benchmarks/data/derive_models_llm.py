@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from bandit_router.text import fit_pca, wordllama
+from bandit_router.encoding.text import fit_pca, wordllama
 
 SOURCE = "pareto_bandit/data/examples/val.jsonl"
 SOURCE_SHA256 = "9590556ee832bb8e27b0e838eb4fd6b656e69e39c99ef067fc6379abc7f168ef"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from bandit_router.arms import Arm
-from bandit_router.router import Router
+from bandit_router.records.arms import Arm
+from bandit_router.routing.router import Router
 from bandit_router.store import Store
 from benchmarks.postgres import Postgres
 

@@ -19,10 +19,10 @@ import pytest
 from conftest import locked
 from sqlalchemy import exc
 
-from bandit_router.outcomes import Outcome
-from bandit_router.router import Router
+from bandit_router.errors import StoreUnavailable
+from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.router import Router
 from bandit_router.store.ledger import Ledger
-from bandit_router.store.writer import StoreUnavailable
 from benchmarks.kill_campaign import count
 from benchmarks.postgres import Postgres
 
@@ -99,7 +99,7 @@ def test_a_full_disk_is_survived_for_real(tmp_path: Path) -> None:
     """The database is limited to a few pages, so that SQLite itself says that the disk is full."""
     code = """
 import sqlite3, sys, time
-from bandit_router.router import Arm, Outcome, Router
+from bandit_router.routing.router import Arm, Outcome, Router
 from bandit_router.store import Store
 from bandit_router.store import engine
 

@@ -7,8 +7,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bandit_router.outcomes import Outcome
-from bandit_router.router import Router
+from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.router import Router
 from bandit_router.store import Store
 from bandit_router.store.inspection import Inspection
 from benchmarks.kill_campaign import ARMS, fork_server, query

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bandit_router.arms import Arm
-from bandit_router.outcomes import Outcome
+from bandit_router.errors import InvalidInput
 from bandit_router.policies import LinUCB
-from bandit_router.policies.base import InvalidInput
 from bandit_router.policies.linear import RidgeStatistics
-from bandit_router.router import Router
+from bandit_router.records.arms import Arm
+from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.router import Router
 from bandit_router.store import Sharing
 from bandit_router.store.inspection import Inspection
 from bandit_router.store.replicas import Delta, SharedStatistics

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from bandit_router.arms import Arm, Catalogue
-from bandit_router.learner import Learner
-from bandit_router.outcomes import Utility
+from bandit_router.errors import InvalidInput
 from bandit_router.policies import POLICIES, LinUCB
-from bandit_router.policies.base import InvalidInput, Policy
+from bandit_router.policies.base import Policy
+from bandit_router.records.arms import Arm, Catalogue
+from bandit_router.records.outcomes import Utility
+from bandit_router.settling.learner import Learner
 from bandit_router.store.snapshot import (
     MAX_BYTES,
     bad_arms,

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import create_engine, text
 
-from bandit_router.budgets import BudgetExhausted, Budgets
-from bandit_router.limits import Rate, Window
-from bandit_router.outcomes import Outcome
-from bandit_router.router import Router
+from bandit_router.budgets.limits import Rate, Window
+from bandit_router.budgets.pacing import Budgets
+from bandit_router.errors import BudgetExhausted
+from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.router import Router
 from bandit_router.store import Store
 from bandit_router.store.ledger import Ledger
 from benchmarks.kill_campaign import spending_campaign

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from bandit_router.arms import Arm
-from bandit_router.outcomes import Outcome
-from bandit_router.rewards import Reward
-from bandit_router.router import Router
+from bandit_router.records.arms import Arm
+from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.router import Router
+from bandit_router.settling.rules import Reward
 from bandit_router.store import Store
 from bandit_router.store.spool import Item, Spool, abandoned, frames
 from bandit_router.store.wire import encode_decision, encode_reward

@@ -15,10 +15,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from bandit_router.outcomes import Outcome, Utility
 from bandit_router.policies import LinUCB
-from bandit_router.rewards import RewardRule
-from bandit_router.router import Router
+from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.routing.router import Router
+from bandit_router.settling.rules import RewardRule
 from bandit_router.store import Store
 from benchmarks.kill_campaign import query
 

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 from conftest import locked
 
-from bandit_router.arms import Status
-from bandit_router.policies.base import InvalidInput
-from bandit_router.router import Router
+from bandit_router.errors import InvalidInput, StoreUnavailable
+from bandit_router.records.arms import Status
+from bandit_router.routing.router import Router
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.statuses import Statuses
-from bandit_router.store.writer import StoreUnavailable
 
 OpenRouter = Callable[..., Router]
 

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 
-from bandit_router.arms import Arm
-from bandit_router.learner import Learner
-from bandit_router.outcomes import CHANNELS, Outcome, Utility
+from bandit_router.errors import InvalidInput
 from bandit_router.policies import POLICIES
-from bandit_router.policies.base import InvalidInput
-from bandit_router.rewards import RewardRule
-from bandit_router.router import Router
+from bandit_router.records.arms import Arm
+from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
+from bandit_router.routing.router import Router
+from bandit_router.settling.learner import Learner
+from bandit_router.settling.rules import RewardRule
 from bandit_router.store import Store
 from bandit_router.store.ledger import Ledger
 

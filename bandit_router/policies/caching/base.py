@@ -9,7 +9,9 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool, Index, InvalidInput, utility
+from bandit_router.arrays import F64, Bool, Index
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import utility
 
 Values = Callable[[F64], tuple[F64, F64]]
 """Contexts (n, dim) -> expected utility and exploration bonus of every arm in each, both (n, arms) and finite."""

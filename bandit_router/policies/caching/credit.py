@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr
 
-from bandit_router.policies.base import F64, Bool, Index
+from bandit_router.arrays import F64, Bool, Index
 from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
 from bandit_router.policies.caching.pooled import PooledEstimate
 

@@ -7,7 +7,7 @@ from abc import abstractmethod
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool
+from bandit_router.arrays import F64, Bool
 from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool
+from bandit_router.arrays import F64, Bool
 from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
 
 

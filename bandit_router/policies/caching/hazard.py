@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool, Index
+from bandit_router.arrays import F64, Bool, Index
 from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
 
 USES, GAPS = 8, 9  # octaves of the number of uses, and of the last gap between two uses

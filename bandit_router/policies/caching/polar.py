@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool
+from bandit_router.arrays import F64, Bool
 from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
 from bandit_router.policies.caching.solve import gains, solve_cache, value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bandit_router.policies.base import F64
+from bandit_router.arrays import F64
 
 SPREAD_PRIOR = 0.05
 PRIOR_ARMS = 2.0

@@ -18,7 +18,7 @@ from math import comb
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool
+from bandit_router.arrays import F64, Bool
 from bandit_router.policies.caching.base import Capacity
 
 ENUMERABLE = 20_000

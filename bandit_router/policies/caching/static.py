@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bandit_router.policies.base import F64, Bool, InvalidInput
+from bandit_router.arrays import F64, Bool
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
 
 

@@ -1,0 +1,10 @@
+"""The arrays that are passed around, by element type."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+F64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+Index = NDArray[np.intp]

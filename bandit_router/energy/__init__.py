@@ -1,0 +1,1 @@
+"""Joules: meters, and tables of measurements."""

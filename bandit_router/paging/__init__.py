@@ -1,0 +1,1 @@
+"""What is in fast memory, what loading costs, and how that is measured."""

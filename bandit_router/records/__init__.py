@@ -1,0 +1,1 @@
+"""Plain data: arms, outcomes, decisions, bookings. Imports only the ground."""

@@ -1,0 +1,118 @@
+"""Records of decisions and of what became of them, and the keyed draw."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Literal, get_args
+
+import msgspec
+
+from bandit_router.arrays import F64, Bool
+from bandit_router.errors import InvalidInput
+from bandit_router.records.booking import Booking
+from bandit_router.records.outcomes import Outcome
+
+Refusal = Literal[
+    "unknown", "duplicate", "settled", "late", "invalid", "out_of_range", "degraded", "diverted", "unavailable"
+]
+REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
+Mode = Literal["online", "apprentice", "shadow", "off", "holdout", "guarded"]
+MAX_ID = 512
+
+
+def event_uniform(key: bytes, event_id: str) -> float:
+    """A uniform number in [0, 1) that depends on the key and the event id alone (keyed BLAKE2b, 53 bits).
+
+    Raises InvalidInput for an id that is not a string of valid Unicode, ValueError for a key above 64 bytes.
+
+    Example:
+        >>> event_uniform(b"k", "r-1") == event_uniform(b"k", "r-1")
+        True
+    """
+    keyed = _keyed(key).copy()
+    try:
+        keyed.update(event_id.encode())
+    except (AttributeError, UnicodeEncodeError):
+        raise InvalidInput(f"event_id must be a string of valid Unicode, got {event_id!r}") from None
+    return (int.from_bytes(keyed.digest(), "big") >> 11) * 2.0**-53
+
+
+@functools.lru_cache(maxsize=16)
+def _keyed(key: bytes) -> hashlib.blake2b:
+    """The hash after its key block, which is half of the work."""
+    return hashlib.blake2b(key=key, digest_size=8)
+
+
+def check_id(name: str, value: str) -> None:
+    """Raise InvalidInput unless `value` can be an id everywhere: 1 to 512 characters of valid text without NUL."""
+    if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or "\0" in value:
+        raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} characters without NUL, got {value!r:.60}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(f"{name} is not valid text (a lone surrogate): {value[:40]!r}") from None
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  # no cycles: not worth tracking
+    """One recorded draw.
+
+    Attributes:
+        event_id: the caller's id of the request.
+        arm: id of the drawn arm. propensity: the exact probability it was drawn with.
+        probabilities: the policy's whole distribution, in catalogue order; None when it was not asked or failed.
+        context: the feature vector, shape (dim,). eligible: mask over the catalogue, None for all.
+        penalty: known costs at this decision, in utility units, None for none.
+        timestamp_s: when, in seconds of the router's clock.
+        policy: name of the policy. state_version: outcomes it had learned.
+        degraded: the policy or the store failed and the baseline was served; such a decision is never learned from.
+        mode: why this arm: the policy chose it (`online`), or it is the baseline, by the rollout's mode or holdout
+            (see `Rollout`), because the guard stepped in (`guarded`), or because the policy may choose none of
+            the eligible arms (`off` in an online rollout).
+        proposed: id of the arm the policy drew from `probabilities` while the baseline served, else None.
+        booking: what the budgets booked for it, None without budgets.
+    """
+
+    event_id: str
+    arm: str
+    arm_index: int
+    propensity: float
+    probabilities: F64 | None
+    context: F64
+    eligible: Bool | None
+    penalty: F64 | None
+    timestamp_s: float
+    policy: str
+    state_version: int
+    degraded: bool = False
+    mode: Mode = "online"
+    proposed: str | None = None
+    booking: Booking | None = None
+
+    @property
+    def learnable(self) -> bool:
+        """Whether the policy may learn from this decision's outcome."""
+        return not self.degraded and self.mode in ("online", "apprentice", "guarded")
+
+
+class Settlement(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one observed outcome.
+
+    Attributes:
+        event_id: the request. arm: the arm it was accounted to, None if unknown.
+        reward: the utility it settled at; None when refused or pending.
+        refused: why it was not counted, None when it was.
+        outcome: as reported.
+    """
+
+    event_id: str
+    arm: str | None
+    reward: float | None
+    refused: Refusal | None
+    outcome: Outcome
+
+    @property
+    def pending(self) -> bool:
+        """Accepted, but its decision is still open: other channels are awaited, or the window has to close first."""
+        return self.reward is None and self.refused is None

@@ -1,0 +1,28 @@
+"""Marginalised weights: for many arms that fall into groups which explain the reward."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bandit_router.arrays import F64, Index
+from bandit_router.errors import Unanswerable
+from bandit_router.replay.estimators.sample import Sample
+
+
+def mips(sample: Sample, group: Index) -> F64:
+    """w(g) r with w(g) = target mass of the served arm's group / its logged mass (Saito & Joachims 2022, eq. 9).
+
+    Unbiased if, given context and group, the arm has no effect on the reward; the variance is that of the groups.
+    Groups that are the single arms give IPS.
+
+    Args:
+        sample: must carry the whole logged distribution.
+        group: group of each arm, shape (K,), for instance its base model.
+
+    Raises:
+        Unanswerable: the log carries only the served arm's propensity.
+    """
+    if sample.logging is None:
+        raise Unanswerable("marginalised weights need the whole logged distribution, not only the propensity")
+    same = group[sample.arm][:, None] == group[None, :]
+    return np.asarray((sample.target * same).sum(axis=1) / (sample.logging * same).sum(axis=1) * sample.reward)

@@ -1,0 +1,91 @@
+"""Production logs: the canonical log in memory, and one file per format. `FORMATS` is the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from bandit_router.errors import InvalidInput, InvalidLog
+from bandit_router.replay.logs.dsjson import read_dsjson, write_dsjson
+from bandit_router.replay.logs.intake import BadLine, Intake
+from bandit_router.replay.logs.jsonl import read_jsonl, write_jsonl
+from bandit_router.replay.logs.litellm import read_litellm
+from bandit_router.replay.logs.logged import LoggedEvents, concatenate
+from bandit_router.replay.logs.obp import read_obp, write_obp
+from bandit_router.replay.logs.otel import read_otel, write_otel
+from bandit_router.replay.logs.parquet import read_parquet, write_parquet
+from bandit_router.replay.logs.table import read_csv, read_open_bandit, write_csv
+
+Reader = Callable[..., LoggedEvents]
+Writer = Callable[[LoggedEvents, Path], None]
+
+FORMATS: dict[str, tuple[Reader, Writer | None]] = {
+    "parquet": (read_parquet, write_parquet),
+    "jsonl": (read_jsonl, write_jsonl),
+    "csv": (read_csv, write_csv),
+    "dsjson": (read_dsjson, write_dsjson),
+    "obp": (read_obp, write_obp),
+    "open-bandit": (read_open_bandit, None),
+    "litellm": (read_litellm, None),
+    "otel": (read_otel, write_otel),
+}
+_SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv", ".dsjson": "dsjson", ".npz": "obp"}
+
+
+def format_of(path: Path, name: str | None = None) -> str:
+    """The format's name: as given, else by the file's suffix. Raises InvalidInput when neither tells."""
+    chosen = name or _SUFFIXES.get(path.suffix)
+    if chosen not in FORMATS:
+        raise InvalidInput(f"{path}: which format? There are {', '.join(FORMATS)}; pass one with --format")
+    return chosen
+
+
+def read_logs(
+    paths: Sequence[Path],
+    intake: Intake,
+    *,
+    format: str | None = None,
+    arms: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> LoggedEvents:
+    """Read one log from files, in their order.
+
+    Args:
+        intake: what was taken and refused; with `strict` the first bad line raises.
+        format: name in `FORMATS`; default by suffix.
+        arms: catalogue order; default the file's own, else the ids found, sorted.
+        columns: column map of a CSV, see `read_csv`.
+
+    Raises:
+        InvalidInput: no known format, or an arm is named twice.
+        InvalidLog: a file cannot be read, no line of it is usable, or `strict` met a bad one.
+    """
+    if arms is not None and len(set(arms)) < len(arms):
+        raise InvalidInput(f"arms must name every arm once, got {', '.join(arms)}")
+    logs = []
+    for path in paths:
+        intake.begin()
+        name = format_of(path, format)
+        read = FORMATS[name][0]
+        if columns:
+            if name != "csv":
+                raise InvalidInput(f"{path}: a column map is for CSV, this is {name}")
+            read = partial(read, columns=columns)
+        try:
+            logs.append(read(path, intake, arms=arms))
+        except OSError as error:
+            raise InvalidLog(f"{path}: {error.strerror or error}") from None
+    return concatenate(logs)
+
+
+def write_log(log: LoggedEvents, path: Path, *, format: str | None = None) -> None:
+    """Write a log. Raises InvalidInput for a format that is only read."""
+    name = format_of(path, format)
+    write = FORMATS[name][1]
+    if write is None:
+        raise InvalidInput(f"{name} is only read; write {', '.join(n for n, (_, w) in FORMATS.items() if w)}")
+    write(log, path)
+
+
+__all__ = ["FORMATS", "BadLine", "Intake", "InvalidLog", "LoggedEvents", "read_logs", "write_log"]

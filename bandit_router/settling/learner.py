@@ -1,0 +1,195 @@
+"""The state that is learned: a catalogue and a policy, folded from the settled log entry by entry.
+
+    state_n = fold(state_0, entry_1, ..., entry_n)
+
+Everything that changes what is learned is an entry of that log: a settled decision, an added arm, a state taken over
+from elsewhere. Folding the same entries in the same order does the same floating-point operations in the same order, so
+it gives the same bytes (same build, same machine type); the position in the log therefore names the state.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from bandit_router.arrays import F64
+from bandit_router.errors import InvalidInput
+from bandit_router.policies.base import Policy
+from bandit_router.policies.linear_base import LinearPolicy
+from bandit_router.policies.monitor import DriftMonitor
+from bandit_router.records.arms import Arm, Catalogue
+from bandit_router.records.decisions import Decision
+from bandit_router.records.outcomes import Utility
+from bandit_router.settling.rules import Settled
+
+_log = logging.getLogger(__name__)
+State = dict[str, NDArray[Any]]
+METERED = "router.metered"
+MONITOR = "monitor."
+
+
+class ArmAdded(msgspec.Struct, frozen=True, kw_only=True):
+    """The log entry that appends an arm, started at the estimate of arm `like` worth `strength` observations."""
+
+    position: int
+    index: int
+    arm: Arm
+    like: int | None = None
+    strength: float = 1.0
+
+
+class Restored(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The log entry that replaces what was learned by an imported state."""
+
+    position: int
+    state: State
+
+
+Entry = Settled | ArmAdded | Restored
+
+
+class Learner:
+    """Catalogue, policy and prices behind one lock, and the log position they stand at.
+
+    Args:
+        catalogue: the arms. policy: learns about them. channels: what the policy's outcome channels are.
+        utility: prices that turn outcomes into rewards.
+        monitor: watches a linear policy for silent changes; its state is part of what is learned.
+
+    Attributes:
+        position: number of log entries folded in. skipped: entries the policy would not learn from (it said why).
+        watch: called with every decision and its outcome vector, just before they are learned.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        policy: Policy,
+        channels: Sequence[str],
+        utility: Utility,
+        monitor: DriftMonitor | None = None,
+    ) -> None:
+        if monitor is not None and not isinstance(policy, LinearPolicy):
+            raise InvalidInput(
+                f"a DriftMonitor watches linear policies, for instance LinUCB, got {type(policy).__name__}; "
+                "EvidenceThompson watches for changes itself"
+            )
+        self.catalogue, self.policy, self.channels, self.monitor = catalogue, policy, tuple(channels), monitor
+        self.position = 0
+        self.skipped = 0
+        self.watch: Callable[[Decision, F64], None] | None = None
+        self.metered = np.zeros(len(self.channels), dtype=np.int64)
+        self.lock = threading.RLock()
+        self.reprice(utility)
+
+    def reprice(self, utility: Utility) -> None:
+        """Use other prices from now on; nothing is relearned."""
+        self.weights = utility.weights(self.channels)
+        self.utility = utility
+
+    def apply(self, entry: Entry) -> None:
+        """Fold in the next entry. An observation the policy refuses is skipped, deterministically, and counted."""
+        with self.lock:
+            if entry.position <= self.position:
+                return
+            if entry.position != self.position + 1:
+                raise InvalidInput(f"expected log entry {self.position + 1}, got {entry.position}; fold it in order")
+            if isinstance(entry, Settled):
+                if entry.learned:
+                    self._learn(entry)
+            elif isinstance(entry, ArmAdded):
+                self._add(entry)
+            else:
+                self._import(entry)
+            self.position = entry.position
+
+    def _learn(self, entry: Settled) -> None:
+        decision = entry.decision
+        y = entry.outcome.vector(self.channels)
+        try:
+            if self.watch is not None:
+                self.watch(decision, y)
+            if self.monitor is not None and isinstance(self.policy, LinearPolicy) and not np.isnan(y[0]):
+                self.monitor.observe(self.policy, decision.context, arm=decision.arm_index, quality=float(y[0]))
+            self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
+        except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log
+            self.skipped += 1
+            _log.warning("event %s was not learned: %s", decision.event_id, problem)
+            return
+        self.metered += ~np.isnan(y)
+
+    def _add(self, entry: ArmAdded) -> None:
+        if entry.index >= len(self.catalogue) and entry.arm.id in self.catalogue.ids:
+            raise InvalidInput(f"arm {entry.arm.id!r} is in the catalogue already; give the new one another id")
+        if entry.index >= self.policy.n_arms:
+            self.policy.add_arm(like=entry.like, strength=entry.strength)
+        if entry.index >= len(self.catalogue):
+            self.catalogue.add(entry.arm)
+
+    def capture(self) -> tuple[int, State]:
+        """The log position and a copy of what was learned up to it."""
+        with self.lock:
+            watched = {} if self.monitor is None else self.monitor.state()
+            marked = {f"{MONITOR}{name}": array for name, array in watched.items()}
+            return self.position, {**self.policy.state(), **marked, METERED: self.metered.copy()}
+
+    def restore(self, position: int, state: Mapping[str, NDArray[Any]]) -> None:
+        """Stand at `position` with a captured state. Raises InvalidInput when it is another policy's."""
+        with self.lock:
+            self._take_over(state)
+            self.position = position
+
+    def copy(self) -> Learner:
+        """An independent learner in the same state."""
+        with self.lock:
+            twin = Learner(
+                catalogue=Catalogue(self.catalogue),
+                policy=type(self.policy).from_state(self.policy.state()),
+                channels=self.channels,
+                utility=self.utility,
+                monitor=None if self.monitor is None else DriftMonitor.from_state(self.monitor.state()),
+            )
+            twin.position, twin.metered = self.position, self.metered.copy()
+            return twin
+
+    def adopt(self, other: Learner) -> None:
+        """Go on from another learner's state."""
+        with self.lock:
+            self.catalogue, self.policy, self.monitor = other.catalogue, other.policy, other.monitor
+            self.position, self.metered, self.watch = other.position, other.metered, other.watch
+
+    def _take_over(self, state: Mapping[str, NDArray[Any]]) -> None:
+        policy = type(self.policy).from_state(state)
+        theirs = policy.settings()
+        for name, mine in self.policy.settings().items():
+            if name != "n_arms" and mine != theirs[name]:
+                raise InvalidInput(f"expected a state with {name} = {mine}, got {theirs[name]}")
+        if policy.n_arms > len(self.catalogue):
+            raise InvalidInput(f"expected a state of at most {len(self.catalogue)} arms, got {policy.n_arms}")
+        if self.monitor is not None:
+            self.monitor = monitor_of(state) or self.monitor.fresh()
+        self.policy = policy
+        self.metered = np.array(state[METERED], dtype=np.int64)
+
+    def _import(self, entry: Restored) -> None:
+        try:
+            self._take_over(entry.state)
+        except InvalidInput as problem:  # the log may serve several policies; this state is another one's
+            self.skipped += 1
+            _log.warning("the state imported at %d was skipped: %s", entry.position, problem)
+            return
+        while self.policy.n_arms < len(self.catalogue):
+            self.policy.add_arm()
+
+
+def monitor_of(state: Mapping[str, NDArray[Any]]) -> DriftMonitor | None:
+    """The monitor saved in a captured state, None where there is none."""
+    saved = {name.removeprefix(MONITOR): array for name, array in state.items() if name.startswith(MONITOR)}
+    return DriftMonitor.from_state(saved) if saved else None

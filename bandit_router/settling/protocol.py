@@ -1,0 +1,63 @@
+"""What a router asks of the place where decisions and rewards are kept: `MemoryStore`, or `store.Store`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from bandit_router.budgets.pacing import Budgets
+from bandit_router.records.arms import Arm
+from bandit_router.records.decisions import Decision, Settlement
+from bandit_router.settling.learner import Learner
+from bandit_router.settling.rules import Reward, RewardRule
+
+
+class EventStore(Protocol):
+    """What a router asks of the place where decisions and rewards are kept; see `store.Store` and `memory`."""
+
+    def accepting(self) -> bool:
+        """Whether new decisions can be kept; when not, the baseline is served, degraded."""
+
+    def find(self, event_id: str) -> Decision | None:
+        """The decision already made for an event."""
+
+    def remember(self, decision: Decision) -> None:
+        """Make a new decision findable; called under the learner's lock, so it must not wait."""
+
+    def record(self, decision: Decision) -> None:
+        """Make a new decision durable as promised, or give up within a bound; never raises."""
+
+    async def arecord(self, decision: Decision) -> None:
+        """The same without blocking the event loop."""
+
+    def report(self, reward: Reward) -> Settlement:
+        """Count one reward."""
+
+    async def areport(self, reward: Reward) -> Settlement:
+        """The same without blocking the event loop."""
+
+    def add_arm(self, arm: Arm, *, like: int | None, strength: float) -> None:
+        """Append an arm."""
+
+    def set_status(self, arm_id: str, status: str) -> None:
+        """Keep an arm's status."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
+class DurableStore(Protocol):
+    """What `Router(store=...)` takes: it loads the state and hands out the event store."""
+
+    def attach(
+        self,
+        learner: Learner,
+        *,
+        rule: RewardRule,
+        counters: Counter[str],
+        clock: Callable[[], float],
+        max_events: int,
+        budgets: Budgets | None,
+    ) -> EventStore:
+        """Bring learner and budgets to the state of what is recorded, and go on from there."""

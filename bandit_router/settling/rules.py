@@ -1,0 +1,198 @@
+"""Rewards of one decision: when they count, how several are combined, and when the decision is settled.
+
+The rules are pure functions of what was decided and reported. The engine without a database (`memory`) and the durable
+store (`store`) both call them, so both settle alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+from typing import Literal
+
+import msgspec
+
+from bandit_router.errors import InvalidInput
+from bandit_router.records.decisions import Decision, Refusal, Settlement, check_id
+from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
+
+Aggregate = Literal["first", "last", "sum", "mean", "min", "max"]
+Status = Literal["rewarded", "default", "expired", "unmetered", "diverted", "conflict"]
+
+_AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
+    "first": lambda values: values[0],
+    "last": lambda values: values[-1],
+    "sum": math.fsum,
+    "mean": lambda values: math.fsum(values) / len(values),
+    "min": min,
+    "max": max,
+}
+
+
+class RewardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the rewards of one decision become the one outcome it is settled at.
+
+    Attributes:
+        window_s: seconds after the decision in which rewards count. When it closes, what is there is settled.
+        aggregate: how several values of one channel combine. `first` settles as soon as the utility is known; the
+            others wait for the window to close. `first` and `last` go by order of arrival; the others do not depend
+            on it (sums are exactly rounded).
+        default: channels filled in when the window closes and the utility is not known, for instance
+            Outcome(quality=0.0). Without a default, a decision that got no usable reward is settled as expired and
+            never learned.
+        early_s: how long before its decision a reward may arrive (clocks of several machines differ).
+    """
+
+    window_s: float = 3600.0
+    aggregate: Aggregate = "first"
+    default: Outcome | None = None
+    early_s: float = 120.0
+
+    def __post_init__(self) -> None:
+        if not self.window_s > 0:
+            raise InvalidInput(f"window_s must be greater than 0, got {self.window_s}")
+        if self.aggregate not in _AGGREGATES:
+            raise InvalidInput(f"unknown aggregate {self.aggregate!r}; there are {', '.join(_AGGREGATES)}")
+        if not self.early_s >= 0:
+            raise InvalidInput(f"early_s must be at least 0, got {self.early_s}")
+        if self.default is not None and self.default.problem() is not None:
+            raise InvalidInput(f"default must be a valid outcome, got {self.default}")
+
+
+class Reward(msgspec.Struct, frozen=True, kw_only=True):
+    """One report about one decision.
+
+    Attributes:
+        event_id: the decision. reward_id: unique within it; a second report with the same id is a duplicate.
+        at_s: when it was reported, in seconds of the router's clock. outcome: the channels it carries.
+        served_arm: id of the arm that served in fact, None for the decided one.
+    """
+
+    event_id: str
+    reward_id: str
+    at_s: float
+    outcome: Outcome
+    served_arm: str | None = None
+
+
+class Settled(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One entry of the settled log: a decision, and the one outcome it ended with.
+
+    Attributes:
+        position: place in the log, from 1, without gaps. decision: the decision. outcome: combined channels.
+        reward: their utility at the prices of that moment, None when a priced channel is missing.
+        status: `rewarded`; `default` when the rule filled something in; `expired` without any usable reward;
+            `unmetered` when a priced channel never came; `diverted` when another arm served; `conflict` when two
+            processes decided the event differently.
+        learned: whether the policy learned from it.
+    """
+
+    position: int
+    decision: Decision
+    outcome: Outcome
+    reward: float | None
+    status: Status
+    learned: bool
+
+
+def combine(rule: RewardRule, outcomes: Sequence[Outcome]) -> Outcome:
+    """Merge partial outcomes, each channel on its own, in order of arrival.
+
+    Example:
+        >>> parts = [Outcome(cost_usd=0.002), Outcome(quality=0.9)]
+        >>> combine(RewardRule(), parts)
+        Outcome(quality=0.9, cost_usd=0.002, energy_j=None, latency_s=None, tokens=None, gpu_s=None)
+    """
+    if len(outcomes) == 1:
+        return outcomes[0]
+    aggregate = _AGGREGATES[rule.aggregate]
+    merged = {}
+    for name in CHANNELS:
+        values = [value for outcome in outcomes if (value := getattr(outcome, name)) is not None]
+        merged[name] = aggregate(values) if values else None
+    return Outcome(**merged)
+
+
+def refusal(
+    rule: RewardRule, reward: Reward, decision: Decision | None, *, seen: Collection[str], settled: bool
+) -> Refusal | None:
+    """Why a reward does not count, or None; `seen` are the reward ids this decision already has."""
+    problem = reward.outcome.problem()
+    if problem is not None:
+        return "invalid" if problem == "invalid" else "out_of_range"
+    if decision is None or decision.timestamp_s - reward.at_s > rule.early_s:
+        return "unknown"
+    if reward.reward_id in seen:
+        return "duplicate"
+    if reward.at_s > decision.timestamp_s + rule.window_s:
+        return "late"
+    if settled:
+        return "settled"
+    return "degraded" if decision.degraded else None
+
+
+def settle(
+    rule: RewardRule,
+    utility: Utility,
+    decision: Decision,
+    outcomes: Sequence[Outcome],
+    *,
+    position: int,
+    closed: bool,
+) -> Settled | None:
+    """The entry that settles a decision now, or None while it stays open."""
+    if not closed and rule.aggregate != "first":
+        return None
+    outcome = combine(rule, outcomes) if outcomes else Outcome()
+    reward = utility.value(outcome)
+    if reward is None and not closed:
+        return None
+    status: Status = "rewarded"
+    if reward is None and rule.default is not None:
+        outcome, status = _fill(outcome, rule.default), "default"
+        reward = utility.value(outcome)
+    if reward is None:
+        status = "unmetered" if outcomes else "expired"
+    return Settled(
+        position=position,
+        decision=decision,
+        outcome=outcome,
+        reward=reward,
+        status=status,
+        learned=reward is not None and decision.learnable,
+    )
+
+
+def divert(utility: Utility, decision: Decision, outcome: Outcome, *, position: int) -> Settled:
+    """The entry that settles a decision another arm served for: kept, never learned."""
+    reward = utility.value(outcome)
+    return Settled(
+        position=position, decision=decision, outcome=outcome, reward=reward, status="diverted", learned=False
+    )
+
+
+def check_ids(reward: Reward) -> None:
+    """Raise InvalidInput unless every id of a reward can be one, see `check_id`."""
+    check_id("event_id", reward.event_id)
+    check_id("reward_id", reward.reward_id)
+    if reward.served_arm is not None:
+        check_id("served_arm", reward.served_arm)
+
+
+def answer(
+    reward: Reward, decision: Decision | None, entry: Settled | None = None, *, refused: Refusal | None = None
+) -> Settlement:
+    """What the reporter of a reward is told."""
+    return Settlement(
+        event_id=reward.event_id,
+        arm=None if decision is None else decision.arm,
+        reward=None if entry is None else entry.reward,
+        refused=refused,
+        outcome=reward.outcome,
+    )
+
+
+def _fill(outcome: Outcome, default: Outcome) -> Outcome:
+    """`outcome` with its missing channels taken from `default`."""
+    values = {name: getattr(outcome, name) for name in CHANNELS}
+    return Outcome(**{n: getattr(default, n) if value is None else value for n, value in values.items()})

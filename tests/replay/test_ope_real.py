@@ -13,7 +13,7 @@ pytestmark = [
     pytest.mark.real_data,
     pytest.mark.skipif(not DATA, reason="set BANDIT_ROUTER_DATA to the folder of the development data"),
 ]
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 
 def test_fixed_models_are_valued_at_their_known_means_from_the_uniform_log() -> None:

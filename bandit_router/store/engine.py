@@ -31,7 +31,8 @@ def open_engine(url: str, durability: Durability) -> Engine:
         raise InvalidInput(f"unknown durability {durability!r}; there are {', '.join(_SQLITE_SYNCHRONOUS)}")
     parsed = store_url(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": _BUSY_S, "check_same_thread": False})
+        arguments: dict[str, Any] = {"timeout": _BUSY_S, "check_same_thread": False}
+        engine = create_engine(parsed, connect_args=arguments, hide_parameters=True)  # contexts stay out of messages
         settings = ("journal_mode=WAL", f"synchronous={_SQLITE_SYNCHRONOUS[durability]}")
         _on_connect_sqlite(engine, settings)
         return engine
@@ -41,7 +42,8 @@ def open_engine(url: str, durability: Durability) -> Engine:
     )
     parsed = parsed.set(drivername="postgresql+psycopg")
     try:
-        return create_engine(parsed, connect_args={"connect_timeout": _BUSY_S, "options": options})
+        arguments = {"connect_timeout": _BUSY_S, "options": options}
+        return create_engine(parsed, connect_args=arguments, hide_parameters=True)
     except ImportError as error:
         raise ImportError("PostgreSQL needs the extra 'postgres': pip install 'bandit-router[postgres]'") from error
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, delete, select
@@ -19,16 +20,24 @@ from bandit_router.store.spool import Item
 from bandit_router.store.wire import decode_decision, decode_reward, encode_reward, encode_struct
 
 _IDS = 500
-_WINDOWS = 1000
+_EARLY = 1000
 _GRACE_S = 1.0  # a reward reported just before a window closed is on its way through some queue
 _outcome = msgspec.msgpack.Decoder(Outcome)
+
+
+class Place(NamedTuple):
+    """A decision in the order in which windows close."""
+
+    closes_s: float
+    event_id: str
 
 
 class Group:
     """What one transaction does. Make one, call its steps in order, and read the results after the commit.
 
     Args:
-        connection, head: the transaction. rule, utility: how decisions settle. now_s: the router's clock.
+        connection, head: the transaction. rule, utility: how decisions settle.
+        now_s: the router's clock; to close windows, when all that is in the database by now had been queued.
         logged: a decision known to be in the database by now, or None.
 
     Attributes:
@@ -60,7 +69,8 @@ class Group:
         if not rows:
             return
         columns = ("event_id", "at_s", "closes_s", "arm", "propensity", "mode", "record")
-        self.head.closed_s = min(self.head.closed_s, min(row[2] for row in rows))
+        earliest_s = min(row[2] for row in rows)  # strictly before it, so that closing does not pass over it
+        self.head.closed_s = min(self.head.closed_s, math.nextafter(earliest_s, -math.inf))
         if insert_rows(self.connection, decisions, columns, rows) < len(rows):
             self._find_conflicts(items)
 
@@ -158,7 +168,7 @@ class Group:
 
     def _matched_early(self) -> list[Reward]:
         """Waiting rewards whose decision is there now or will not come any more, in order of arrival."""
-        rows = self.connection.execute(select(early).order_by(early.c.id).limit(_WINDOWS)).all()
+        rows = self.connection.execute(select(early).order_by(early.c.id).limit(_EARLY)).all()
         if not rows:
             return []
         decided = self._decisions({row.event_id for row in rows})
@@ -169,27 +179,41 @@ class Group:
 
     # -- windows ---------------------------------------------------------------------------------------------
 
-    def close_windows(self) -> bool:
-        """Settle decisions whose windows are over, in order of closing; True when none are left."""
-        joined = decisions.outerjoin(log, log.c.event_id == decisions.c.event_id)
-        due = (
-            select(decisions.c.event_id, decisions.c.record)
-            .select_from(joined)
-            .where(decisions.c.closes_s >= self.head.closed_s, decisions.c.closes_s < self.until_s)
-            .where(log.c.event_id.is_(None))
-            .order_by(decisions.c.closes_s, decisions.c.event_id)
-            .limit(_WINDOWS)
-        )
-        rows = self.connection.execute(due).all()
-        open_rows = [row for row in rows if row.event_id not in self._pending]
-        history = self._history(row.event_id for row in open_rows)
-        for row in open_rows:
+    def close_windows(self, after: Place | None, limit: int) -> Place | None:
+        """Settle up to `limit` decisions whose windows are over, in order of closing.
+
+        Args:
+            after: what the page before has returned; it counts where the head still stands there.
+
+        Returns:
+            the place to go on from, None when no such decision is left.
+        """
+        rows = self._due(after.event_id if after is not None and after.closes_s == self.head.closed_s else None, limit)
+        history = self._history(row.event_id for row in rows)
+        for row in rows:
             entry = self._settle(decode_decision(row.record), history.get(row.event_id, {}), closed=True)
             if entry is not None:
                 self._append(entry)
-        if len(rows) < _WINDOWS:
+        if len(rows) < limit:
             self.head.closed_s = max(self.head.closed_s, self.until_s)
-        return len(rows) < _WINDOWS
+            return None
+        self.head.closed_s = rows[-1].closes_s
+        return Place(rows[-1].closes_s, rows[-1].event_id)
+
+    def _due(self, after_id: str | None, limit: int) -> Sequence[Any]:
+        """Unsettled decisions whose windows close from the head's time on, past `after_id` at that very time."""
+        table, from_s = decisions.c, self.head.closed_s
+        due = (
+            select(table.event_id, table.closes_s, table.record)
+            .select_from(decisions.outerjoin(log, log.c.event_id == table.event_id))
+            .where(table.closes_s >= from_s, table.closes_s < self.until_s, log.c.event_id.is_(None))
+            .where(table.event_id.not_in(self._pending))
+            .order_by(table.closes_s, table.event_id)
+            .limit(limit)
+        )
+        if after_id is not None:
+            due = due.where((table.closes_s > from_s) | (table.event_id > after_id))
+        return self.connection.execute(due).all()
 
     # -- inside ----------------------------------------------------------------------------------------------
 

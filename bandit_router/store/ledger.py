@@ -25,7 +25,7 @@ from bandit_router.settling.learner import ArmAdded, Entry, Restored, State
 from bandit_router.store.engine import insert_rows, open_engine
 from bandit_router.store.entries import COLUMNS, entry_row, row_entry
 from bandit_router.store.migrations import migrate
-from bandit_router.store.schema import arms, decisions, head, log, snapshots
+from bandit_router.store.schema import arms, decisions, head, log, quarantine, snapshots
 from bandit_router.store.settings import Durability
 from bandit_router.store.wire import decode_decision
 
@@ -82,7 +82,7 @@ class Ledger:
             migrate(connection)
 
     def close(self) -> None:
-        """Close the connections."""
+        """Close the connections; what comes later opens new ones."""
         self.engine.dispose()
 
     @contextmanager
@@ -118,6 +118,13 @@ class Ledger:
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(decisions.c.closes_s.desc()).limit(limit)).scalars().all()
         return [decode_decision(record) for record in reversed(rows)]
+
+    def quarantine(self, event_id: str, reason: str, at_s: float, body: bytes) -> None:
+        """Keep a record that did not count."""
+        with self.engine.begin() as connection:
+            insert_rows(
+                connection, quarantine, ("event_id", "reason", "at_s", "reward"), [(event_id, reason, at_s, body)]
+            )
 
     # -- arms ------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Catalogue
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import Learner
-from bandit_router.settling.rules import Reward
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.snapshot import Snapshot, bad_arms, decode, encode, policy_key, sanitise
 from bandit_router.store.spool import Item, abandoned, frames
@@ -110,7 +109,8 @@ def catch_up(ledger: Ledger, learner: Learner) -> int:
 def adopt(folder: Path, commit: Callable[[Sequence[Item]], None], counters: Counter[str]) -> None:
     """Commit what is left in the spools of processes that are gone; a damaged file is kept under another name.
 
-    All files go into one group, in order of time: one process leaves two, and a reward may lie in the older one.
+    All files are read before anything is written, in order of time: one process leaves two, and a reward may lie in
+    the older one.
     """
     items: list[Item] = []
     with ExitStack() as held:
@@ -120,7 +120,7 @@ def adopt(folder: Path, commit: Callable[[Sequence[Item]], None], counters: Coun
             found, whole = _records(descriptor)
             items += found
             done.append((path, whole))
-        items.sort(key=lambda item: _time(item.record))
+        items.sort(key=_order)
         if items:
             commit(items)
         counters["recovered_records"] += len(items)
@@ -143,5 +143,7 @@ def _records(descriptor: int) -> tuple[list[Item], bool]:
     return items, whole
 
 
-def _time(record: Decision | Reward) -> float:
-    return record.timestamp_s if isinstance(record, Decision) else record.at_s
+def _order(item: Item) -> tuple[float, bool]:
+    """By time, a decision before rewards of the same moment: they may be in different transactions."""
+    record = item.record
+    return (record.timestamp_s, False) if isinstance(record, Decision) else (record.at_s, True)

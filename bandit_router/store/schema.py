@@ -3,7 +3,7 @@
 decisions    one row per decision; `record` is the whole of it (see `wire`), the other columns are for queries
 rewards      one row per counted reward, unique by (event_id, reward_id)
 early        rewards that wait for their decision
-quarantine   rewards that did not count, with the reason
+quarantine   rewards that did not count, and records of any kind that could not be written, with the reason
 log          the settled log: positions from 1 without gaps, one entry per settled decision or other change of state
 arms         the catalogue in order; `position` is the log entry that added the arm, 0 for the first ones
 snapshots    captured states with their log position

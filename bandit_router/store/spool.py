@@ -117,10 +117,16 @@ class Spool:
             self._ready.set()
         return accepted
 
-    def take(self, timeout_s: float) -> list[Item]:
-        """Everything queued, after at most `timeout_s`; the same again until `done` was called."""
+    def wait(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` for somebody who waits; False at once while what was taken is not done."""
+        if self._back.items:
+            return False
+        self._ready.wait(timeout_s)
+        return True
+
+    def take(self) -> list[Item]:
+        """Everything queued; the same again until `done` was called."""
         if not self._back.items:
-            self._ready.wait(timeout_s)
             with self._lock:
                 self._ready.clear()
                 self._front, self._back = self._back, self._front

@@ -100,6 +100,7 @@ class AttachedStore:
             counters=counters,
             clock=clock,
             logged=self._logged.get,
+            forget=self._forget,
             reload=self._reload,
             budgets=budgets,
         )
@@ -108,6 +109,9 @@ class AttachedStore:
         except InvalidInput:
             self.close()
             raise
+
+    def _forget(self, event_id: str) -> None:
+        self._logged.pop(event_id, None)
 
     def _reload(self, ledger: Ledger) -> None:
         """Remember the decisions whose windows are open, so that a retry after a restart gets the same answer."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -11,41 +12,41 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
 from typing import Any
 
-from sqlalchemy import exc
-
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput, StoreUnavailable
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import Entry, Learner
-from bandit_router.settling.rules import Reward, RewardRule, answer
+from bandit_router.settling.rules import RewardRule
 from bandit_router.store import loading
+from bandit_router.store.committer import Committer
 from bandit_router.store.exchange import Exchange, join
-from bandit_router.store.group import Group
+from bandit_router.store.faults import describe
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.settings import StoreSettings
 from bandit_router.store.snapshot import encode, policy_key
 from bandit_router.store.spending import Spending
-from bandit_router.store.spool import Item, Spool
+from bandit_router.store.spool import Spool
 from bandit_router.store.statuses import Statuses
 
 _log = logging.getLogger(__name__)
 _LINGER_S = 0.01
 _TICK_S = 1.0
 _RETRY_S = (0.05, 1.0)
+_HOLD_S = 3.0  # longer than the pauses of _RETRY_S
 _FOLD_STRETCH = 64
 _KEEP_SNAPSHOTS = 3
-_OUTAGES = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError, OSError)
 
 
 class Writer:
-    """Takes groups from the spool, commits each in one transaction, folds the log into the learner, answers waiters.
+    """Takes groups from the spool, has them committed, folds the log into the learner, closes windows.
 
     A group that fails because the database does is kept and tried again, with growing pauses, for ever; meanwhile the
-    spool fills up and the back-pressure setting decides. A group that fails because of one record is split.
+    spool fills up and the back-pressure setting decides.
 
     Args:
         settings: the store's. spool: where records come from. learner: what the log is folded into.
         rule, counters, clock: the router's. logged: a decision known to be queued or written, or None.
+        forget: told of a decision that no database takes.
         reload: takes the recent decisions when the database has been opened.
         budgets: the router's, None for none.
     """
@@ -60,13 +61,14 @@ class Writer:
         counters: Counter[str],
         clock: Callable[[], float],
         logged: Callable[[str], Decision | None],
+        forget: Callable[[str], None],
         reload: Callable[[Ledger], None],
         budgets: Budgets | None,
     ) -> None:
         self.ledger = Ledger(settings.url, settings.durability, settings.replica)
         self.settings, self.spool, self.learner = settings, spool, learner
         self.rule, self.counters, self.clock = rule, counters, clock
-        self.logged, self.reload = logged, reload
+        self.reload = reload
         self.statuses = Statuses(learner)
         self.healthy = True
         self._opened: Future[None] = Future()
@@ -74,7 +76,19 @@ class Writer:
         self._exchange: Exchange | None = None
         self.spending = None if budgets is None else self._spending(budgets)
         self._tick_s = min(_TICK_S, rule.window_s / 4)
-        self._next_tick = 0.0
+        self._next_tick = self._hold_until = 0.0
+        self._queued_s, self._closing = -math.inf, False
+        self.committer = Committer(
+            self.ledger,
+            learner,
+            rule=rule,
+            counters=counters,
+            clock=clock,
+            spending=self.spending,
+            logged=logged,
+            forget=forget,
+            fold=lambda before, entries: self._fold(before, entries),
+        )
         self._requests: deque[tuple[Callable[[Ledger], object], Future[Any]]] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bandit-router-writer", daemon=True)
@@ -145,17 +159,15 @@ class Writer:
     def _round(self, linger_s: float) -> None:
         if not self._opened.done():
             self._open()
+        fresh = self.spool.wait(0.0 if self._closing else linger_s)
         asked = len(self._requests)  # before taking, so that a request comes after all that was queued before it
-        items = self.spool.take(linger_s)
         tick = time.monotonic() >= self._next_tick
-        if items or tick:
-            try:
-                self._commit(items, tick)
-            except Exception as error:
-                if isinstance(error, _OUTAGES) or not items:
-                    raise
-                self._commit_singly(items)
-            self.spool.done()
+        if fresh:
+            self._queued_s = self.clock()
+        self.committer.write(self.spool.take())
+        self.spool.done()
+        if tick or self._closing:
+            self._close_windows()
         self._serve_requests(asked)
         if tick:
             self._next_tick = time.monotonic() + self._tick_s
@@ -169,11 +181,20 @@ class Writer:
         elif self.learner.position - self._snapshot_at >= self.settings.snapshot_every:
             self._snapshot()
 
+    def _close_windows(self) -> None:
+        """Close one page of windows; the next follows in the next round, after what was queued meanwhile.
+
+        Only windows that were over when everything now committed had been queued: a reward that came in time and waits
+        in the queue is never late. After an outage the other processes first get the time to write their queues.
+        """
+        if time.monotonic() >= self._hold_until:
+            self._closing = not self.committer.close_windows(self._queued_s)
+
     def _open(self) -> None:
         try:
             self._load()
             if self.settings.spool is not None:
-                loading.adopt(self.settings.spool, lambda items: self._commit(items, False), self.counters)
+                loading.adopt(self.settings.spool, self.committer.write, self.counters)
             if self.spending is not None:
                 self.spending.load()
             self.reload(self.ledger)
@@ -209,8 +230,10 @@ class Writer:
     def _failed(self, error: Exception) -> None:
         self.counters["store_errors"] += 1
         if self.healthy:
-            _log.error("the store failed, its records are kept and tried again: %s", error)
+            _log.error("the store failed, its records are kept and tried again: %s", describe(error))
         self.healthy = False
+        self._hold_until = time.monotonic() + _HOLD_S
+        self.ledger.close()  # the next attempt is a new connection: an old one may hold what was damaged, or be dead
 
     def _finish(self) -> None:
         if not self._opened.done():
@@ -224,52 +247,7 @@ class Writer:
             self.spending.follow()
             self.spending.save()
 
-    # -- one group -------------------------------------------------------------------------------------------
-
-    def _commit(self, items: Sequence[Item], tick: bool) -> None:
-        now_s = self.clock()
-        with self.ledger.writing() as (connection, head):
-            group = Group(
-                connection,
-                head,
-                rule=self.rule,
-                utility=self.learner.utility,
-                now_s=now_s,
-                logged=self.logged,
-            )
-            group.add_decisions(items)
-            group.add_rewards(items)
-            while tick and not group.close_windows():
-                pass
-            if self.spending is not None:
-                self.spending.write(connection, [item.record for item in items])
-        with self.learner.lock:
-            self.counters.update(group.counts)
-        self._fold(head.position, head.entries)
-        for item, settlement in group.answers:
-            if item.waiter is not None:
-                item.waiter.set_result(settlement)
-        for item in items:
-            if item.waiter is not None and not item.waiter.done():
-                item.waiter.set_result(None)
-
-    def _commit_singly(self, items: Sequence[Item]) -> None:
-        """One record of the group cannot be written: find it, leave it out, and keep it in the application's log."""
-        for item in items:
-            if item.waiter is not None and item.waiter.done():
-                continue
-            try:
-                self._commit([item], False)
-            except _OUTAGES:
-                raise
-            except Exception:
-                self.counters["failed_records"] += 1
-                _log.exception("a record could not be written: %r", item.record)
-                if item.waiter is not None:
-                    record = item.record
-                    item.waiter.set_result(
-                        answer(record, None, refused="invalid") if isinstance(record, Reward) else None
-                    )
+    # -- after a commit --------------------------------------------------------------------------------------
 
     def _fold(self, before: int, entries: Sequence[Entry]) -> None:
         """Fold what was committed, and first what other processes committed before it, in short turns."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from bandit_router.records.arms import Arm
 from bandit_router.routing.router import Router
@@ -39,6 +40,14 @@ def locked(url: str) -> Iterator[None]:
     yield
     other.execute("ROLLBACK")
     other.close()
+
+
+def execute(url: str, sql: str) -> None:
+    """Change a database behind its router's back."""
+    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text(sql))
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")

@@ -15,15 +15,19 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from conftest import locked
+from conftest import execute, locked
+from psycopg import errors
 from sqlalchemy import exc
 
 from bandit_router.errors import StoreUnavailable
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
+from bandit_router.store import group
+from bandit_router.store.faults import is_outage
 from bandit_router.store.ledger import Ledger
-from benchmarks.kill_campaign import count
+from benchmarks.kill_campaign import count, query
 from benchmarks.postgres import Postgres
 
 OpenRouter = Callable[..., Router]
@@ -201,17 +205,8 @@ def test_a_blocked_decision_goes_on_when_there_is_room(sqlite_url: str, open_rou
 
 def test_a_record_that_no_database_takes_does_not_hold_up_the_others(sqlite_url: str, open_router: OpenRouter) -> None:
     router = open_router(sqlite_url)
-    from bandit_router.store import group
-
-    original = group.Group._row
-
-    def fail(self: Any, decision: Any, payload: bytes) -> Any:
-        if decision.event_id == "poison":
-            raise ValueError("cannot be written")
-        return original(self, decision, payload)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(group.Group, "_row", fail)
+        failing_rows(patch, lambda event_id: event_id == "poison")
         for event_id in ("a", "poison", "b"):
             router.decide([1.0, 0.0, 0.0], event_id=event_id)
         router.events.flush()  # type: ignore[attr-defined]
@@ -258,3 +253,138 @@ def test_postgresql_may_crash_in_mid_traffic(postgres: Postgres, open_router: Op
     recovers(router, url, 20)
     assert router.observe("before1", Outcome(quality=0.5)).refused is None
     assert router.counters["store_errors"] >= 1
+
+
+def psycopg_error(name: str, message: str = "") -> Exception:
+    error = exc.DBAPIError.instance("INSERT", {"x": 12345.0}, getattr(errors, name)(message), errors.Error)
+    assert isinstance(error, Exception)
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "outage"),
+    [
+        (psycopg_error("InsufficientPrivilege"), True),
+        (psycopg_error("UndefinedTable"), True),
+        (psycopg_error("DiskFull"), True),
+        (psycopg_error("AdminShutdown"), True),
+        (psycopg_error("ReadOnlySqlTransaction"), True),
+        (psycopg_error("OperationalError"), True),
+        (psycopg_error("ProgramLimitExceeded"), False),
+        (psycopg_error("CharacterNotInRepertoire"), False),
+        (psycopg_error("DataError"), False),
+        (exc.DBAPIError.instance("INSERT", {}, sqlite3.DatabaseError("malformed"), sqlite3.Error), True),
+        (exc.DBAPIError.instance("INSERT", {}, sqlite3.IntegrityError("NOT NULL"), sqlite3.Error), False),
+        (exc.NoResultFound(), True),
+        (OSError(30, "Read-only file system"), True),
+        (UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"), False),
+        (OverflowError("too large"), False),
+    ],
+)
+def test_an_error_is_an_outage_unless_a_record_can_cause_it(error: Exception, outage: bool) -> None:
+    assert is_outage(error) == outage
+
+
+def failing_rows(patch: pytest.MonkeyPatch, fails: Callable[[str], bool]) -> None:
+    """Decisions of these events cannot be written, on their own account as it looks."""
+    original = group.Group._row
+
+    def row(self: Any, decision: Any, payload: bytes) -> Any:
+        if fails(decision.event_id):
+            raise ValueError(f"no row from {decision.context}")
+        return original(self, decision, payload)
+
+    patch.setattr(group.Group, "_row", row)
+
+
+def test_what_is_left_out_is_kept_and_logged_in_one_line_without_its_context(
+    url: str, open_router: OpenRouter, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = open_router(url)
+    with pytest.MonkeyPatch.context() as patch:
+        original = group.Group._count
+
+        def count_(self: Any, reward: Any, *arguments: Any) -> Any:
+            if reward.reward_id == "poison":
+                raise psycopg_error("ProgramLimitExceeded", "index row size 3088\nDETAIL: (12345)")
+            return original(self, reward, *arguments)
+
+        patch.setattr(group.Group, "_count", count_)
+        router.decide([12345.0, 0.0, 0.0], event_id="e")
+        assert router.observe("e", Outcome(quality=0.5), reward_id="poison").refused == "invalid"
+        assert router.observe("e", Outcome(quality=0.5), reward_id="sound").reward == 0.5
+    assert router.counters["failed_records"] == router.counters["refused_invalid"] == 1
+    assert [row.reason for row in query(url, "SELECT reason FROM quarantine")] == ["failed reward"]
+    (line,) = (record.getMessage() for record in caplog.records)
+    assert "'e'" in line
+    assert "12345" not in line
+
+
+def test_nothing_is_left_out_when_no_record_at_all_can_be_written(url: str, open_router: OpenRouter) -> None:
+    router = open_router(url)
+    with pytest.MonkeyPatch.context() as patch:
+        failing_rows(patch, lambda event_id: True)
+        decide(router, 20, "e")
+        for _ in range(1000):
+            if router.counters["store_errors"] >= 3:
+                break
+            time.sleep(0.01)
+        assert not router.events.healthy  # type: ignore[attr-defined]
+        assert router.counters["failed_records"] == 0
+    recovers(router, url, 20)
+
+
+def test_many_bad_records_among_sound_ones_are_all_found(url: str, open_router: OpenRouter) -> None:
+    router = open_router(url)
+    with pytest.MonkeyPatch.context() as patch:
+        failing_rows(patch, lambda event_id: event_id.startswith("bad"))
+        for number in range(30):
+            decide(router, 1, f"good{number}-")
+            decide(router, 1, f"bad{number}-")
+        router.events.flush()  # type: ignore[attr-defined]
+    assert count(url, "decisions") == router.counters["failed_records"] == 30
+    assert router.observe("good29-0", Outcome(quality=0.5)).reward == 0.5
+    assert router.observe("bad29-0", Outcome(quality=0.5)).reward is None
+
+
+def test_long_ids_do_not_stop_the_writer(postgres: Postgres, open_router: OpenRouter) -> None:
+    url = postgres.new_database()
+    router = open_router(url)
+    rng = np.random.default_rng(0)
+    event_id, reward_id = ("".join(map(chr, rng.integers(0x4E00, 0x9FA0, 512))) for _ in range(2))
+    router.decide([1.0, 0.0, 0.0], event_id=event_id)
+    assert router.observe(event_id, Outcome(quality=0.5), reward_id=reward_id).refused == "invalid"
+    decide(router, 20, "e")
+    recovers(router, url, 21)
+
+
+def test_decisions_are_kept_while_the_table_is_away(url: str, open_router: OpenRouter) -> None:
+    router = open_router(url, store={"wait_s": 1.0})
+    decide(router, 5, "before")
+    recovers(router, url, 5)
+    execute(url, "ALTER TABLE decisions RENAME TO elsewhere")
+    decide(router, 20, "during")
+    assert router.observe("during0", Outcome(quality=0.5)).pending
+    assert not router.events.healthy  # type: ignore[attr-defined]
+    execute(url, "ALTER TABLE elsewhere RENAME TO decisions")
+    recovers(router, url, 25)
+    assert router.counters["failed_records"] == 0
+
+
+def test_decisions_are_kept_while_the_file_is_damaged(sqlite_url: str, open_router: OpenRouter) -> None:
+    router = open_router(sqlite_url, store={"wait_s": 1.0})
+    decide(router, 300, "before")
+    recovers(router, sqlite_url, 300)
+    execute(sqlite_url, "PRAGMA wal_checkpoint(TRUNCATE)")
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    good = file.read_bytes()
+    file.write_bytes(good[:4096] + b"\xff" * (len(good) - 4096))
+    decide(router, 200, "during")
+    for _ in range(1000):
+        if not router.events.healthy:  # type: ignore[attr-defined]
+            break
+        time.sleep(0.01)
+    with file.open("r+b") as damaged:
+        damaged.write(good)
+    recovers(router, sqlite_url, 500)
+    assert router.counters["failed_records"] == 0

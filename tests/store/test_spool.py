@@ -37,13 +37,13 @@ def test_what_was_offered_is_taken_in_order_until_it_is_done(tmp_path: Path) -> 
     spool = Spool(folder=tmp_path, capacity_bytes=4096)
     items = [item(number) for number in range(5)]
     assert all(spool.offer(i) for i in items)
-    assert spool.take(0.0) == items
+    assert spool.take() == items
     assert spool.offer(item(5))
-    assert spool.take(0.0) == items
+    assert spool.take() == items
     spool.done()
-    assert spool.take(0.0) == [item(5)]
+    assert spool.take() == [item(5)]
     spool.done()
-    assert spool.take(0.0) == []
+    assert spool.take() == []
     spool.close()
     assert list(tmp_path.iterdir()) == []
 
@@ -58,7 +58,7 @@ def test_a_full_queue_declines_and_has_room_again_when_its_other_half_is_done(
         accepted += 1
     assert 0 < accepted < 4096 / len(item(0).payload)
     assert spool.crowded
-    assert len(spool.take(0.0)) == accepted
+    assert len(spool.take()) == accepted
     assert spool.offer(item(0))
     assert not spool.crowded
     spool.close()
@@ -99,7 +99,7 @@ def test_every_damaged_byte_of_a_spool_is_noticed(tmp_path: Path) -> None:
     for number in range(3):
         spool.offer(item(number))
     data = spool._front.data[: spool._front.end]
-    spool.take(0.0)
+    spool.take()
     spool.done()
     spool.close()
     path = tmp_path / "copy"

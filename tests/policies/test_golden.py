@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from golden import HORIZON, PINNED, compute
 
 from bandit_router.policies import POLICIES
+from golden import HORIZON, PINNED, compute
 
 KNOWN = json.loads(PINNED.read_text())
 

@@ -1,7 +1,7 @@
 """Databases that fail: decisions go on while they do, and what was promised is kept.
 
 Every test decides while the fault is there, so it ends only if no decision waits for the fault to end. How long
-decisions take is measured by `benchmarks/store.py`.
+decisions take is measured by `benchmarks.store`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import execute, locked
+from benchmarks.kill_campaign import count, query
+from benchmarks.postgres import Postgres
 from psycopg import errors
 from sqlalchemy import exc
 
@@ -27,8 +28,9 @@ from bandit_router.routing.router import Router
 from bandit_router.store import group
 from bandit_router.store.faults import is_outage
 from bandit_router.store.ledger import Ledger
-from benchmarks.kill_campaign import count, query
-from benchmarks.postgres import Postgres
+from conftest import execute, locked
+from support.databases import count, locked
+from support.postgres import Postgres
 
 OpenRouter = Callable[..., Router]
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import locked
+from benchmarks.kill_campaign import count, query
 from sqlalchemy import exc
 
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
 from bandit_router.settling.rules import RewardRule
 from bandit_router.store.ledger import Ledger
-from benchmarks.kill_campaign import count, query
+from conftest import locked
 
 OpenRouter = Callable[..., Router]
 X = [1.0, 0.0, 0.0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bandit_router.declared import check_names, named
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
@@ -70,20 +71,36 @@ DEFAULT_POLICY = "EvidenceThompson"
 
 def policy_class(name: str) -> type[Policy]:
     """The policy of that name; raises InvalidInput with the names there are."""
-    try:
-        return POLICIES[name]
-    except KeyError:
-        raise InvalidInput(f"unknown policy {name!r}; there are {', '.join(POLICIES)}") from None
+    return named("policy", name, POLICIES)
 
 
-def built(policy: str | Policy, settings: Mapping[str, Any] | None, **sizes: int) -> Policy:
-    """A policy of these sizes by name and settings, or the one that is given, if it has them."""
+def build(policy: str | Policy, settings: Mapping[str, Any] | None = None, **sizes: int) -> Policy:
+    """A policy of these sizes by name and settings, or the one that is given, if it has them.
+
+    The one door: the Router, scenarios, replays and the command line build here, so a typo has one sentence.
+
+    Args:
+        policy: name of a registered policy, or an instance, which has its settings already.
+        settings: of a named policy. sizes: n_arms, dim and, optionally, channels.
+
+    Raises:
+        InvalidInput: an unknown policy or setting, settings beside an instance, or an instance of other sizes.
+
+    Example:
+        >>> build("LinUCB", {"alpha": 0.1}, n_arms=2, dim=3).settings()["alpha"]
+        0.1
+    """
+    settings = dict(settings or {})
     if isinstance(policy, str):
-        return policy_class(policy)(**sizes, **(settings or {}))
+        kind = policy_class(policy)
+        check_names(policy, settings, kind.parameters()[3:])
+        return kind(**sizes, **settings)
+    if settings:
+        raise InvalidInput(f"settings {settings} go with a policy's name, and a {type(policy).__name__} was given")
     got = {name: getattr(policy, name) for name in sizes}
     if got != sizes:
         raise InvalidInput(f"the policy must have {sizes}, got {got}")
     return policy
 
 
-__all__ = ["DEFAULT_POLICY", "POLICIES", "Estimate", "InvalidInput", "Policy", "built", "policy_class", *POLICIES]
+__all__ = ["DEFAULT_POLICY", "POLICIES", "Estimate", "InvalidInput", "Policy", "build", "policy_class", *POLICIES]

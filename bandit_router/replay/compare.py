@@ -13,7 +13,7 @@ import numpy as np
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
-from bandit_router.policies import POLICIES, Policy, policy_class
+from bandit_router.policies import POLICIES, Policy, build, policy_class
 from bandit_router.records.outcomes import CHANNELS, Utility
 from bandit_router.replay.diagnostics import never_metered
 from bandit_router.replay.estimators.intervals import Interval
@@ -75,10 +75,7 @@ def make_target(
 
 def make_policy(name: str, log: LoggedEvents, settings: Mapping[str, Any]) -> Policy:
     """An untrained policy for the log's arms and features. Raises InvalidInput for settings it does not take."""
-    try:
-        return policy_class(name)(n_arms=len(log.arms), dim=len(log.features), channels=len(CHANNELS), **settings)
-    except TypeError as error:
-        raise InvalidInput(f"{name} does not take the settings {dict(settings)}: {error}") from None
+    return build(name, settings, n_arms=len(log.arms), dim=len(log.features), channels=len(CHANNELS))
 
 
 def load_policy(path: Path) -> Policy:

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from bandit_router.arrays import F64, Bool
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput
-from bandit_router.policies import DEFAULT_POLICY, built
+from bandit_router.policies import DEFAULT_POLICY, build
 from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import check_positive
 from bandit_router.policies.monitor import DriftMonitor
@@ -101,7 +101,7 @@ class Router:
         catalogue = Catalogue(arms)
         self.learner = Learner(
             catalogue=catalogue,
-            policy=built(policy, settings, n_arms=len(catalogue), dim=dim, channels=len(channels)),
+            policy=build(policy, settings, n_arms=len(catalogue), dim=dim, channels=len(channels)),
             channels=channels,
             utility=Utility() if utility is None else utility,
             monitor=monitor,

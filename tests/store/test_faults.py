@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.kill_campaign import count, query
-from benchmarks.postgres import Postgres
 from psycopg import errors
 from sqlalchemy import exc
 
@@ -28,8 +26,8 @@ from bandit_router.routing.router import Router
 from bandit_router.store import group
 from bandit_router.store.faults import is_outage
 from bandit_router.store.ledger import Ledger
-from conftest import execute, locked
-from support.databases import count, locked
+from conftest import execute
+from support.databases import count, locked, query
 from support.postgres import Postgres
 
 OpenRouter = Callable[..., Router]

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.kill_campaign import count, query
 from sqlalchemy import exc
 
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
 from bandit_router.settling.rules import RewardRule
 from bandit_router.store.ledger import Ledger
-from conftest import locked
+from support.databases import count, locked, query
 
 OpenRouter = Callable[..., Router]
 X = [1.0, 0.0, 0.0]

@@ -2,7 +2,7 @@
 
 Example:
     >>> from bandit_router import Arm, Outcome, Router
-    >>> router = Router(arms=[Arm(id="small"), Arm(id="large")], dim=1)
+    >>> router = Router(arms=[Arm(id="small"), Arm(id="large")], context=1)
     >>> decision = router.decide([1.0], event_id="r-1")
     >>> router.observe("r-1", Outcome(quality=0.9)).arm == decision.arm
     True
@@ -56,9 +56,11 @@ if TYPE_CHECKING:
     from bandit_router.replay.targets import follow, one_arm, uniform
     from bandit_router.routing.cascade import GATE_ARMS, Cascade
     from bandit_router.routing.explain import Explanation
+    from bandit_router.routing.groups import Objective, PolicySpec
     from bandit_router.routing.guard import ConservativeGuard
     from bandit_router.routing.rollout import Rollout
     from bandit_router.routing.router import Router
+    from bandit_router.settling.memory import Memory
     from bandit_router.settling.rules import RewardRule
     from bandit_router.simulators.adapters import LinearAdapters
     from bandit_router.simulators.configs import PolicyConfig
@@ -78,7 +80,9 @@ _HOMES = {
     "records.outcomes": ("CHANNELS", "Outcome", "Utility"),
     "records.decisions": ("Decision", "Settlement"),
     "settling.rules": ("RewardRule",),
+    "routing.groups": ("Objective", "PolicySpec"),
     "routing.rollout": ("Rollout",),
+    "settling.memory": ("Memory",),
     "routing.guard": ("ConservativeGuard",),
     "routing.explain": ("Explanation",),
     "routing.cascade": ("GATE_ARMS", "Cascade"),
@@ -180,12 +184,15 @@ __all__ = [
     "LinearAdapters",
     "LoggedEvents",
     "MeanPolicy",
+    "Memory",
+    "Objective",
     "OneHotTask",
     "Outcome",
     "PagingModel",
     "Policy",
     "PolicyConfig",
     "PolicyMixture",
+    "PolicySpec",
     "Precomputed",
     "Rate",
     "ReadabilityBin",

@@ -11,7 +11,7 @@
 Example:
     >>> from bandit_router import BanditRouterError, Router
     >>> try:
-    ...     Router(arms=[], dim=1)
+    ...     Router(arms=[], context=1)
     ... except BanditRouterError as error:
     ...     print(type(error).__name__)
     InvalidInput

@@ -21,8 +21,9 @@ import numpy as np
 from bandit_router.arrays import F64
 from bandit_router.policies.base import utility
 from bandit_router.records.arms import Arm
-from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.cascade import GATE_ARMS, Cascade
+from bandit_router.routing.groups import Objective
 from bandit_router.routing.router import Router
 from bandit_router.simulators.environment import generator
 from bandit_router.simulators.results import interval
@@ -43,12 +44,12 @@ class Table:
         self.last = int((outcomes[:, :, 0].mean(axis=0) - PRICE * cost / cost.max()).argmax())
         self.begin = [arm for arm in range(len(cost)) if cost[arm] < cost[self.last]]
         reference = float(cost[self.last] if scale == "last" else cost.max())
-        self.utility = Utility(prices={"cost_usd": PRICE}, scales={"cost_usd": reference})
-        self.weights = self.utility.weights(channels)
+        self.objective = Objective(prices={"cost_usd": PRICE}, scales={"cost_usd": reference})
+        self.weights = self.objective.utility.weights(channels)
 
     def router(self, arms: list[Arm], signals: int = 0) -> Router:
         """The default policy over some arms."""
-        return Router(arms=arms, dim=self.environment.dim + signals, utility=self.utility, key=KEY)
+        return Router(arms=arms, context=self.environment.dim + signals, objective=self.objective, key=KEY)
 
     def stream(self, seed: int) -> tuple[F64, F64]:
         """Contexts and every arm's outcomes of one shuffled pass."""

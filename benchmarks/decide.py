@@ -26,6 +26,7 @@ from bandit_router import Arm, Outcome, Router
 from bandit_router.arrays import F64
 from bandit_router.policies import DEFAULT_POLICY
 from bandit_router.policies.linear import RidgeStatistics
+from bandit_router.routing.groups import Objective, PolicySpec
 from bandit_router.store import Store
 from benchmarks.learners import ALPHA, ParetoBanditRouter
 from benchmarks.streams import linear, machine, publish, say
@@ -38,11 +39,10 @@ def router(policy: str, n_arms: int, dim: int, store: Store | None, *, quality_a
     """A router that has learned a little."""
     made = Router(
         arms=[Arm(id=f"arm{a}") for a in range(n_arms)],
-        dim=dim,
-        policy=policy,
-        settings=POLICIES[policy],
+        context=dim,
+        policy=PolicySpec(name=policy, settings=POLICIES[policy]),
         store=store,
-        **({"channels": ("quality",)} if quality_alone else {}),
+        objective=Objective(channels=("quality",)) if quality_alone else Objective(),
     )
     contexts, rewards, _ = linear(n_arms, dim, TRAINED, seed=1)
     for step, (x, reward) in enumerate(zip(contexts, rewards, strict=True)):

@@ -196,7 +196,7 @@ def step_time(steps: int = 6000) -> dict[str, Any]:
     slopes, arms = rng.normal(size=(32, 16)) / 32**0.5, [Arm(id=f"arm{a}") for a in range(16)]
     names = (DEFAULT_POLICY, "LinUCB")
     policies = {name: POLICIES[name](n_arms=16, dim=32) for name in names}
-    routers = {name: Router(arms=arms, dim=32, policy=name) for name in names}
+    routers = {name: Router(arms=arms, context=32, policy=name) for name in names}
     times: dict[str, list[int]] = {f"{name} {verb}": [] for name in names for verb in ("select", "update", "decide")}
     for step, x in enumerate(rng.normal(size=(steps, 32))):
         rewards, uniform = 0.5 + 0.1 * x @ slopes + 0.3 * rng.normal(size=16), rng.random()

@@ -32,9 +32,11 @@ import numpy as np
 from bandit_router.arrays import F64
 from bandit_router.budgets.limits import Rate
 from bandit_router.budgets.pacing import Budgets
+from bandit_router.policies import DEFAULT_POLICY
 from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.arms import Arm
 from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.groups import Objective, PolicySpec
 from bandit_router.routing.router import Router
 from bandit_router.simulators.results import interval
 from bandit_router.simulators.table import OutcomeTable, load_table
@@ -49,22 +51,24 @@ OUTPUT_TOKENS = 600  # ParetoBandit's default estimate
 CHEAP, MIDDLE, DEAR = "meta-llama/llama-3.1-8b-instruct", "mistralai/mistral-large-2512", "google/gemini-2.5-pro"
 BUDGETS = (2.3e-4, 4.0e-4, 6.6e-4)
 ALPHA, WINDOW = 0.1, 50
-LINUCB = {"alpha": ALPHA, "ridge": 0.2, "floor": 0.0}
+WATCHED = PolicySpec(name="LinUCB", settings={"alpha": ALPHA, "ridge": 0.2, "floor": 0.0}, monitor=DriftMonitor())
 
 
 class Ours:
     """This package's router under a rate on the billed cost."""
 
-    def __init__(self, arms: list[str], dim: int, budget: float, seed: int, **policy: Any) -> None:
+    def __init__(
+        self, arms: list[str], dim: int, budget: float, seed: int, policy: str | PolicySpec = DEFAULT_POLICY
+    ) -> None:
         expected = {arm: Outcome(cost_usd=_list_cost(arm)) for arm in LIST_PRICES}
         self.budgets = Budgets(limits=[Rate(name="rate", channel="cost_usd", per_request=budget)], expected=expected)
         self.router = Router(
             arms=[Arm(id=arm) for arm in arms],
-            dim=dim,
-            channels=("quality", "cost_usd"),
+            context=dim,
+            objective=Objective(channels=("quality", "cost_usd")),
             budgets=self.budgets,
             key=str(seed).encode(),
-            **policy,
+            policy=policy,
         )
 
     def decide(self, x: F64, step: int) -> str:
@@ -153,7 +157,7 @@ def routers() -> dict[str, Any]:
     """Constructors by name."""
     return {
         "ours": Ours,
-        "ours_linucb": lambda *a, **k: Ours(*a, **k, policy="LinUCB", settings=LINUCB, monitor=DriftMonitor()),
+        "ours_linucb": lambda *a, **k: Ours(*a, **k, policy=WATCHED),
         "paretobandit": lambda *a, **k: Theirs(*a, **k, penalty=0.3, billed=False),
         "paretobandit_free": lambda *a, **k: Theirs(*a, **k, penalty=0.0, billed=False),
         "paretobandit_billed": lambda *a, **k: Theirs(*a, **k, penalty=0.0, billed=True),

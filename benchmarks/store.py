@@ -36,7 +36,7 @@ LEVELS = ("relaxed", "process", "power")
 def open_router(options: argparse.Namespace, store: Store | None) -> Router:
     """The router that is measured."""
     arms = [Arm(id=f"arm-{number}") for number in range(options.arms)]
-    return Router(arms=arms, dim=options.dim, policy=options.policy, key=b"benchmark", store=store)
+    return Router(arms=arms, context=options.dim, policy=options.policy, key=b"benchmark", store=store)
 
 
 def latencies(router: Router, contexts: Any, count: int, prefix: str) -> Any:

@@ -6,19 +6,29 @@ Nothing tells the router at which score to stop; it learns that from served answ
 
 import random
 
-from bandit_router import GATE_ARMS, Arm, Cascade, Outcome, Router, TableEnvironment, Utility, load_table
+from bandit_router import (
+    GATE_ARMS,
+    Arm,
+    Cascade,
+    Objective,
+    Outcome,
+    PolicySpec,
+    Router,
+    TableEnvironment,
+    load_table,
+)
 
 SMALL, LARGE = "meta-llama/llama-3.1-8b-instruct", "mistralai/mistral-large-2512"
 
 environment = TableEnvironment(load_table("models_llm"), contexts=["task"])
 column = {arm.id: i for i, arm in enumerate(environment.arms)}
-utility = Utility(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.0005})  # the large model's mean bill weighs 0.2
+objective = Objective(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.0005})  # the large model's mean bill weighs 0.2
 judge = random.Random(0)
 
-options = {"policy": "LinTS", "settings": {"noise": 0.3}, "utility": utility, "key": b"example"}
+options = {"policy": PolicySpec(name="LinTS", settings={"noise": 0.3}), "objective": objective, "key": b"example"}
 cascade = Cascade(
-    first=Router(arms=[Arm(id=SMALL), Arm(id=LARGE)], dim=environment.dim, **options),
-    gate=Router(arms=GATE_ARMS, dim=environment.dim + 1, **options),
+    first=Router(arms=[Arm(id=SMALL), Arm(id=LARGE)], context=environment.dim, **options),
+    gate=Router(arms=GATE_ARMS, context=environment.dim + 1, **options),
     last=LARGE,
 )
 
@@ -44,7 +54,7 @@ for low, high in ((-1.0, 0.5), (0.5, 0.8), (0.8, 2.0)):
     print(f"  escalate at a score of {max(low, 0)} to {min(high, 1)}: {sum(inside) / len(inside):.0%} of {len(inside)}")
 print(f"  mean utility {sum(rewards[1000:]) / len(late):.3f}")
 for arm in (SMALL, LARGE):
-    alone = [utility.value(answers[arm]) for answers in served[1000:]]
+    alone = [objective.utility.value(answers[arm]) for answers in served[1000:]]
     print(f"  {arm} alone: {sum(alone) / len(alone):.3f}")
 
 decision = next(decision for decision, escalated, _ in reversed(log) if escalated)

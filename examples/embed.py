@@ -7,7 +7,7 @@ as much. Nothing here tells the router which questions are hard for whom.
 import random
 from collections import Counter
 
-from bandit_router import Arm, Outcome, Router, Utility
+from bandit_router import Arm, Objective, Outcome, Router
 
 chance = random.Random(0)
 
@@ -20,9 +20,9 @@ def answer(arm: str, hard: bool) -> Outcome:
 
 router = Router(
     arms=[Arm(id="small"), Arm(id="large")],
-    dim=3,
+    context=3,
     policy="LinTS",
-    utility=Utility(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.01}),
+    objective=Objective(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.01}),
     key=b"example",  # a secret of your own: it makes the draws repeatable for you and unpredictable for others
 )
 

@@ -44,7 +44,7 @@ except AssertionError as broken:
     print("Careless does not:", str(broken).split(":")[0].replace("_", " "))
 
 policy = ExploreFirst(n_arms=2, dim=1, channels=len(CHANNELS))
-router = Router(arms=[Arm(id="small"), Arm(id="large")], dim=1, policy=policy, key=b"example")
+router = Router(arms=[Arm(id="small"), Arm(id="large")], context=1, policy=policy, key=b"example")
 arms = []
 for i in range(100):
     decision = router.decide([1.0], event_id=f"request-{i}")

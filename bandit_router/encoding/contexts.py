@@ -16,9 +16,9 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -26,27 +26,42 @@ from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
+class Request(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """What is known of a request before it is served.
 
-    Args:
-        task: label of its kind, or None.
-        text: the prompt, or None.
-        features: precomputed numbers, or None.
+    Attributes:
+        task: label of its kind. text: the prompt. features: precomputed numbers. None where unknown.
+        tags: free labels. session: id of the conversation it is part of. tenant: whose it is, for budgets.
+        modalities: what it holds beside text, for instance "image". tools: number of tools it offers to the model.
+        tokens: its length in tokens.
 
     Raises:
-        InvalidInput: `task` or `text` is neither a string nor None.
+        InvalidInput: a label or an id is not a string, or a number is negative.
     """
 
     task: str | None = None
     text: str | None = None
     features: Sequence[float] | F64 | None = None
+    tags: tuple[str, ...] = ()
+    session: str | None = None
+    tenant: str | None = None
+    modalities: tuple[str, ...] = ()
+    tools: int = 0
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
-        for name, value in (("task", self.task), ("text", self.text)):
+        for name in ("task", "text", "session", "tenant"):
+            value = getattr(self, name)
             if not (value is None or isinstance(value, str)):
                 raise InvalidInput(f"{name} must be a string or None, got {type(value).__name__}; convert it first")
+        for name in ("tags", "modalities"):
+            labels = getattr(self, name)
+            if isinstance(labels, str) or not all(isinstance(label, str) for label in labels):
+                raise InvalidInput(f"{name} must be a sequence of strings, got {labels!r}")
+        for name in ("tools", "tokens"):
+            count = getattr(self, name)
+            if count is not None and not (isinstance(count, int) and count >= 0):
+                raise InvalidInput(f"{name} must be a whole number of at least 0, got {count!r}")
 
 
 class Encoder(Protocol):

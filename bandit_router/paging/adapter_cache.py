@@ -58,7 +58,7 @@ class AdapterCache:
     Example:
         >>> from bandit_router import Arm, Router
         >>> arms = [Arm(id="base"), *(Arm(id=i, kind="adapter", size_bytes=100) for i in ("law", "code"))]
-        >>> router = Router(arms=arms, dim=1, key=b"secret")
+        >>> router = Router(arms=arms, context=1, key=b"secret")
         >>> cache = AdapterCache(router=router, load_ms={"law": 300.0, "code": 600.0}, weight=0.1, slots=1)
         >>> cache.penalty()
         {'base': 0.0, 'law': 0.05, 'code': 0.1}

@@ -43,8 +43,8 @@ class Cascade:
     learned online from partial feedback instead of offline from full information.
 
     Example:
-        >>> first = Router(arms=[Arm(id="small"), Arm(id="large")], dim=1, key=b"secret")
-        >>> cascade = Cascade(first=first, gate=Router(arms=GATE_ARMS, dim=2, key=b"secret"), last="large")
+        >>> first = Router(arms=[Arm(id="small"), Arm(id="large")], context=1, key=b"secret")
+        >>> cascade = Cascade(first=first, gate=Router(arms=GATE_ARMS, context=2, key=b"secret"), last="large")
         >>> decision = cascade.decide([1.0], event_id="r-1")
         >>> answer = Outcome(quality=0.2, cost_usd=0.001)  # of decision.arm
         >>> second = Outcome(quality=0.9, cost_usd=0.01) if cascade.escalates(decision, signals=[0.3]) else None

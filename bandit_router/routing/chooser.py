@@ -12,7 +12,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import draw
 from bandit_router.records.decisions import Mode, event_uniform
-from bandit_router.routing.guard import ConservativeGuard
+from bandit_router.routing.guard import GuardRecord
 from bandit_router.routing.rollout import Rollout
 from bandit_router.settling.learner import Learner
 
@@ -34,33 +34,23 @@ class Chooser:
     """Asks the policy, applies the rollout and the guard, and draws. Called under the learner's lock.
 
     Args:
-        learner: policy, catalogue and prices. key: of the keyed draw. baseline: id of the arm that serves when the
-            policy may not or cannot decide; default the first eligible one. rollout, guard: what the policy may
-            decide.
+        learner: policy, catalogue and prices. key: of the keyed draw. rollout: what the policy may decide.
     """
 
-    def __init__(
-        self,
-        *,
-        learner: Learner,
-        key: bytes,
-        baseline: str | None,
-        rollout: Rollout,
-        guard: ConservativeGuard | None,
-    ) -> None:
+    def __init__(self, *, learner: Learner, key: bytes, rollout: Rollout) -> None:
         event_uniform(key, "")
-        if baseline is not None:
-            learner.catalogue.index(baseline)
-        if guard is not None and (baseline is None or type(learner.policy)._estimate is Policy._estimate):
-            raise InvalidInput("a guard needs a declared baseline arm and a policy that estimates utilities")
-        self.learner, self.key, self.baseline, self.guard = learner, key, baseline, guard
+        self.learner, self.key = learner, key
+        self._record: GuardRecord | None = None
         self.use(rollout)
 
     def use(self, rollout: Rollout) -> None:
         """Decide by another rollout from now on. Raises InvalidInput, before any change, when it cannot be used."""
         rollout.check(self.learner.catalogue)
-        if self.baseline is None and (rollout.mode != "online" or rollout.holdout):
-            raise InvalidInput(f"mode {rollout.mode!r} with holdout {rollout.holdout} needs a declared baseline arm")
+        guard = rollout.guard
+        if guard is not None and type(self.learner.policy)._estimate is Policy._estimate:
+            raise InvalidInput("a guard needs a policy that estimates utilities, for instance LinUCB")
+        if self._record is None or self._record.guard != guard:
+            self._record = None if guard is None else GuardRecord(guard)
         self.rollout, self._bounded = rollout, rollout.allowed is not None or bool(rollout.floors or rollout.caps)
 
     def choose(self, x: F64, event_id: str, unit: str, eligible: Bool | None, penalty: F64 | None) -> Choice:
@@ -81,7 +71,7 @@ class Chooser:
             propensity: float = p.item(index)
             if not 0 < propensity <= 1 + 1e-9:
                 raise FloatingPointError(f"propensity {propensity} of arm {index}")
-            if mode == "online" and (self.guard is None or self._trusted(self.guard, p, x, eligible)):
+            if mode == "online" and (self._record is None or self._trusted(self._record, p, x, eligible)):
                 return Choice(index, min(propensity, 1.0), p, mode)
         except InvalidInput:
             raise
@@ -94,7 +84,10 @@ class Chooser:
     def servable(self, eligible: Bool | None) -> Bool | None:
         """The eligible arms that may come to serve, which budgets must be able to pay for; None for all."""
         rollout = self.rollout
-        return rollout.mask(self.learner.catalogue, eligible, self.baseline) if rollout.mode == "online" else eligible
+        if rollout.mode != "online":
+            return eligible
+        serving = () if rollout.baseline is None else (rollout.baseline,)
+        return rollout.mask(self.learner.catalogue, eligible, *serving)
 
     def degraded(self, x: F64, eligible: Bool | None) -> Choice:
         """The baseline, because nothing better can be had. Raises InvalidInput for an unusable context."""
@@ -105,8 +98,8 @@ class Chooser:
         """The baseline arm, or the first eligible one where it may not serve."""
         catalogue = self.learner.catalogue
         allowed = catalogue.active() if eligible is None else eligible
-        if self.baseline is not None:
-            index = catalogue.index(self.baseline)
+        if self.rollout.baseline is not None:
+            index = catalogue.index(self.rollout.baseline)
             if allowed[index]:
                 return index
         if not allowed.any():
@@ -122,13 +115,13 @@ class Chooser:
         """Whether the policy may choose no arm, and the baseline serves; online only an eligible, declared one does."""
         if mask is None or mask.any():
             return False
-        return mode != "online" or self.learner.catalogue[self.baseline_index(eligible)].id == self.baseline
+        return mode != "online" or self.learner.catalogue[self.baseline_index(eligible)].id == self.rollout.baseline
 
     def _distribution(self, x: F64, mask: Bool | None, penalty: F64 | None) -> F64:
         learner = self.learner
         p = learner.policy.probabilities(x, mask, learner.weights, penalty)
         return self.rollout.bound(p, mask, learner.catalogue) if self._bounded else p
 
-    def _trusted(self, guard: ConservativeGuard, p: F64, x: F64, eligible: Bool | None) -> bool:
+    def _trusted(self, record: GuardRecord, p: F64, x: F64, eligible: Bool | None) -> bool:
         learner, baseline = self.learner, self.baseline_index(eligible)
-        return guard.allows(p, learner.policy.estimate(x), learner.weights, baseline=baseline)
+        return record.allows(p, learner.policy.estimate(x), learner.weights, baseline=baseline)

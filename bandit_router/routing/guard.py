@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import numpy as np
 
 from bandit_router.arrays import F64
@@ -11,7 +12,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Estimate, utility
 
 
-class ConservativeGuard:
+class ConservativeGuard(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Lets the policy decide while its cumulative utility, bounded below, stays over (1 - slack) of the baseline's.
 
     With u measured from `lowest`, and lower and upper confidence bounds of the policy at each decision,
@@ -22,7 +23,7 @@ class ConservativeGuard:
     which bounds, from below, what was earned over what is promised. The policy decides at t only if budget_t stays at
     or above 0.
 
-    Args:
+    Attributes:
         slack: share of the baseline's utility that may be given up for exploring, in (0, 1).
         lowest: the least utility that a request can have, for instance -price * (largest cost).
 
@@ -35,19 +36,32 @@ class ConservativeGuard:
     starts at 0 after a restart.
 
     Example:
+        >>> from bandit_router import Rollout
+        >>> rollout = Rollout(baseline="small", guard=ConservativeGuard(slack=0.1))
+    """
+
+    slack: float
+    lowest: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.slack < 1:
+            raise InvalidInput(f"slack must be in (0, 1), got {self.slack}")
+        if not math.isfinite(self.lowest):
+            raise InvalidInput(f"lowest must be finite, got {self.lowest}")
+
+
+class GuardRecord:
+    """What a policy has earned over what a guard promises, in one process.
+
+    Example:
         >>> from bandit_router import LinUCB
-        >>> import numpy as np
-        >>> guard, policy = ConservativeGuard(slack=0.1), LinUCB(n_arms=2, dim=1)
-        >>> guard.allows(np.array([0.0, 1.0]), policy.estimate([1.0]), np.ones(1), baseline=0)
+        >>> record, policy = GuardRecord(ConservativeGuard(slack=0.1)), LinUCB(n_arms=2, dim=1)
+        >>> record.allows(np.array([0.0, 1.0]), policy.estimate([1.0]), np.ones(1), baseline=0)
         False
     """
 
-    def __init__(self, *, slack: float, lowest: float = 0.0) -> None:
-        if not 0 < slack < 1:
-            raise InvalidInput(f"slack must be in (0, 1), got {slack}")
-        if not math.isfinite(lowest):
-            raise InvalidInput(f"lowest must be finite, got {lowest}")
-        self.slack, self.lowest = slack, lowest
+    def __init__(self, guard: ConservativeGuard) -> None:
+        self.guard = guard
         self.budget = 0.0
 
     def allows(self, p: F64, estimate: Estimate, prices: F64, *, baseline: int) -> bool:
@@ -61,17 +75,17 @@ class ConservativeGuard:
         if reference is None:
             return False
         lower = self._lower(estimate, prices)
-        gained = float(p @ lower) - (1.0 - self.slack) * reference
+        gained = float(p @ lower) - (1.0 - self.guard.slack) * reference
         allowed = self.budget + gained >= 0
-        self.budget += gained if allowed else self.slack * float(lower[baseline])
+        self.budget += gained if allowed else self.guard.slack * float(lower[baseline])
         return allowed
 
     def _upper(self, estimate: Estimate, prices: F64, arm: int) -> float | None:
         """Upper bound of one arm's utility over `lowest`; None where the policy has no estimate yet."""
-        bound = float(utility(estimate.mean[arm], prices) + estimate.bonus[arm]) - self.lowest
+        bound = float(utility(estimate.mean[arm], prices) + estimate.bonus[arm]) - self.guard.lowest
         return max(bound, 0.0) if math.isfinite(bound) else None
 
     def _lower(self, estimate: Estimate, prices: F64) -> F64:
         """Lower bounds of all utilities over `lowest`, 0 where the policy has no estimate yet; shape (n_arms,)."""
-        bounds = utility(estimate.mean, prices) - estimate.bonus - self.lowest
+        bounds = utility(estimate.mean, prices) - estimate.bonus - self.guard.lowest
         return np.where(bounds > 0, bounds, 0.0)

@@ -12,10 +12,11 @@ from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Catalogue
 from bandit_router.records.decisions import event_uniform
+from bandit_router.routing.guard import ConservativeGuard
 
 
 class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What the policy may decide. The router's baseline arm serves the rest.
+    """What the policy may decide. The baseline arm serves the rest.
 
     Attributes:
         mode: `online` the policy decides and learns; `apprentice` the baseline serves, the policy learns from it;
@@ -27,6 +28,13 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             closest distribution within them (Euclidean projection).
         allowed: ids of the arms the policy may choose; default all. For a request where it may choose none, a declared
             baseline serves.
+        baseline: id of the arm that serves when the policy may not or cannot decide; default the first eligible one.
+            Every mode but `online`, a holdout and a guard need one.
+        guard: lets the policy explore only what its record can pay for; see `ConservativeGuard`.
+
+    Example:
+        >>> Rollout(baseline="small", holdout=0.05, caps={"large": 0.5}).mode
+        'online'
     """
 
     mode: Literal["online", "apprentice", "shadow", "off"] = "online"
@@ -34,6 +42,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     floors: dict[str, float] = msgspec.field(default_factory=dict)
     caps: dict[str, float] = msgspec.field(default_factory=dict)
     allowed: tuple[str, ...] | None = None
+    baseline: str | None = None
+    guard: ConservativeGuard | None = None
 
     def __post_init__(self) -> None:
         if self.mode not in ("online", "apprentice", "shadow", "off"):
@@ -49,19 +59,23 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             raise InvalidInput(f"floors must be below the caps and sum to at most 1, got {self.floors}")
 
     def check(self, catalogue: Catalogue) -> None:
-        """Raise InvalidInput when an arm named here is not in the catalogue."""
-        for arm in (*self.floors, *self.caps, *(self.allowed or ())):
+        """Raise InvalidInput when an arm named here is not in the catalogue, or a baseline is needed and missing."""
+        if self.baseline is None and (self.mode != "online" or self.holdout or self.guard is not None):
+            what = f"mode {self.mode!r} with holdout {self.holdout}" if self.guard is None else "a guard"
+            raise InvalidInput(f"{what} needs a declared baseline arm")
+        named = () if self.baseline is None else (self.baseline,)
+        for arm in (*self.floors, *self.caps, *(self.allowed or ()), *named):
             catalogue.index(arm)
 
     def holds_out(self, unit: str, key: bytes) -> bool:
         """Whether the baseline serves this unit."""
         return self.holdout > 0 and event_uniform(key, f"holdout:{unit}") < self.holdout
 
-    def mask(self, catalogue: Catalogue, eligible: Bool | None, baseline: str | None = None) -> Bool | None:
-        """The eligible arms that are also allowed, or are the baseline if it is given; None for all."""
+    def mask(self, catalogue: Catalogue, eligible: Bool | None, *serving: str) -> Bool | None:
+        """The eligible arms that are also allowed, or among those `serving` in any case; None for all."""
         if self.allowed is None:
             return eligible
-        allowed = catalogue.mask(self.allowed if baseline is None else (*self.allowed, baseline))
+        allowed = catalogue.mask((*self.allowed, *serving))
         return allowed if eligible is None or allowed is None else allowed & eligible
 
     def bound(self, p: F64, eligible: Bool | None, catalogue: Catalogue) -> F64:

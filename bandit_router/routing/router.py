@@ -8,30 +8,51 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.budgets.pacing import Budgets
+from bandit_router.encoding.contexts import Encoder, Request
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import DEFAULT_POLICY, build
 from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import check_positive
-from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.booking import Booking
 from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id
-from bandit_router.records.outcomes import CHANNELS, COSTS, Outcome, Utility
+from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.explain import Explanation, explain
-from bandit_router.routing.guard import ConservativeGuard
+from bandit_router.routing.groups import Objective, PolicySpec
 from bandit_router.routing.rollout import Rollout
 from bandit_router.settling.learner import Learner
-from bandit_router.settling.memory import MemoryStore
-from bandit_router.settling.protocol import DurableStore, EventStore
-from bandit_router.settling.rules import Reward, RewardRule, check_ids
+from bandit_router.settling.memory import Memory
+from bandit_router.settling.protocol import EventStore, EventStoreSettings
+from bandit_router.settling.rules import Reward, check_ids
+
+DEFAULT_OBJECTIVE, EVERYTHING = Objective(), Rollout()
+
+
+class Terms(TypedDict, total=False):
+    """What may be said of one decision beside its context.
+
+    Attributes:
+        eligible: ids of the arms allowed for this request; default all active ones.
+        penalty: known cost of an arm at this decision, in utility units, by arm id.
+        unit: whom the holdout is drawn by, for instance a user; default the request's session, else the event.
+        tenant: whose request it is, for budgets; default the request's.
+        bounds: by arm id, the most it can take, for hard budgets.
+    """
+
+    eligible: Iterable[str] | None
+    penalty: Mapping[str, float] | None
+    unit: str | None
+    tenant: str | None
+    bounds: Mapping[str, Outcome] | None
 
 
 class Router:
@@ -39,30 +60,21 @@ class Router:
 
     Args:
         arms: what can be served, in a fixed order.
-        dim: length of the context vector.
-        policy: name of a policy, or a policy with n_arms = len(arms), this dim and one channel per `channels`.
-        settings: constructor arguments of a named policy, for instance {"alpha": 0.1}.
-        utility: prices and reference scales; default quality alone.
-        channels: outcome channels that are learned. All of them by default, so that a price set later takes effect
-            without relearning.
-        key: secret of the keyed draw, at most 64 bytes. Give every replica the same one: a retried event then draws
-            the same number everywhere. Default: random for this process.
-        rewards: when and how rewards settle a decision; default `RewardRule()`, without a store one with early_s=0:
-            nobody else decides then, so a reward for an event that is not known is a mistake.
-        baseline: id of the arm that serves when the policy may not or cannot decide; default the first eligible one.
-        rollout: what the policy may decide; default everything. See `Rollout`.
-        guard: lets the policy explore only what its record can pay for; see `ConservativeGuard`.
-        monitor: lets a linear policy trust an arm less that has changed silently; see `DriftMonitor`. The default
-            policy watches for changes itself and takes none.
+        context: length of the context vector, or an encoder of requests into one (see `encoding`).
+        policy: name of a policy, a `PolicySpec` with its settings, or a policy with n_arms = len(arms), the context's
+            length and one channel per channel of the objective.
+        objective: prices and scales, the channels that are learned, and how rewards settle; default quality alone.
+        rollout: what the policy may decide, and the arm that serves otherwise; default everything. See `Rollout`.
         budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused, each
             channel at the first bill that has it, so rewards that add up (aggregate "sum") cannot go with them. With a
             store they go on after a restart, and routers on one store share them.
-        store: a durable event store (`bandit_router.store.Store`); default in memory only.
-        max_events: decisions remembered in memory; beyond that the oldest is forgotten, and counted if unsettled.
+        store: where decisions and rewards are kept, a durable `Store` or `Memory`; default None, which is `Memory()`.
+        key: secret of the keyed draw, at most 64 bytes. Give every replica the same one: a retried event then draws
+            the same number everywhere. Default: random for this process.
         clock: seconds, for timestamps and the window.
 
     Example:
-        >>> router = Router(arms=[Arm(id="small"), Arm(id="large")], dim=1, key=b"secret")
+        >>> router = Router(arms=[Arm(id="small"), Arm(id="large")], context=1, key=b"secret")
         >>> decision = router.decide([1.0], event_id="r-1")
         >>> router.observe("r-1", Outcome(quality=0.9)).reward
         0.9
@@ -72,115 +84,68 @@ class Router:
         self,
         *,
         arms: Sequence[Arm],
-        dim: int,
-        policy: str | Policy = DEFAULT_POLICY,
-        settings: Mapping[str, Any] | None = None,
-        utility: Utility | None = None,
-        channels: Sequence[str] = CHANNELS,
-        key: bytes | None = None,
-        rewards: RewardRule | None = None,
-        baseline: str | None = None,
-        rollout: Rollout | None = None,
-        guard: ConservativeGuard | None = None,
-        monitor: DriftMonitor | None = None,
+        context: int | Encoder,
+        policy: str | PolicySpec | Policy = DEFAULT_POLICY,
+        objective: Objective = DEFAULT_OBJECTIVE,
+        rollout: Rollout = EVERYTHING,
         budgets: Budgets | None = None,
-        store: DurableStore | None = None,
-        max_events: int = 100_000,
+        store: EventStoreSettings | None = None,
+        key: bytes | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        unknown = [name for name in channels if name not in CHANNELS]
-        if tuple(channels)[:1] != ("quality",) or unknown:
-            raise InvalidInput(f"channels must be quality first, then any of {COSTS}, got {tuple(channels)}")
-        if max_events < 1:
-            raise InvalidInput(f"max_events must be above 0, got {max_events}")
-        if budgets is not None and rewards is not None and rewards.aggregate == "sum":
+        if budgets is not None and objective.rewards.aggregate == "sum":
             raise InvalidInput(
                 "budgets settle a channel at its first bill and would lose the rest of a sum; report one bill for the "
                 "whole request, or give RewardRule another aggregate than 'sum'"
             )
         catalogue = Catalogue(arms)
+        self.encoder = None if isinstance(context, int) else context
+        dim = context if isinstance(context, int) else context.dim
+        spec = PolicySpec(name=policy) if isinstance(policy, str) else policy
+        sizes = {"n_arms": len(catalogue), "dim": dim, "channels": len(objective.channels)}
         self.learner = Learner(
             catalogue=catalogue,
-            policy=build(policy, settings, n_arms=len(catalogue), dim=dim, channels=len(channels)),
-            channels=channels,
-            utility=Utility() if utility is None else utility,
-            monitor=monitor,
+            policy=spec.build(**sizes) if isinstance(spec, PolicySpec) else build(spec, None, **sizes),
+            channels=objective.channels,
+            utility=objective.utility,
+            monitor=spec.monitor if isinstance(spec, PolicySpec) else None,
         )
         self.key = secrets.token_bytes(32) if key is None else key
-        self._chooser = Chooser(
-            learner=self.learner,
-            key=self.key,
-            baseline=baseline,
-            rollout=Rollout() if rollout is None else rollout,
-            guard=guard,
-        )
+        self._chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
         self.clock, self.budgets = clock, budgets
         self.counters: Counter[str] = Counter(
             dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
         )
         self.counters.update({f"refused_{reason}": 0 for reason in REFUSALS})
-        if rewards is None:
-            rewards = RewardRule(early_s=0.0) if store is None else RewardRule()
-        self._early_s = rewards.early_s
-        self.events: EventStore = (
-            MemoryStore(learner=self.learner, rule=rewards, max_events=max_events, counters=self.counters)
-            if store is None
-            else store.attach(
-                self.learner,
-                rule=rewards,
-                counters=self.counters,
-                clock=clock,
-                max_events=max_events,
-                budgets=budgets,
-            )
+        store = Memory() if store is None else store
+        self._early_s = store.early_s
+        self.events: EventStore = store.attach(
+            self.learner, rule=objective.rewards, counters=self.counters, clock=clock, budgets=budgets
         )
 
     # -- the two verbs ---------------------------------------------------------------------------------------
 
-    def decide(
-        self,
-        context: ArrayLike,
-        *,
-        event_id: str,
-        unit: str | None = None,
-        eligible: Iterable[str] | None = None,
-        penalty: Mapping[str, float] | None = None,
-        tenant: str | None = None,
-        bounds: Mapping[str, Outcome] | None = None,
-    ) -> Decision:
+    def decide(self, context: Request | ArrayLike, *, event_id: str, **terms: Unpack[Terms]) -> Decision:
         """Draw the arm that serves this request. The same event id always gets the same decision back.
 
         Args:
-            context: feature vector, shape (dim,), finite.
+            context: the vector, finite, shape (dim,); or a `Request`, where the router has an encoder.
             event_id: the caller's id of the request; it also fixes the random number of the draw.
-            unit: whom the holdout is drawn by, for instance a user; default the event.
-            eligible: ids of the arms allowed for this request; default all active ones.
-            penalty: known cost of an arm at this decision, in utility units, by arm id.
-            tenant: whose request it is, for budgets. bounds: by arm id, the most it can take, for hard budgets.
+            terms: what else holds for this decision, see `Terms`.
 
         Raises:
             BudgetExhausted: no eligible arm can be paid for under a hard budget.
             InvalidInput: unusable arguments, before any state changes. A failure of the policy or of the store is not
                 raised: the baseline is served and the decision is marked degraded.
         """
-        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds)
+        decision, new = self._decide(context, event_id, **terms)
         if new:
             self.events.record(decision)
         return decision
 
-    async def adecide(
-        self,
-        context: ArrayLike,
-        *,
-        event_id: str,
-        unit: str | None = None,
-        eligible: Iterable[str] | None = None,
-        penalty: Mapping[str, float] | None = None,
-        tenant: str | None = None,
-        bounds: Mapping[str, Outcome] | None = None,
-    ) -> Decision:
+    async def adecide(self, context: Request | ArrayLike, *, event_id: str, **terms: Unpack[Terms]) -> Decision:
         """`decide` for an event loop: where it has to wait for the store, it awaits."""
-        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds)
+        decision, new = self._decide(context, event_id, **terms)
         if new:
             await self.events.arecord(decision)
         return decision
@@ -236,14 +201,20 @@ class Router:
         """What the policy may decide now."""
         return self._chooser.rollout
 
-    def set_rollout(self, rollout: Rollout) -> None:
-        """Change what the policy may decide, for the next decision on; `Rollout(mode="off")` is the kill switch.
+    def set_rollout(self, **changes: Any) -> None:
+        """Change what the policy may decide, for the next decision on; `set_rollout(mode="off")` is the kill switch.
+
+        Args:
+            changes: fields of `Rollout` by name; the others stay as they are. A guard that stays keeps its record.
 
         Raises:
-            InvalidInput: it names unknown arms, or needs a baseline and the router has none.
+            InvalidInput: there is no such field, it names unknown arms, or needs a baseline and there is none.
         """
+        unknown = [name for name in changes if name not in Rollout.__struct_fields__]
+        if unknown:
+            raise InvalidInput(f"a rollout has no {unknown[0]!r}; it has {', '.join(Rollout.__struct_fields__)}")
         with self.learner.lock:
-            self._chooser.use(rollout)
+            self._chooser.use(msgspec.structs.replace(self._chooser.rollout, **changes))
 
     def set_prices(self, prices: Mapping[str, float]) -> None:
         """Change prices; the next decision uses them, nothing is relearned.
@@ -316,14 +287,19 @@ class Router:
 
     def _decide(
         self,
-        context: ArrayLike,
+        context: Request | ArrayLike,
         event_id: str,
-        unit: str | None,
-        eligible: Iterable[str] | None,
-        penalty: Mapping[str, float] | None,
-        tenant: str | None,
-        bounds: Mapping[str, Outcome] | None,
+        *,
+        unit: str | None = None,
+        eligible: Iterable[str] | None = None,
+        penalty: Mapping[str, float] | None = None,
+        tenant: str | None = None,
+        bounds: Mapping[str, Outcome] | None = None,
     ) -> tuple[Decision, bool]:
+        if isinstance(context, Request):
+            unit = context.session if unit is None else unit
+            tenant = context.tenant if tenant is None else tenant
+            context = self._encoded(context)
         learner = self.learner
         with learner.lock:
             check_id("event_id", event_id)
@@ -351,6 +327,13 @@ class Router:
                 self.counters["degraded_decisions"] += 1
             self.events.remember(decision)
             return decision, True
+
+    def _encoded(self, request: Request) -> F64:
+        if self.encoder is None:
+            raise InvalidInput(
+                "this router takes context vectors; pass a vector, or make it with an encoder as context"
+            )
+        return self.encoder(request)
 
     def _decision(
         self, choice: Choice, x: F64, event_id: str, mask: Bool | None, cost: F64 | None, booking: Booking | None

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
+from collections.abc import Callable
 
 import msgspec
 
+from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome
 from bandit_router.settling.learner import ArmAdded, Learner
-from bandit_router.settling.rules import Reward, RewardRule, Settled, answer, check_ids, divert, refusal, settle
+from bandit_router.settling.rules import (
+    Reward,
+    RewardRule,
+    Settled,
+    StoreRule,
+    answer,
+    check_ids,
+    divert,
+    refusal,
+    settle,
+)
 
 
 class _Event(msgspec.Struct, eq=False, gc=False):
@@ -20,6 +32,38 @@ class _Event(msgspec.Struct, eq=False, gc=False):
     decision: Decision
     rewards: dict[str, Outcome] = msgspec.field(default_factory=dict)
     settled: bool = False
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Decisions in memory only, gone with the process: what a router has that is given no other store.
+
+    Attributes:
+        max_events: decisions remembered; beyond that the oldest is forgotten, and counted if unsettled.
+        early_s: how long a reward waits for its decision, seconds. Nobody else decides here, so by default a reward
+            for an event that is not known is a mistake, and refused at once.
+    """
+
+    max_events: int = 100_000
+    early_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.max_events < 1:
+            raise InvalidInput(f"max_events must be above 0, got {self.max_events}")
+        if not self.early_s >= 0:
+            raise InvalidInput(f"early_s must be at least 0, got {self.early_s}")
+
+    def attach(
+        self,
+        learner: Learner,
+        *,
+        rule: RewardRule,
+        counters: Counter[str],
+        clock: Callable[[], float],
+        budgets: Budgets | None = None,
+    ) -> MemoryStore:
+        """An empty event store."""
+        applied = StoreRule.of(rule, early_s=self.early_s)
+        return MemoryStore(learner=learner, rule=applied, max_events=self.max_events, counters=counters)
 
 
 class MemoryStore:
@@ -32,7 +76,7 @@ class MemoryStore:
         counters: shared with the router.
     """
 
-    def __init__(self, *, learner: Learner, rule: RewardRule, max_events: int, counters: Counter[str]) -> None:
+    def __init__(self, *, learner: Learner, rule: StoreRule, max_events: int, counters: Counter[str]) -> None:
         self.learner, self.rule, self.max_events, self.counters = learner, rule, max_events, counters
         self._events: OrderedDict[str, _Event] = OrderedDict()
         self._open: deque[_Event] = deque()

@@ -47,8 +47,12 @@ class EventStore(Protocol):
         """Write what is left."""
 
 
-class DurableStore(Protocol):
-    """What `Router(store=...)` takes: it loads the state and hands out the event store."""
+class EventStoreSettings(Protocol):
+    """What `Router(store=...)` takes, `Memory` or `Store`: it loads the state and hands out the event store."""
+
+    @property
+    def early_s(self) -> float:
+        """How long before its decision a reward may arrive, seconds."""
 
     def attach(
         self,
@@ -57,7 +61,6 @@ class DurableStore(Protocol):
         rule: RewardRule,
         counters: Counter[str],
         clock: Callable[[], float],
-        max_events: int,
         budgets: Budgets | None,
     ) -> EventStore:
         """Bring learner and budgets to the state of what is recorded, and go on from there."""

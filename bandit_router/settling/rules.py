@@ -40,23 +40,34 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         default: channels filled in when the window closes and the utility is not known, for instance
             Outcome(quality=0.0). Without a default, a decision that got no usable reward is settled as expired and
             never learned.
-        early_s: how long before its decision a reward may arrive (clocks of several machines differ).
     """
 
     window_s: float = 3600.0
     aggregate: Aggregate = "first"
     default: Outcome | None = None
-    early_s: float = 120.0
 
     def __post_init__(self) -> None:
         if not self.window_s > 0:
             raise InvalidInput(f"window_s must be greater than 0, got {self.window_s}")
         if self.aggregate not in _AGGREGATES:
             raise InvalidInput(f"unknown aggregate {self.aggregate!r}; there are {', '.join(_AGGREGATES)}")
-        if not self.early_s >= 0:
-            raise InvalidInput(f"early_s must be at least 0, got {self.early_s}")
         if self.default is not None and self.default.problem() is not None:
             raise InvalidInput(f"default must be a valid outcome, got {self.default}")
+
+
+class StoreRule(RewardRule, frozen=True, kw_only=True):
+    """A reward rule as a store applies it.
+
+    Attributes:
+        early_s: how long before its decision a reward may arrive.
+    """
+
+    early_s: float
+
+    @classmethod
+    def of(cls, rule: RewardRule, *, early_s: float) -> StoreRule:
+        """The rule, with a store's own `early_s`."""
+        return cls(window_s=rule.window_s, aggregate=rule.aggregate, default=rule.default, early_s=early_s)
 
 
 class Reward(msgspec.Struct, frozen=True, kw_only=True):
@@ -114,7 +125,7 @@ def combine(rule: RewardRule, outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def refusal(
-    rule: RewardRule, reward: Reward, decision: Decision | None, *, seen: Collection[str], settled: bool
+    rule: StoreRule, reward: Reward, decision: Decision | None, *, seen: Collection[str], settled: bool
 ) -> Refusal | None:
     """Why a reward does not count, or None; `seen` are the reward ids this decision already has."""
     problem = reward.outcome.problem()

@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from bandit_router.records.decisions import Decision
 from bandit_router.records.outcomes import Outcome
 from bandit_router.settling.learner import Entry, Learner
-from bandit_router.settling.rules import Reward, RewardRule, answer
+from bandit_router.settling.rules import Reward, StoreRule, answer
 from bandit_router.store.faults import describe, is_outage
 from bandit_router.store.group import Group, Place
 from bandit_router.store.ledger import Head, Ledger
@@ -48,7 +48,7 @@ class Committer:
         ledger: Ledger,
         learner: Learner,
         *,
-        rule: RewardRule,
+        rule: StoreRule,
         counters: Counter[str],
         clock: Callable[[], float],
         spending: Spending | None,

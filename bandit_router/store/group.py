@@ -12,7 +12,7 @@ from sqlalchemy import Connection, delete, select
 
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome, Utility
-from bandit_router.settling.rules import Reward, RewardRule, Settled, answer, divert, refusal, settle
+from bandit_router.settling.rules import Reward, Settled, StoreRule, answer, divert, refusal, settle
 from bandit_router.store.engine import insert_rows
 from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards
@@ -49,7 +49,7 @@ class Group:
         connection: Connection,
         head: Head,
         *,
-        rule: RewardRule,
+        rule: StoreRule,
         utility: Utility,
         now_s: float,
         logged: Callable[[str], Decision | None],

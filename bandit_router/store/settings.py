@@ -43,6 +43,9 @@ class StoreSettings:
         spool: folder of the queue's files, on a local disk; default beside the SQLite file. PostgreSQL needs one,
             unless the durability is `relaxed`, which keeps the queue in memory.
         queue_bytes: size of the queue. One decision takes about 100 bytes + 8 per feature and arm.
+        max_events: decisions remembered in memory; the same event id gets the same decision while it is.
+        early_s: how long before its decision a reward may arrive, seconds: another process may have decided, and the
+            clocks of several machines differ.
         snapshot_every: log entries between two snapshots of the state.
         snapshot_key: secret that signs the snapshots (HMAC-SHA256); default unsigned, checksummed.
         replica: name of this process in the log; default host and process id.
@@ -63,6 +66,8 @@ class StoreSettings:
         wait_s: float = 1.0,
         spool: Path | str | None = None,
         queue_bytes: int = 32 << 20,
+        max_events: int = 100_000,
+        early_s: float = 120.0,
         snapshot_every: int = 10_000,
         snapshot_key: bytes | None = None,
         replica: str | None = None,
@@ -77,6 +82,10 @@ class StoreSettings:
         ):
             if value not in allowed:
                 raise InvalidInput(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
+        for name, number, least in (("max_events", max_events, 1), ("early_s", early_s, 0)):
+            if not number >= least:
+                raise InvalidInput(f"{name} must be at least {least}, got {number}")
+        self.max_events, self.early_s = max_events, early_s
         self.url, self.durability, self.back_pressure = url, durability, back_pressure
         self.bound_s, self.wait_s = bound_s, wait_s
         self.spool = None if durability == "relaxed" else _spool_folder(url, spool)

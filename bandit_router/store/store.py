@@ -15,7 +15,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm, Status
 from bandit_router.records.decisions import Decision, Settlement
 from bandit_router.settling.learner import Learner
-from bandit_router.settling.rules import Reward, RewardRule, answer, check_ids
+from bandit_router.settling.rules import Reward, RewardRule, StoreRule, answer, check_ids
 from bandit_router.store.settings import StoreSettings
 from bandit_router.store.spool import Item, Spool
 from bandit_router.store.wire import encode_decision, encode_reward
@@ -34,10 +34,10 @@ class Store(StoreSettings):
         >>> import tempfile
         >>> from bandit_router import Arm, Outcome, Router
         >>> folder = tempfile.TemporaryDirectory()
-        >>> with Router(arms=[Arm(id="a")], dim=1, store=Store(f"sqlite:///{folder.name}/events.db")) as router:
+        >>> with Router(arms=[Arm(id="a")], context=1, store=Store(f"sqlite:///{folder.name}/events.db")) as router:
         ...     arm = router.decide([1.0], event_id="r-1").arm
         ...     reward = router.observe("r-1", Outcome(quality=0.9)).reward
-        >>> with Router(arms=[Arm(id="a")], dim=1, store=Store(f"sqlite:///{folder.name}/events.db")) as router:
+        >>> with Router(arms=[Arm(id="a")], context=1, store=Store(f"sqlite:///{folder.name}/events.db")) as router:
         ...     router.policy.steps
         1
         >>> folder.cleanup()
@@ -50,7 +50,6 @@ class Store(StoreSettings):
         rule: RewardRule,
         counters: Counter[str],
         clock: Callable[[], float],
-        max_events: int,
         budgets: Budgets | None = None,
     ) -> AttachedStore:
         """Open the database, bring the learner to the state of its log and the budgets to what was spent.
@@ -63,10 +62,9 @@ class Store(StoreSettings):
         return AttachedStore(
             self,
             learner,
-            rule=rule,
+            rule=StoreRule.of(rule, early_s=self.early_s),
             counters=counters,
             clock=clock,
-            max_events=max_events,
             budgets=budgets,
         )
 
@@ -79,16 +77,15 @@ class AttachedStore:
         settings: Store,
         learner: Learner,
         *,
-        rule: RewardRule,
+        rule: StoreRule,
         counters: Counter[str],
         clock: Callable[[], float],
-        max_events: int,
         budgets: Budgets | None,
     ) -> None:
         from bandit_router.store.writer import Writer
 
         self.settings, self.learner, self.counters = settings, learner, counters
-        self.max_events = max_events
+        self.max_events = settings.max_events
         self._recent: OrderedDict[str, Decision] = OrderedDict()
         self._logged: dict[str, Decision] = {}
         self._spool = Spool(folder=settings.spool, capacity_bytes=settings.queue_bytes)

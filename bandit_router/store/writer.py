@@ -16,7 +16,7 @@ from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput, StoreUnavailable
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import Entry, Learner
-from bandit_router.settling.rules import RewardRule
+from bandit_router.settling.rules import StoreRule
 from bandit_router.store import loading
 from bandit_router.store.committer import Committer
 from bandit_router.store.exchange import Exchange, join
@@ -57,7 +57,7 @@ class Writer:
         spool: Spool,
         learner: Learner,
         *,
-        rule: RewardRule,
+        rule: StoreRule,
         counters: Counter[str],
         clock: Callable[[], float],
         logged: Callable[[str], Decision | None],

@@ -12,7 +12,9 @@ from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.groups import Objective
 from bandit_router.routing.router import Router
+from bandit_router.settling.memory import Memory
 from bandit_router.settling.rules import RewardRule
 
 ARMS = ("small", "large")
@@ -41,7 +43,11 @@ def test_a_bill_that_comes_before_its_booking_waits_for_it_over_a_restart_too_an
 
 
 def test_rewards_that_add_up_are_refused_together_with_budgets_which_would_lose_all_but_the_first_bill():
-    settings = {"arms": [Arm(id=a) for a in ARMS], "dim": 1, "rewards": RewardRule(aggregate="sum")}
+    settings = {
+        "arms": [Arm(id=a) for a in ARMS],
+        "context": 1,
+        "objective": Objective(rewards=RewardRule(aggregate="sum")),
+    }
     Router(**settings)
     with pytest.raises(InvalidInput, match="report one bill for the whole request"):
         Router(**settings, budgets=Budgets(limits=[HARD], expected=EXPECTED))
@@ -50,7 +56,9 @@ def test_rewards_that_add_up_are_refused_together_with_budgets_which_would_lose_
 @pytest.mark.parametrize("early", [False, True])
 def test_a_bill_of_another_arm_than_the_decided_one_counts_and_is_expected_of_the_arm_that_served(early):
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
-    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets, rewards=RewardRule(), clock=lambda: 0.0)
+    router = Router(
+        arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets, store=Memory(early_s=120.0), clock=lambda: 0.0
+    )
     steps = [
         lambda: router.decide([1.0], event_id="r", eligible=["small"]),
         lambda: router.observe("r", Outcome(quality=0.5, cost_usd=6.0), served_arm="large"),
@@ -86,7 +94,7 @@ def test_a_bill_that_may_not_wait_or_has_waited_too_long_is_none_of_a_later_requ
 
 def test_refused_bills_of_unknown_requests_do_not_loosen_a_hard_limit():
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
-    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets, clock=lambda: 0.0)
+    router = Router(arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets, clock=lambda: 0.0)
     for number in range(5):
         assert router.observe(str(number), Outcome(cost_usd=0.0)).refused == "unknown"
         router.decide([1.0], event_id=str(number))
@@ -97,7 +105,7 @@ def test_refused_bills_of_unknown_requests_do_not_loosen_a_hard_limit():
 @pytest.mark.parametrize("wrong", [["x"], 5, ""])
 def test_an_outcome_whose_ids_are_refused_bills_nothing_and_can_be_corrected(wrong):
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
-    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets, clock=lambda: 0.0)
+    router = Router(arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets, clock=lambda: 0.0)
     router.decide([1.0], event_id="r")
     assert router.observe("r", Outcome(cost_usd=3.0), served_arm=wrong).refused == "invalid"
     router.observe("r", Outcome(cost_usd=2.0))
@@ -114,7 +122,9 @@ def test_an_arm_from_nowhere_is_paid_for_and_nothing_is_expected_of_it():
 
 def test_a_router_settles_its_budgets_at_a_bill_that_was_observed_before_the_decision():
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
-    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets, rewards=RewardRule(), clock=lambda: 0.0)
+    router = Router(
+        arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets, store=Memory(early_s=120.0), clock=lambda: 0.0
+    )
     assert router.observe("r", Outcome(quality=0.5, cost_usd=5.0)).pending
     router.decide([1.0], event_id="r")
     assert (router.counters["settled"], budgets.report()[0]["committed"]) == (1, 5.0)

@@ -130,7 +130,9 @@ def test_what_is_under_way_may_all_err_by_the_margin_so_room_is_kept_for_it():
 
 def test_threads_on_one_router_do_not_exceed_a_hard_window_together():
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
-    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, policy="UniformRandom", budgets=budgets, clock=lambda: 0.0)
+    router = Router(
+        arms=[Arm(id=a) for a in ARMS], context=1, policy="UniformRandom", budgets=budgets, clock=lambda: 0.0
+    )
     billed, lock = [], threading.Lock()
 
     def serve(worker):
@@ -314,7 +316,7 @@ def test_a_malformed_state_is_refused_and_changes_nothing():
 def play(limits, *, steps, outcome, seed=0, billed=1.0, rewarded=1.0, score=(0.5, 0.9), expected=None, gap_s=1.0):
     """A policy that knows the mean qualities, under limits; arrays of chosen arms and true outcomes."""
     budgets, rng = Budgets(limits=limits, expected=expected), np.random.default_rng(seed)
-    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, policy="UniformRandom", budgets=budgets)
+    router = Router(arms=[Arm(id=a) for a in ARMS], context=1, policy="UniformRandom", budgets=budgets)
     router.policy.probabilities = lambda x, mask, w, cost: _best(score, mask, w, cost)
     now = [0.0]
     router.clock = lambda: now[0]
@@ -395,7 +397,7 @@ def test_a_tail_limit_keeps_its_share_of_requests_below_the_bound():
 
 def test_a_bill_moves_the_price_without_a_reward_and_a_second_bill_moves_nothing():
     budgets = Budgets(limits=[Rate(name="rate", channel="cost_usd", per_request=1.0)])
-    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets)
+    router = Router(arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets)
     router.decide([1.0], event_id="r")
     assert router.observe("r", Outcome(cost_usd=3.0)).pending
     after = budgets.report()[0]
@@ -416,7 +418,7 @@ def test_an_unmetered_channel_leaves_the_booking_at_what_was_expected_not_at_zer
 
 def test_a_retried_event_is_booked_once():
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
-    router = Router(arms=[Arm(id=a) for a in ARMS], dim=1, budgets=budgets, clock=lambda: 0.0)
+    router = Router(arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets, clock=lambda: 0.0)
     router.decide([1.0], event_id="r")
     router.decide([1.0], event_id="r")
     assert budgets.report()[0]["requests"] == 1

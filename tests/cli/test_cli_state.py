@@ -17,13 +17,14 @@ from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
 from bandit_router.store import Store
 from bandit_router.store.snapshot import decode, encode
+from support.routers import make_router
 
 ARMS = [Arm(id="small"), Arm(id="large")]
 
 
 def open_router(url: str, **settings: Any) -> Router:
     settings = {"policy": "LinUCB", **settings}
-    return Router(arms=ARMS, dim=2, key=b"k", store=Store(url, snapshot_every=4, wait_s=10.0), **settings)
+    return make_router(arms=ARMS, context=2, key=b"k", store=Store(url, snapshot_every=4, wait_s=10.0), **settings)
 
 
 @pytest.fixture
@@ -127,7 +128,7 @@ def test_a_damaged_file_is_not_imported(url: str, tmp_path: Path) -> None:
 def test_signed_snapshots_need_the_key(tmp_path: Path) -> None:
     url, key = f"sqlite:///{tmp_path}/signed.db", tmp_path / "key"
     key.write_bytes(b"secret")
-    Router(arms=ARMS, dim=2, store=Store(url, snapshot_key=b"secret")).close()
+    Router(arms=ARMS, context=2, store=Store(url, snapshot_key=b"secret")).close()
     assert run("verify", url, "--key-file", key, "--json")[0]["fault"] is None
     run("verify", url, code=4)
 

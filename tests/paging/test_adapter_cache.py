@@ -5,13 +5,19 @@ import pytest
 
 from bandit_router import AdapterCache, Arm, InvalidInput, Outcome, Router
 from bandit_router.policies.caching.eviction import LRU
+from bandit_router.routing.groups import PolicySpec
 
 LOAD_MS = {"law": 300.0, "code": 600.0, "chat": 450.0}
 
 
 def loop(**options):
     arms = [Arm(id="base"), *(Arm(id=name, kind="adapter", base_model="base", size_bytes=100) for name in LOAD_MS)]
-    router = Router(arms=arms, dim=2, policy="LinUCB", settings={"alpha": 0.5, "ridge": 0.1, "floor": 0.0}, key=b"k")
+    router = Router(
+        arms=arms,
+        context=2,
+        policy=PolicySpec(name="LinUCB", settings={"alpha": 0.5, "ridge": 0.1, "floor": 0.0}),
+        key=b"k",
+    )
     return router, AdapterCache(router=router, load_ms=LOAD_MS, weight=0.2, **{"slots": 1, **options})
 
 
@@ -47,7 +53,7 @@ def test_a_loop_learns_which_adapter_to_use_and_keeps_it_resident():
 @pytest.mark.parametrize("policy", ["GaussianThompson", "UCB1", "EpsilonGreedy"])
 def test_a_router_that_has_not_tried_an_arm_yet_still_gets_the_best_one_loaded(policy):
     router, _ = loop()
-    router = Router(arms=list(router.catalogue), dim=2, policy=policy, key=b"k")
+    router = Router(arms=list(router.catalogue), context=2, policy=policy, key=b"k")
     cache = AdapterCache(router=router, load_ms=LOAD_MS, weight=0.2, slots=1, on_miss="page_through")
     quality = {"base": 0.1, "law": 0.2, "code": 0.9, "chat": 0.2}
     for step in range(600):

@@ -34,7 +34,7 @@ def first_half_of_fifty(played):
 
 
 def test_the_default_runs_in_a_router_without_settings():
-    router = Router(arms=[Arm(id="small"), Arm(id="large")], dim=2)
+    router = Router(arms=[Arm(id="small"), Arm(id="large")], context=2)
     for i in range(80):
         arm = router.decide([0.5, float(i % 2)], event_id=str(i)).arm
         router.observe(str(i), Outcome(quality=0.9 if arm == "large" else 0.2))

@@ -12,12 +12,12 @@ from bandit_router.policies import POLICIES, LinTS, LinUCB
 from bandit_router.policies.linear_base import LinearPolicy
 from bandit_router.policies.monitor import DriftMonitor, widen
 from bandit_router.records.arms import Arm
-from bandit_router.records.outcomes import Outcome, Utility
-from bandit_router.routing.router import Router
+from bandit_router.records.outcomes import Outcome
 from bandit_router.settling.rules import RewardRule
 from bandit_router.store import Store
 from bandit_router.store.inspection import Inspection
 from bandit_router.store.settings import Sharing
+from support.routers import make_router
 
 
 def run(shift, *, steps=600, at=300, noise=0.2, seed=0, monitor=None, policy=None):
@@ -103,9 +103,9 @@ def drifting(router, steps=400, at=200, seed=0):
 
 
 def watched(**settings):
-    return Router(
+    return make_router(
         arms=[Arm(id="a"), Arm(id="b")],
-        dim=2,
+        context=2,
         key=b"k",
         **{"policy": "LinUCB", "monitor": DriftMonitor(), **settings},
     )
@@ -121,7 +121,7 @@ def test_a_router_with_a_monitor_trusts_a_changed_arm_less_and_leaves_the_other_
 
 
 def test_a_quality_that_never_comes_is_not_watched():
-    router = watched(utility=Utility(prices={"cost_usd": 1.0}), rewards=RewardRule(window_s=1e-6, early_s=0.0))
+    router = watched(prices={"cost_usd": 1.0}, rewards=RewardRule(window_s=1e-6))
     router.decide([1.0, 0.0], event_id="e", eligible=["a"])
     router.observe("e", Outcome(cost_usd=0.1))
     assert router.learner.monitor.state()["sums"].shape == (0, 4)

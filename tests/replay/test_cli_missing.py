@@ -65,4 +65,4 @@ def test_a_postgresql_store_names_its_extra(monkeypatch):
     assert result.exit_code == 5
     assert "pip install 'bandit-router[postgres]'" in result.stderr
     with pytest.raises(ImportError, match="postgres"):
-        Router(arms=[Arm(id="small")], dim=1, store=Store(url, durability="relaxed"))
+        Router(arms=[Arm(id="small")], context=1, store=Store(url, durability="relaxed"))

@@ -19,6 +19,7 @@ from bandit_router.replay.targets import one_arm
 from bandit_router.routing.guard import ConservativeGuard
 from bandit_router.routing.rollout import Rollout
 from bandit_router.routing.router import Router
+from support.routers import make_router
 
 ARMS = [Arm(id="base"), Arm(id="b"), Arm(id="c")]
 IDS = tuple(arm.id for arm in ARMS)
@@ -46,7 +47,7 @@ def served(made: str, count: int = 300) -> tuple[list[Decision], list[Row]]:
     """Decisions made that way, and their rows; base earns 0.6, the others 0.4."""
     kind = Failing if made == "degraded" else LinUCB
     policy = kind(n_arms=3, dim=1, channels=6, floor=0.9)
-    router = Router(arms=ARMS, dim=1, key=b"k", baseline="base", policy=policy, **MADE[made])
+    router = make_router(arms=ARMS, context=1, key=b"k", baseline="base", policy=policy, **MADE[made])
     decisions, rows = [], []
     for number in range(count):
         decision = router.decide([1.0], event_id=str(number))
@@ -99,7 +100,7 @@ def test_a_degraded_row_does_not_take_the_distributions_of_the_others() -> None:
 
 @pytest.mark.parametrize("eligible", [None, ["base", "b"]])
 def test_an_arm_added_later_was_not_eligible_before(eligible: list[str] | None) -> None:
-    router = Router(arms=ARMS[:2], dim=1, key=b"k")
+    router = Router(arms=ARMS[:2], context=1, key=b"k")
     decision = router.decide([1.0], event_id="before", eligible=eligible)
     router.add_arm(ARMS[2])
     row = row_of(decision, Outcome(quality=0.5), arms=router.catalogue.ids)
@@ -108,7 +109,7 @@ def test_an_arm_added_later_was_not_eligible_before(eligible: list[str] | None) 
 
 
 def test_a_paused_arm_is_not_eligible() -> None:
-    router = Router(arms=ARMS, dim=1, key=b"k")
+    router = Router(arms=ARMS, context=1, key=b"k")
     router.pause("b")
     row = row_of(router.decide([1.0], event_id="e"), None, arms=router.catalogue.ids)
     assert row.eligible == ["base", "c"]

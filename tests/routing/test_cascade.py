@@ -6,19 +6,19 @@ import pytest
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import LinUCB, UniformRandom
 from bandit_router.records.arms import Arm
-from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
+from bandit_router.records.outcomes import CHANNELS, Outcome
 from bandit_router.routing.cascade import ESCALATE, GATE_ARMS, STOP, Cascade
+from bandit_router.routing.groups import Objective
 from bandit_router.routing.router import Router
 
-PRICED = Utility(prices={"cost_usd": 0.2}, scales={"cost_usd": 1.0})
+OPEN, PRICED = Objective(), Objective(prices={"cost_usd": 0.2}, scales={"cost_usd": 1.0})
 
 
-def cascade(*, first="UniformRandom", gate="UniformRandom", utility=None):
-    utility = Utility() if utility is None else utility
+def cascade(*, first="UniformRandom", gate="UniformRandom", objective=OPEN):
     arms = [Arm(id="small"), Arm(id="large")]
     return Cascade(
-        first=Router(arms=arms, dim=1, policy=first, utility=utility, key=b"k"),
-        gate=Router(arms=GATE_ARMS, dim=2, policy=gate, utility=utility, key=b"k"),
+        first=Router(arms=arms, context=1, policy=first, objective=objective, key=b"k"),
+        gate=Router(arms=GATE_ARMS, context=2, policy=gate, objective=objective, key=b"k"),
         last="large",
     )
 
@@ -76,7 +76,7 @@ def test_inverse_propensities_of_a_learning_cascade_value_another_course_without
 
 def test_the_gate_learns_to_escalate_what_looks_bad_and_only_that():
     """The small arm's quality is its signal; the large one earns 0.8 less a priced call: the break-even is 0.6."""
-    rng, engine = np.random.default_rng(1), cascade(first="Fixed", gate="LinTS", utility=PRICED)
+    rng, engine = np.random.default_rng(1), cascade(first="Fixed", gate="LinTS", objective=PRICED)
 
     def answers(i):
         score = rng.random()
@@ -93,7 +93,7 @@ def test_the_gate_learns_to_escalate_what_looks_bad_and_only_that():
 
 def test_the_first_decision_is_credited_with_the_whole_course_and_the_gate_with_what_was_still_open():
     always_exploring = {dim: LinUCB(n_arms=2, dim=dim, channels=len(CHANNELS), floor=1.0) for dim in (1, 2)}
-    engine = cascade(first=always_exploring[1], gate=always_exploring[2], utility=PRICED)
+    engine = cascade(first=always_exploring[1], gate=always_exploring[2], objective=PRICED)
     small, large = Outcome(quality=0.2, cost_usd=0.1), Outcome(quality=0.9, cost_usd=1.0, latency_s=2.0)
     rewards = {}
     for i in range(60):
@@ -136,7 +136,7 @@ def test_a_second_outcome_must_be_there_just_when_the_gate_escalated():
 
 @pytest.mark.parametrize("wanted", [STOP, ESCALATE])
 def test_what_the_gate_has_forgotten_is_unknown_to_it_and_still_counts_for_the_first_decision(wanted):
-    engine = cascade(utility=PRICED)
+    engine = cascade(objective=PRICED)
     engine.gate.pause(STOP if wanted == ESCALATE else ESCALATE)
     engine.gate.events.max_events = 1
     first, second = Outcome(quality=0.2, cost_usd=0.1), Outcome(quality=0.9, cost_usd=1.0)
@@ -160,7 +160,7 @@ def test_a_request_that_began_at_the_last_arm_has_no_second_outcome_and_nothing_
 
 
 def test_quality_may_follow_the_bill():
-    engine = cascade(utility=PRICED)
+    engine = cascade(objective=PRICED)
     engine.gate.pause(STOP)
     decision = step(engine, "small")
     assert engine.escalates(decision, signals=0.5)
@@ -170,18 +170,18 @@ def test_quality_may_follow_the_bill():
 
 
 def test_prices_move_for_both_steps():
-    engine = cascade(utility=PRICED)
+    engine = cascade(objective=PRICED)
     serve(engine, 20, answers=lambda i: ({a: Outcome(quality=0.5, cost_usd=0.1) for a in ("small", "large")}, 0.5))
     engine.set_prices({"cost_usd": 0.7})
     assert engine.first.utility.prices == engine.gate.utility.prices == {"cost_usd": 0.7}
 
 
 def test_routers_that_do_not_fit_are_refused():
-    first = Router(arms=[Arm(id="small"), Arm(id="large")], dim=1)
-    gate = Router(arms=GATE_ARMS, dim=2)
+    first = Router(arms=[Arm(id="small"), Arm(id="large")], context=1)
+    gate = Router(arms=GATE_ARMS, context=2)
     with pytest.raises(InvalidInput, match="GATE_ARMS"):
         Cascade(first=first, gate=first, last="large")
     with pytest.raises(InvalidInput, match="dim must be 1 plus the signals, got 1"):
-        Cascade(first=first, gate=Router(arms=GATE_ARMS, dim=1), last="large")
+        Cascade(first=first, gate=Router(arms=GATE_ARMS, context=1), last="large")
     with pytest.raises(InvalidInput, match="huge"):
         Cascade(first=first, gate=gate, last="huge")

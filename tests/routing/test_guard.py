@@ -9,8 +9,11 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Estimate
 from bandit_router.records.arms import Arm
 from bandit_router.records.outcomes import Outcome
-from bandit_router.routing.guard import ConservativeGuard
+from bandit_router.routing.groups import PolicySpec
+from bandit_router.routing.guard import ConservativeGuard, GuardRecord
+from bandit_router.routing.rollout import Rollout
 from bandit_router.routing.router import Router
+from support.routers import make_router
 
 ONE = np.ones(1)
 
@@ -20,7 +23,7 @@ def estimate(means: list[float], bonuses: list[float]) -> Estimate:
 
 
 def test_the_budget_is_the_one_computed_by_hand() -> None:
-    guard = ConservativeGuard(slack=0.25)
+    guard = GuardRecord(ConservativeGuard(slack=0.25))
     known = estimate([0.8, 0.5], [0.0, 0.25])
     explore = np.array([0.0, 1.0])
     # Exploring earns at least 0.25 and owes 0.6, so 0.35 must be saved first; the baseline saves 0.2 a request.
@@ -29,24 +32,24 @@ def test_the_budget_is_the_one_computed_by_hand() -> None:
 
 
 def test_a_policy_that_is_surely_as_good_is_never_stopped() -> None:
-    guard = ConservativeGuard(slack=0.1)
+    guard = GuardRecord(ConservativeGuard(slack=0.1))
     assert all(guard.allows(np.array([0.0, 1.0]), estimate([0.5, 0.9], [0.1, 0.1]), ONE, baseline=0) for _ in range(10))
 
 
 def test_utilities_below_zero_are_measured_from_the_lowest() -> None:
-    guard = ConservativeGuard(slack=0.5, lowest=-1.0)
+    guard = GuardRecord(ConservativeGuard(slack=0.5, lowest=-1.0))
     assert guard.allows(np.array([0.0, 1.0]), estimate([-0.5, -0.7], [0.0, 0.0]), ONE, baseline=0)
     assert guard.budget == pytest.approx(0.3 - 0.25)
 
 
 def test_without_an_estimate_of_the_baseline_the_baseline_serves() -> None:
-    guard = ConservativeGuard(slack=0.5)
+    guard = GuardRecord(ConservativeGuard(slack=0.5))
     assert not guard.allows(np.array([0.0, 1.0]), estimate([np.nan, 0.7], [0.0, 0.0]), ONE, baseline=0)
     assert not guard.allows(np.array([0.0, 1.0]), estimate([0.5, np.nan], [0.0, 0.0]), ONE, baseline=0)
 
 
 def test_what_the_baseline_saves_counts_at_its_lower_bound() -> None:
-    guard = ConservativeGuard(slack=0.25)
+    guard = GuardRecord(ConservativeGuard(slack=0.25))
     assert not guard.allows(np.array([0.0, 1.0]), estimate([0.8, 0.1], [0.4, 0.0]), ONE, baseline=0)
     assert guard.budget == pytest.approx(0.25 * 0.4)
 
@@ -54,7 +57,9 @@ def test_what_the_baseline_saves_counts_at_its_lower_bound() -> None:
 def test_a_channel_that_is_never_metered_and_not_priced_does_not_stop_the_policy() -> None:
     arms = [Arm(id="base"), Arm(id="better")]
     guard = ConservativeGuard(slack=0.2)
-    router = Router(arms=arms, dim=1, key=b"k", policy="GaussianThompson", baseline="base", guard=guard)
+    router = Router(
+        arms=arms, context=1, key=b"k", policy="GaussianThompson", rollout=Rollout(baseline="base", guard=guard)
+    )
     served = []
     for step in range(400):
         decision = router.decide([1.0], event_id=str(step))
@@ -68,8 +73,8 @@ def test_cumulative_utility_stays_over_the_promised_share_of_the_baseline(key: b
     means, slack, rng = np.array([0.6, *[0.05] * 8, 0.8]), 0.1, np.random.default_rng(0)
     arms = [Arm(id=str(number)) for number in range(len(means))]
     guard = ConservativeGuard(slack=slack)
-    guarded = Router(arms=arms, dim=1, key=key, policy="LinUCB", baseline="0", guard=guard)
-    free = Router(arms=arms, dim=1, key=key, policy="LinUCB")
+    guarded = Router(arms=arms, context=1, key=key, policy="LinUCB", rollout=Rollout(baseline="0", guard=guard))
+    free = Router(arms=arms, context=1, key=key, policy="LinUCB")
     worst, explored = {}, {}
     for name, engine in (("guarded", guarded), ("free", free)):
         earned, margin = 0.0, []
@@ -94,7 +99,9 @@ def test_a_policy_whose_bonus_is_one_deviation_goes_under_the_line_by_a_few_requ
     for seed in range(3):
         rng, margin, worst = np.random.default_rng(seed), 0.0, 0.0
         guard = ConservativeGuard(slack=slack)
-        engine = Router(arms=arms, dim=1, key=bytes([seed]), policy=policy, baseline="0", guard=guard)
+        engine = Router(
+            arms=arms, context=1, key=bytes([seed]), policy=policy, rollout=Rollout(baseline="0", guard=guard)
+        )
         for step in range(1500):
             decision = engine.decide([1.0], event_id=str(step))
             expected = means[0] if decision.proposed else means @ decision.probabilities
@@ -109,12 +116,10 @@ def test_a_guarded_decision_says_so_and_is_learned_from() -> None:
     arms = [Arm(id="base"), Arm(id="other")]
     engine = Router(
         arms=arms,
-        dim=1,
+        context=1,
         key=b"k",
-        baseline="base",
-        guard=ConservativeGuard(slack=0.1),
-        policy="LinUCB",
-        settings={"alpha": 1.0, "floor": 1.0},
+        rollout=Rollout(baseline="base", guard=ConservativeGuard(slack=0.1)),
+        policy=PolicySpec(name="LinUCB", settings={"alpha": 1.0, "floor": 1.0}),
     )
     decision = engine.decide([1.0], event_id="e")
     assert (decision.arm, decision.propensity, decision.mode) == ("base", 1.0, "guarded")
@@ -128,7 +133,7 @@ def test_a_guard_that_could_not_work_is_refused() -> None:
     guard = ConservativeGuard(slack=0.1)
     for settings in ({"baseline": None}, {"baseline": "base", "policy": "UniformRandom"}):
         with pytest.raises(InvalidInput, match="a guard needs"):
-            Router(arms=arms, dim=1, guard=guard, **settings)
+            make_router(arms=arms, context=1, guard=guard, **settings)
     for wrong in ({"slack": 0.0}, {"slack": 1.0}, {"slack": 0.1, "lowest": float("nan")}):
         with pytest.raises(InvalidInput):
             ConservativeGuard(**wrong)

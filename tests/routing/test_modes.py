@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import scipy.optimize
@@ -18,13 +19,21 @@ from bandit_router.records.arms import Arm
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.rollout import Rollout, project
 from bandit_router.routing.router import Router
+from support.routers import make_router
 
 ARMS = [Arm(id="base"), Arm(id="b"), Arm(id="c")]
 
 
 def router(rollout: Rollout | None = None, **settings: Any) -> Router:
-    defaults = {"arms": ARMS, "dim": 2, "key": b"k", "baseline": "base", "policy": "LinUCB", "settings": {"floor": 1.0}}
-    return Router(**{**defaults, **settings}, rollout=rollout)
+    defaults = {
+        "arms": ARMS,
+        "context": 2,
+        "key": b"k",
+        "baseline": "base",
+        "policy": "LinUCB",
+        "settings": {"floor": 1.0},
+    }
+    return make_router(**{**defaults, **settings}, rollout=rollout or Rollout())
 
 
 def serve(engine: Router, count: int) -> list[Any]:
@@ -58,11 +67,11 @@ def test_an_apprentice_learns_about_the_arm_that_served() -> None:
 def test_the_kill_switch_does_not_ask_the_policy_and_can_be_undone() -> None:
     engine = router()
     engine.policy.probabilities = None  # type: ignore[method-assign, assignment]
-    engine.set_rollout(Rollout(mode="off"))
+    engine.set_rollout(mode="off")
     decision = engine.decide([1.0, 0.5], event_id="e")
     assert (decision.arm, decision.mode, decision.proposed, decision.degraded) == ("base", "off", None, False)
     del engine.policy.probabilities
-    engine.set_rollout(Rollout())
+    engine.set_rollout(mode="online")
     assert engine.decide([1.0, 0.5], event_id="f").mode == "online"
 
 
@@ -223,7 +232,7 @@ def test_a_rollout_that_does_not_fit_the_router_is_refused_and_changes_nothing()
     engine = router(baseline=None)
     for rollout in (Rollout(mode="off"), Rollout(holdout=0.1), Rollout(allowed=("nobody",)), Rollout(caps={"x": 1.0})):
         with pytest.raises(InvalidInput):
-            engine.set_rollout(rollout)
+            engine.set_rollout(**msgspec.structs.asdict(rollout))
     assert engine.rollout == Rollout()
 
 

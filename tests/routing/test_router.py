@@ -14,9 +14,11 @@ import pytest
 
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
-from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
+from bandit_router.settling.memory import Memory
 from bandit_router.settling.rules import RewardRule
+from support.routers import make_router
 
 ARMS = [Arm(id="small"), Arm(id="large")]
 
@@ -30,7 +32,7 @@ class Clock:
 
 
 def router(**settings: Any) -> Router:
-    return Router(**{"arms": ARMS, "dim": 2, "policy": "LinUCB", "key": b"k", "clock": Clock(), **settings})
+    return make_router(**{"arms": ARMS, "context": 2, "policy": "LinUCB", "key": b"k", "clock": Clock(), **settings})
 
 
 def test_the_same_event_gets_the_same_decision_whatever_was_learned_in_between() -> None:
@@ -52,7 +54,7 @@ def test_a_reward_is_counted_once() -> None:
 
 
 def test_cost_now_and_quality_later_are_one_outcome() -> None:
-    engine = router(utility=Utility(prices={"cost_usd": 1.0}))
+    engine = router(prices={"cost_usd": 1.0})
     engine.decide([1.0, 0.0], event_id="e")
     assert engine.observe("e", Outcome(cost_usd=0.25)).pending
     assert engine.policy.steps == 0
@@ -71,7 +73,7 @@ def test_a_refused_outcome_changes_nothing_and_can_be_corrected() -> None:
 
 
 def test_an_early_reward_waits_for_its_decision_and_not_longer() -> None:
-    engine = router(rewards=RewardRule(early_s=5.0))
+    engine = router(store=Memory(early_s=5.0))
     clock = engine.clock
     assert engine.observe("soon", Outcome(quality=0.5)).pending
     assert engine.observe("never", Outcome(quality=0.5)).pending
@@ -235,7 +237,7 @@ def test_a_price_on_a_channel_nobody_metered_is_refused() -> None:
 
 
 def test_the_oldest_decision_is_forgotten_and_counted() -> None:
-    engine = router(max_events=2)
+    engine = router(store=Memory(max_events=2))
     for event_id in "abc":
         engine.decide([1.0, 0.0], event_id=event_id)
     assert engine.counters["forgotten"] == 1

@@ -13,8 +13,11 @@ from bandit_router.policies.distributions import draw
 from bandit_router.records.arms import Arm, Status
 from bandit_router.records.decisions import REFUSALS, event_uniform
 from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
+from bandit_router.routing.groups import PolicySpec
 from bandit_router.routing.router import Router
+from bandit_router.settling.memory import Memory
 from bandit_router.settling.rules import RewardRule
+from support.routers import make_router
 
 X = [1.0, 0.5]
 IDS = ("a", "b", "c")
@@ -42,7 +45,7 @@ class Failing(UniformRandom):
 
 
 def router(policy="LinUCB", **options):
-    return Router(arms=[Arm(id=arm_id) for arm_id in IDS], dim=2, policy=policy, **{"key": b"k", **options})
+    return make_router(arms=[Arm(id=arm_id) for arm_id in IDS], context=2, policy=policy, **{"key": b"k", **options})
 
 
 def failing(mode, **options):
@@ -206,7 +209,7 @@ REFUSED = {
 @pytest.mark.parametrize("reason", REFUSED)
 def test_a_refused_outcome_is_counted_and_changes_nothing_else(reason):
     clock = Clock()
-    engine = failing("works", clock=clock, rewards=RewardRule(window_s=60.0, early_s=0.0))
+    engine = failing("works", clock=clock, rewards=RewardRule(window_s=60.0))
     serve(engine, 5)
     engine.decide(X, event_id="r-1")
     event_id, result = REFUSED[reason](engine, clock)
@@ -230,7 +233,7 @@ def test_a_refused_outcome_is_counted_and_changes_nothing_else(reason):
     ],
 )
 def test_a_corrected_outcome_is_still_accepted(result, reason):
-    engine = router(utility=Utility(prices={"cost_usd": 0.5}))
+    engine = router(prices={"cost_usd": 0.5})
     engine.decide(X, event_id="r-1")
     assert engine.observe("r-1", result).refused == reason
     assert engine.observe("r-1", outcome(0.5, cost_usd=0.2)).reward == pytest.approx(0.4)
@@ -249,7 +252,12 @@ def test_an_outcome_at_the_end_of_the_window_is_in_time():
 
 
 def test_a_price_change_counts_from_the_next_decision_without_relearning():
-    engine = Router(arms=[Arm(id="cheap"), Arm(id="dear")], dim=1, policy="LinUCB", settings={"alpha": 0.0}, key=b"k")
+    engine = Router(
+        arms=[Arm(id="cheap"), Arm(id="dear")],
+        context=1,
+        policy=PolicySpec(name="LinUCB", settings={"alpha": 0.0}),
+        key=b"k",
+    )
     for i in range(60):
         arm = ("cheap", "dear")[i % 2]
         engine.decide([1.0], event_id=f"e{i}", eligible=[arm])
@@ -364,7 +372,7 @@ def test_a_baseline_that_is_not_eligible_gives_way_to_the_first_arm_that_is(elig
 
 
 def test_an_explanation_adds_up():
-    engine = router(LinUCB(n_arms=3, dim=2, channels=6), utility=Utility(prices={"cost_usd": 0.5}))
+    engine = router(LinUCB(n_arms=3, dim=2, channels=6), prices={"cost_usd": 0.5})
     serve(engine, 60, quality=lambda arm: {"a": 0.9, "b": 0.6, "c": 0.1}[arm])
     engine.pause("c")
     decision = engine.decide(X, event_id="r-1", penalty={"a": 0.05})
@@ -399,7 +407,7 @@ def test_every_policy_can_be_explained(policy):
 
 
 def test_only_so_many_events_are_remembered_and_unsettled_ones_are_counted_when_forgotten():
-    engine = router(max_events=10)
+    engine = router(store=Memory(max_events=10))
     for i in range(25):
         engine.decide(X, event_id=f"e{i}")
         if i % 2:
@@ -410,7 +418,7 @@ def test_only_so_many_events_are_remembered_and_unsettled_ones_are_counted_when_
 
 
 def test_eight_threads_lose_nothing_and_count_nothing_twice():
-    engine, threads, each = router(utility=Utility(prices={"cost_usd": 0.1})), 8, 60
+    engine, threads, each = router(prices={"cost_usd": 0.1}), 8, 60
     results, start = [], threading.Barrier(threads)
 
     def work(me):
@@ -444,10 +452,9 @@ def test_eight_threads_lose_nothing_and_count_nothing_twice():
         {"settings": {"floor": 2.0}},
         {"channels": ("cost_usd", "quality")},
         {"channels": ("quality", "carbon")},
-        {"channels": ("quality",), "utility": Utility(prices={"cost_usd": 1.0})},
+        {"channels": ("quality",), "prices": {"cost_usd": 1.0}},
         {"baseline": "nobody"},
         {"key": b"k" * 65},
-        {"max_events": 0},
     ],
     ids=str,
 )

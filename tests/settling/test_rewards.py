@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from bandit_router.errors import InvalidInput
 from bandit_router.records.decisions import Decision
 from bandit_router.records.outcomes import Outcome, Utility
-from bandit_router.settling.rules import Reward, RewardRule, combine, refusal, settle
+from bandit_router.settling.memory import Memory
+from bandit_router.settling.rules import Reward, RewardRule, StoreRule, combine, refusal, settle
+from bandit_router.store import Store
 
 values = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8)
 QUALITY = Utility()
@@ -91,12 +93,12 @@ def test_partial_outcomes_merge_channel_by_channel() -> None:
 def test_a_reward_is_refused_for_the_reason_that_applies(
     report: Reward, seen: tuple[str, ...], settled: bool, reason: str | None
 ) -> None:
-    rule = RewardRule(window_s=10.0, early_s=2.0)
+    rule = StoreRule(window_s=10.0, early_s=2.0)
     assert refusal(rule, report, decision(), seen=seen, settled=settled) == reason
 
 
 def test_a_reward_without_decision_is_unknown_and_one_of_a_degraded_decision_is_refused() -> None:
-    rule = RewardRule()
+    rule = StoreRule(early_s=120.0)
     assert refusal(rule, reward(quality=0.5), None, seen=(), settled=False) == "unknown"
     assert refusal(rule, reward(quality=0.5), decision(degraded=True), seen=(), settled=False) == "degraded"
 
@@ -147,7 +149,6 @@ def test_decisions_of_modes_that_do_not_learn_are_settled_unlearned(mode: str) -
     [
         {"window_s": 0},
         {"window_s": math.nan},
-        {"early_s": -1},
         {"aggregate": "median"},
         {"default": Outcome(quality=2.0)},
     ],
@@ -155,3 +156,11 @@ def test_decisions_of_modes_that_do_not_learn_are_settled_unlearned(mode: str) -
 def test_impossible_rules_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         RewardRule(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"early_s": -1.0}, {"early_s": math.nan}, {"max_events": 0}])
+def test_a_store_that_could_keep_nothing_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(InvalidInput, match=r"must be (at least|above)"):
+        Memory(**settings)
+    with pytest.raises(InvalidInput, match="must be at least"):
+        Store("sqlite:///events.db", **settings)

@@ -15,6 +15,7 @@ from bandit_router.routing.router import Router
 from bandit_router.store import Store
 from support.databases import ARMS, DIM, Clock
 from support.postgres import Postgres
+from support.routers import make_router
 
 
 def execute(url: str, sql: str) -> None:
@@ -55,8 +56,8 @@ def open_router(tmp_path: Path) -> Iterator[Callable[..., Router]]:
 
     def open_(url: str, *, store: dict[str, Any] | None = None, **settings: Any) -> Router:
         options = {"spool": tmp_path / "spool", "wait_s": 10.0, "replica": f"r{next(numbers)}", **(store or {})}
-        defaults = {"arms": ARMS, "dim": DIM, "key": b"k", "clock": Clock(), "policy": "LinUCB"}
-        opened.append(Router(**{**defaults, **settings}, store=Store(url, **options)))
+        defaults = {"arms": ARMS, "context": DIM, "key": b"k", "clock": Clock(), "policy": "LinUCB"}
+        opened.append(make_router(**{**defaults, **settings}, store=Store(url, **options)))
         return opened[-1]
 
     yield open_

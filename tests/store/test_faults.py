@@ -110,7 +110,7 @@ from bandit_router.store import engine
 connect = engine._on_connect_sqlite
 engine._on_connect_sqlite = lambda e, settings: connect(e, (*settings, "max_page_count=60"))
 store = Store(sys.argv[1], wait_s=0.2, queue_bytes=1 << 16)
-router = Router(arms=[Arm(id="a"), Arm(id="b")], dim=64, policy="LinUCB", store=store)
+router = Router(arms=[Arm(id="a"), Arm(id="b")], context=64, policy="LinUCB", store=store)
 for number in range(3000):
     assert not router.decide([float(number)] * 64, event_id=str(number)).degraded
     if number % 100 == 0:

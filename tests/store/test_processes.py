@@ -18,7 +18,7 @@ PROCESSES, THREADS, EVENTS = 4, 16, 25
 
 
 def open_router(url: str, spool: Path) -> Router:
-    return Router(arms=ARMS, dim=1, policy="LinUCB", key=b"k", store=Store(url, spool=spool, wait_s=60.0))
+    return Router(arms=ARMS, context=1, policy="LinUCB", key=b"k", store=Store(url, spool=spool, wait_s=60.0))
 
 
 def report_everything(url: str, spool: Path, queue: multiprocessing.Queue[Counter[str]]) -> None:

@@ -97,7 +97,9 @@ class Spender(RuleBasedStateMachine):
     def open(self) -> Router:
         store = Store(f"sqlite:///{self.folder}/events.db", snapshot_every=self.every, wait_s=20.0)
         limits = budgets(self.over, timeout_s=1.5 * WINDOW_S)
-        return Router(arms=ARMS, dim=1, policy="UniformRandom", key=b"k", clock=self.clock, budgets=limits, store=store)
+        return Router(
+            arms=ARMS, context=1, policy="UniformRandom", key=b"k", clock=self.clock, budgets=limits, store=store
+        )
 
     def serve(self, event: str, share: float, bound: float | None, bill: bool) -> None:
         bounds = None if bound is None else {arm.id: Outcome(cost_usd=bound) for arm in ARMS}
@@ -183,7 +185,7 @@ def serve(router: Router, count: int, *, seed: int = 0, bills: float = 0.7, dive
 def test_after_a_kill_the_budgets_stand_where_they_stood_number_for_number(
     url: str, place: str | None, open_router: OpenRouter
 ) -> None:
-    settings = {"dim": 1, "clock": Clock(), "store": {"snapshot_every": 30}}
+    settings = {"context": 1, "clock": Clock(), "store": {"snapshot_every": 30}}
     first = open_router(url, budgets=budgets(total=1e6), **settings)
     serve(first, 100)
     first.budgets.reprice("large", "cost_usd", 0.5)  # type: ignore[union-attr]
@@ -219,7 +221,7 @@ def test_routers_on_one_store_know_what_the_others_have_booked_and_were_billed(
     url: str, open_router: OpenRouter
 ) -> None:
     clock = Clock()
-    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0)) for _ in range(2))
+    one, two = (open_router(url, context=1, clock=clock, budgets=budgets(total=12.0)) for _ in range(2))
     only = {"eligible": ["large"]}
     one.decide([1.0], event_id="a", **only)
     one.decide([1.0], event_id="b", **only)
@@ -242,47 +244,47 @@ def test_an_event_that_two_routers_have_decided_is_booked_once_in_both_and_after
     url: str, open_router: OpenRouter
 ) -> None:
     clock = Clock()
-    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
+    one, two = (open_router(url, context=1, clock=clock, budgets=budgets()) for _ in range(2))
     for router in (one, two):
         router.decide([1.0], event_id="a", eligible=["large"])
     follow(one, two)
     assert committed(one, two) == [4.0, 4.0]
     one.observe("a", Outcome(cost_usd=1.0))
     follow(one, two)
-    assert committed(one, two, open_router(url, dim=1, clock=clock, budgets=budgets())) == [1.0, 1.0, 1.0]
+    assert committed(one, two, open_router(url, context=1, clock=clock, budgets=budgets())) == [1.0, 1.0, 1.0]
 
 
 def test_what_one_router_has_decided_may_be_billed_to_another_before_that_one_knows_of_it(
     url: str, open_router: OpenRouter
 ) -> None:
     clock = Clock()
-    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
+    one, two = (open_router(url, context=1, clock=clock, budgets=budgets()) for _ in range(2))
     for n in range(9):
         one.decide([1.0], event_id=f"e{n}", eligible=["large"])
         two.observe(f"e{n}", Outcome(cost_usd=0.5))
     follow(one, two)
-    assert committed(one, two, open_router(url, dim=1, clock=clock, budgets=budgets())) == [4.5, 4.5, 4.5]
+    assert committed(one, two, open_router(url, context=1, clock=clock, budgets=budgets())) == [4.5, 4.5, 4.5]
 
 
 def test_a_bill_before_its_decision_is_settled_over_a_restart(url: str, open_router: OpenRouter) -> None:
     clock = Clock()
-    first = open_router(url, dim=1, clock=clock, budgets=budgets(), store={"snapshot_every": 1})
+    first = open_router(url, context=1, clock=clock, budgets=budgets(), store={"snapshot_every": 1})
     assert first.observe("a", Outcome(cost_usd=5.0)).pending
     first.close()
-    second = open_router(url, dim=1, clock=clock, budgets=budgets())
+    second = open_router(url, context=1, clock=clock, budgets=budgets())
     second.decide([1.0], event_id="a")
     assert committed(second) == [5.0]
     kill(second)
-    assert committed(open_router(url, dim=1, clock=clock, budgets=budgets())) == [5.0]
+    assert committed(open_router(url, context=1, clock=clock, budgets=budgets())) == [5.0]
 
 
 def test_a_corrected_bill_counts_after_a_restart_as_it_did_before(url: str, open_router: OpenRouter) -> None:
     clock = Clock()
-    first = open_router(url, dim=1, clock=clock, budgets=budgets())
+    first = open_router(url, context=1, clock=clock, budgets=budgets())
     first.decide([1.0], event_id="a", eligible=["large"])
     for cost in (float("nan"), -1.0, 5.0):
         first.observe("a", Outcome(cost_usd=cost))
-    assert committed(first, open_router(url, dim=1, clock=clock, budgets=budgets())) == [5.0, 5.0]
+    assert committed(first, open_router(url, context=1, clock=clock, budgets=budgets())) == [5.0, 5.0]
 
 
 def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_another_process_captured(
@@ -293,7 +295,7 @@ def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_anot
     def open_as(name: str) -> Router:
         limit = Window(name=name, channel="cost_usd", total=20.0, window_s=WINDOW_S)
         own = Budgets(limits=[limit], expected=EXPECTED)
-        return open_router(url, dim=1, clock=clock, budgets=own, store={"snapshot_every": 2})
+        return open_router(url, context=1, clock=clock, budgets=own, store={"snapshot_every": 2})
 
     east, west = open_as("east"), open_as("west")
     for n in range(3):
@@ -312,13 +314,13 @@ def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_anot
 
 def test_a_limit_that_was_replaced_while_running_is_the_one_that_is_folded(url: str, open_router: OpenRouter) -> None:
     clock = Clock()
-    first = open_router(url, dim=1, clock=clock, budgets=budgets(total=1e6))
+    first = open_router(url, context=1, clock=clock, budgets=budgets(total=1e6))
     serve(first, 10)
     first.budgets.replace(Window(name="cap", channel="cost_usd", total=2e6, window_s=WINDOW_S))  # type: ignore[union-attr]
     follow(first)
     serve(first, 10, seed=1)
     first.close()
-    second = open_router(url, dim=1, clock=clock, budgets=budgets(total=2e6))
+    second = open_router(url, context=1, clock=clock, budgets=budgets(total=2e6))
     assert second.budgets.state() == first.budgets.state()  # type: ignore[union-attr]
 
 
@@ -330,7 +332,7 @@ def test_a_price_change_that_no_decision_follows_is_known_after_a_restart_and_to
     url: str, open_router: OpenRouter
 ) -> None:
     clock = Clock()
-    one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
+    one, two = (open_router(url, context=1, clock=clock, budgets=budgets()) for _ in range(2))
     one.budgets.reprice("large", "cost_usd", 10.0)  # type: ignore[union-attr]
     follow(one, two)
     one.decide([1.0], event_id="a")
@@ -338,19 +340,19 @@ def test_a_price_change_that_no_decision_follows_is_known_after_a_restart_and_to
     assert [mean(router, "large") for router in (one, two)] == [40.0, 40.0]
     one.budgets.reprice("large", "cost_usd", 2.0)  # type: ignore[union-attr]
     one.close()
-    assert mean(open_router(url, dim=1, clock=clock, budgets=budgets()), "large") == 80.0
+    assert mean(open_router(url, context=1, clock=clock, budgets=budgets()), "large") == 80.0
 
 
 def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_of_what_is_in_it(
     url: str, open_router: OpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, only = Clock(), {"eligible": ["large"]}
-    first = open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0))
+    first = open_router(url, context=1, clock=clock, budgets=budgets(total=12.0))
     first.decide([1.0], event_id="a", **only)
     first.close()
     real = Ledger.open
     monkeypatch.setattr(Ledger, "open", lambda self: (_ for _ in ()).throw(OSError("away")))
-    second = open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0), store={"wait_s": 0.1})
+    second = open_router(url, context=1, clock=clock, budgets=budgets(total=12.0), store={"wait_s": 0.1})
     second.decide([1.0], event_id="b", **only)
     second.observe("b", Outcome(cost_usd=3.0))
     second.budgets.reprice("adapter", "cost_usd", 2.0)  # type: ignore[union-attr]
@@ -358,7 +360,7 @@ def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_
     second.events._writer._opened.result(20.0)  # type: ignore[attr-defined]
     second.events.settings.wait_s = 20.0  # type: ignore[attr-defined]
     follow(second)
-    third = open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0))
+    third = open_router(url, context=1, clock=clock, budgets=budgets(total=12.0))
     for router in (second, third):
         assert router.budgets.report()[0]["committed"] == 4.0 + 3.0  # type: ignore[union-attr]
         assert mean(router, "adapter") == 4.0
@@ -367,7 +369,7 @@ def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_
 def test_rows_that_the_kept_states_hold_are_dropped_and_damaged_states_and_rows_are_passed_over(
     tmp_path: Path, open_router: OpenRouter
 ) -> None:
-    url, settings = f"sqlite:///{tmp_path}/events.db", {"dim": 1, "clock": Clock(), "store": {"snapshot_every": 20}}
+    url, settings = f"sqlite:///{tmp_path}/events.db", {"context": 1, "clock": Clock(), "store": {"snapshot_every": 20}}
     for life in range(5):
         router = open_router(url, budgets=budgets(total=1e6), **settings)
         serve(router, 30, seed=life)
@@ -389,7 +391,7 @@ def test_rows_that_the_kept_states_hold_are_dropped_and_damaged_states_and_rows_
 
 
 def test_a_database_from_before_budgets_were_kept_is_brought_up_to_date(url: str, open_router: OpenRouter) -> None:
-    open_router(url, dim=1).close()
+    open_router(url, context=1).close()
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.begin() as connection:
         for statement in (
@@ -400,8 +402,8 @@ def test_a_database_from_before_budgets_were_kept_is_brought_up_to_date(url: str
             connection.execute(text(statement))
     engine.dispose()
     clock = Clock()
-    first = open_router(url, dim=1, clock=clock, budgets=budgets(total=1e6))
+    first = open_router(url, context=1, clock=clock, budgets=budgets(total=1e6))
     serve(first, 10)
     first.close()
-    second = open_router(url, dim=1, clock=clock, budgets=budgets(total=1e6))
+    second = open_router(url, context=1, clock=clock, budgets=budgets(total=1e6))
     assert second.budgets.state() == first.budgets.state()  # type: ignore[union-attr]

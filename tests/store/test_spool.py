@@ -129,7 +129,7 @@ def test_a_file_that_goes_while_the_folder_is_read_is_passed_over(tmp_path: Path
 @pytest.mark.parametrize("names", ["ab", "ba"])
 def test_a_reward_and_its_decision_left_in_two_files_find_each_other(names: str, tmp_path: Path) -> None:
     """Longer ago than a reward may be early, so that only the order of recovery can bring them together."""
-    router = Router(arms=[Arm(id="a")], dim=1, clock=lambda: time.time() - 1000.0)
+    router = Router(arms=[Arm(id="a")], context=1, clock=lambda: time.time() - 1000.0)
     decision = router.decide([1.0], event_id="e")
     report = Reward(event_id="e", reward_id="r", at_s=decision.timestamp_s, outcome=Outcome(quality=0.5))
     left = [Item(decision, encode_decision(decision), None), Item(report, encode_reward(report), None)]
@@ -140,7 +140,7 @@ def test_a_reward_and_its_decision_left_in_two_files_find_each_other(names: str,
         (used,) = [path for path in (tmp_path / name).glob("*.spool") if any(path.read_bytes())]
         used.rename(tmp_path / f"{name}.spool")
     store = Store(f"sqlite:///{tmp_path}/events.db", spool=tmp_path, wait_s=10.0)
-    with Router(arms=[Arm(id="a")], dim=1, store=store) as router:
+    with Router(arms=[Arm(id="a")], context=1, store=store) as router:
         router.events.flush()  # type: ignore[attr-defined]
         assert router.counters["recovered_records"] == 2
         assert router.policy.steps == 1

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bandit_router.policies import LinUCB
-from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.groups import Objective
 from bandit_router.routing.router import Router
 from bandit_router.settling.rules import RewardRule
 from bandit_router.store import Store
@@ -115,7 +116,6 @@ class Serving(RuleBasedStateMachine):
         self.clock, self.model = Clock(), Model(aggregate, default)
         self.rule = RewardRule(
             window_s=WINDOW_S,
-            early_s=EARLY_S,
             aggregate=aggregate,
             default=None if default is None else Outcome(quality=default, cost_usd=0.0),
         )
@@ -125,13 +125,12 @@ class Serving(RuleBasedStateMachine):
     def open(self, place: int) -> Router:
         router = Router(
             arms=ARMS,
-            dim=DIM,
+            context=DIM,
             policy="LinUCB",
             key=b"k",
             clock=self.clock,
-            rewards=self.rule,
-            utility=Utility(prices={"cost_usd": PRICE}),
-            store=Store(self.url, wait_s=30.0, snapshot_every=3, replica=str(place)),
+            objective=Objective(prices={"cost_usd": PRICE}, rewards=self.rule),
+            store=Store(self.url, wait_s=30.0, snapshot_every=3, replica=str(place), early_s=EARLY_S),
         )
         router.events._writer._tick_s = float("inf")  # type: ignore[attr-defined]
         router.events.flush()  # type: ignore[attr-defined]

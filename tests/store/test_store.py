@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, text
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import POLICIES
 from bandit_router.records.arms import Arm
-from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
+from bandit_router.records.outcomes import CHANNELS, Outcome
 from bandit_router.routing.router import Router
 from bandit_router.settling.learner import Learner
 from bandit_router.settling.rules import RewardRule
@@ -141,7 +141,7 @@ def test_windows_close_by_themselves_at_the_default(url: str, open_router: OpenR
 
 
 def test_refused_rewards_are_kept_with_their_reason(url: str, open_router: OpenRouter) -> None:
-    router = open_router(url, rewards=RewardRule(window_s=10.0, early_s=0.0))
+    router = open_router(url, rewards=RewardRule(window_s=10.0), store={"early_s": 0.0})
     router.decide([1.0, 0.0, 0.0], event_id="e")
     assert router.observe("nobody", Outcome(quality=0.5)).refused == "unknown"
     assert router.observe("e", Outcome(quality=2.0)).refused == "out_of_range"
@@ -163,12 +163,12 @@ def test_an_early_reward_meets_its_decision_from_another_process(url: str, open_
 
 
 def test_partial_outcomes_merge_across_a_restart(url: str, open_router: OpenRouter) -> None:
-    priced = Utility(prices={"cost_usd": 1.0})
-    first = open_router(url, utility=priced)
+    priced = {"cost_usd": 1.0}
+    first = open_router(url, prices=priced)
     first.decide([1.0, 0.0, 0.0], event_id="e")
     assert first.observe("e", Outcome(cost_usd=0.25)).pending
     first.close()
-    second = open_router(url, utility=priced)
+    second = open_router(url, prices=priced)
     assert second.observe("e", Outcome(cost_usd=0.5)).refused == "duplicate"
     assert second.observe("e", Outcome(quality=1.0)).reward == 0.75
 
@@ -292,4 +292,4 @@ def test_settings_that_cannot_work_are_refused(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InvalidInput, match=message):
-        Router(arms=[Arm(id="a")], dim=1, store=Store(url, **settings))
+        Router(arms=[Arm(id="a")], context=1, store=Store(url, **settings))

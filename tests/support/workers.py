@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from bandit_router.records.arms import Arm
-from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.groups import Objective, PolicySpec
 from bandit_router.routing.router import Router
 from bandit_router.settling.learner import Learner
 from bandit_router.settling.rules import RewardRule
@@ -35,11 +36,11 @@ CRASH_POINTS: dict[str, tuple[type, str]] = {
 
 def open_router(url: str, spool: Path, **settings: Any) -> Router:
     """The router that all workers run."""
-    store = Store(url, spool=spool, snapshot_every=50, wait_s=20.0, bound_s=1.0)
-    rule = RewardRule(window_s=WINDOW_S, default=Outcome(quality=0.0, cost_usd=0.0), early_s=0.5)
-    utility = Utility(prices={"cost_usd": 0.5})
-    policy = {"policy": "LinUCB", "settings": {"floor": 0.3}, "rewards": rule, "utility": utility}
-    return Router(arms=ARMS, dim=DIM, key=KEY, store=store, **policy, **settings)
+    store = Store(url, spool=spool, snapshot_every=50, wait_s=20.0, bound_s=1.0, early_s=0.5)
+    rule = RewardRule(window_s=WINDOW_S, default=Outcome(quality=0.0, cost_usd=0.0))
+    policy = PolicySpec(name="LinUCB", settings={"floor": 0.3})
+    objective = Objective(prices={"cost_usd": 0.5}, rewards=rule)
+    return Router(arms=ARMS, context=DIM, policy=policy, objective=objective, store=store, key=KEY, **settings)
 
 
 def work(url: str, spool: Path, acks: Path, round_: int, crash: str | None, ready: Any) -> None:

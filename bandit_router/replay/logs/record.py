@@ -85,7 +85,7 @@ def row_of(
     Example:
         >>> from bandit_router import Arm
         >>> from bandit_router import Router
-        >>> router = Router(arms=[Arm(id="small"), Arm(id="large")], dim=1, clock=lambda: 0.0)
+        >>> router = Router(arms=[Arm(id="small"), Arm(id="large")], context=1, clock=lambda: 0.0)
         >>> decision = router.decide([1.0], event_id="r-1")
         >>> outcome = Outcome(quality=0.9)
         >>> settled = router.observe("r-1", outcome)

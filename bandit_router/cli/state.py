@@ -24,7 +24,8 @@ from bandit_router.cli.common import (
 if TYPE_CHECKING:
     from bandit_router.store.inspection import Inspection
 
-app = typer.Typer(help="What a store has learned: show, verify, rebuild, export, import.", no_args_is_help=True)
+_SHOWN = 10
+app = typer.Typer(help="What a store has learned: show, verify, rebuild, repair, export, import.", no_args_is_help=True)
 
 Url = Annotated[str, typer.Argument(help="sqlite:////path/events.db or postgresql://user@host/name")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -82,12 +83,15 @@ def show(url: Url, key_file: KeyFile = None, json: Json = False) -> None:
 def verify(url: Url, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False) -> None:
     """Fold the whole log and compare every snapshot with it, byte by byte; exit code 3 when one differs."""
     with _open(url, key_file) as store:
-        checks = store.verify(policy)
+        checks, lost = store.verify(policy), store.unreadable()
     if json:
         print_json(checks)
     else:
         for check in checks:
             typer.echo(f"snapshot at {check.position}: {check.fault or 'equals the fold of the log'}")
+    _tell_unreadable(lost)
+    if lost:
+        fail(f"{len(lost)} log entries cannot be read; `state repair` marks them as lost", GATE)
     if any(check.fault for check in checks):
         fail("a snapshot is not the fold of the log; `state rebuild` replaces it", GATE)
 
@@ -96,8 +100,25 @@ def verify(url: Url, policy: PolicyName = None, key_file: KeyFile = None, json: 
 def rebuild(url: Url, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False) -> None:
     """Fold the whole log from the beginning and replace the policy's snapshots by the result."""
     with _open(url, key_file) as store:
-        made = store.rebuild(policy)
+        made, lost = store.rebuild(policy), store.unreadable()
+    _tell_unreadable(lost)
     print_json(made) if json else typer.echo(f"rebuilt {made.policy} at position {made.position}")
+
+
+@app.command()
+def repair(url: Url, json: Json = False) -> None:
+    """Mark log entries that cannot be read, or have no decision, as lost: they keep their places and teach nothing."""
+    with _open(url, None) as store:
+        lost = store.repair()
+    _tell_unreadable(lost)
+    print_json({"lost": sorted(lost)}) if json else typer.echo(f"marked {len(lost)} log entries as lost")
+
+
+def _tell_unreadable(lost: dict[int, str]) -> None:
+    for why in list(lost.values())[:_SHOWN]:
+        typer.echo(why, err=True)
+    if len(lost) > _SHOWN:
+        typer.echo(f"and {len(lost) - _SHOWN} more", err=True)
 
 
 @app.command("export")

@@ -51,6 +51,12 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     state: State
 
 
+class Lost(msgspec.Struct, frozen=True, kw_only=True):
+    """A log entry that cannot be read, or whose decision is gone: it holds its place and changes nothing."""
+
+    position: int
+
+
 Entry = Settled | ArmAdded | Restored
 
 
@@ -63,7 +69,9 @@ class Learner:
         monitor: watches a linear policy for silent changes; its state is part of what is learned.
 
     Attributes:
-        position: number of log entries folded in. skipped: entries the policy would not learn from (it said why).
+        position: number of log entries folded in.
+        last: event and reward of the entry at that position, None when it is not a settled decision or not known.
+        skipped: entries the policy would not learn from (it said why).
         watch: called with every decision and its outcome vector, just before they are learned.
     """
 
@@ -83,6 +91,7 @@ class Learner:
             )
         self.catalogue, self.policy, self.channels, self.monitor = catalogue, policy, tuple(channels), monitor
         self.position = 0
+        self.last: tuple[str, float | None] | None = None
         self.skipped = 0
         self.watch: Callable[[Decision, F64], None] | None = None
         self.metered = np.zeros(len(self.channels), dtype=np.int64)
@@ -94,7 +103,7 @@ class Learner:
         self.weights = utility.weights(self.channels)
         self.utility = utility
 
-    def apply(self, entry: Entry) -> None:
+    def apply(self, entry: Entry | Lost) -> None:
         """Fold in the next entry. An observation the policy refuses is skipped, deterministically, and counted."""
         with self.lock:
             if entry.position <= self.position:
@@ -106,9 +115,10 @@ class Learner:
                     self._learn(entry)
             elif isinstance(entry, ArmAdded):
                 self._add(entry)
-            else:
+            elif isinstance(entry, Restored):
                 self._import(entry)
             self.position = entry.position
+            self.last = (entry.decision.event_id, entry.reward) if isinstance(entry, Settled) else None
 
     def _learn(self, entry: Settled) -> None:
         decision = entry.decision
@@ -144,7 +154,7 @@ class Learner:
         """Stand at `position` with a captured state. Raises InvalidInput when it is another policy's."""
         with self.lock:
             self._take_over(state)
-            self.position = position
+            self.position, self.last = position, None
 
     def copy(self) -> Learner:
         """An independent learner in the same state."""
@@ -156,14 +166,15 @@ class Learner:
                 utility=self.utility,
                 monitor=None if self.monitor is None else DriftMonitor.from_state(self.monitor.state()),
             )
-            twin.position, twin.metered = self.position, self.metered.copy()
+            twin.position, twin.last, twin.metered = self.position, self.last, self.metered.copy()
             return twin
 
     def adopt(self, other: Learner) -> None:
         """Go on from another learner's state."""
         with self.lock:
             self.catalogue, self.policy, self.monitor = other.catalogue, other.policy, other.monitor
-            self.position, self.metered, self.watch = other.position, other.metered, other.watch
+            self.position, self.last = other.position, other.last
+            self.metered, self.watch = other.metered, other.watch
 
     def _take_over(self, state: Mapping[str, NDArray[Any]]) -> None:
         policy = type(self.policy).from_state(state)

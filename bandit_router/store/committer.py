@@ -91,7 +91,7 @@ class Committer:
             group.add_decisions(part)
             group.add_rewards(part)
             if self.spending is not None:
-                self.spending.write(connection, [item.record for item in part])
+                self.spending.write(connection, [*group.rewritten, *(item.record for item in part)])
         self._written += len(part)
         try:
             self._finish(group, head)
@@ -163,5 +163,5 @@ class Committer:
             self.fold(head.position, head.entries)
         finally:  # what is committed is answered; what could not be folded now is read from the log later
             for item, settlement in group.answers:
-                if item.waiter is not None:
+                if item.waiter is not None and not item.waiter.done():
                     item.waiter.set_result(settlement)

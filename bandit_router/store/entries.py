@@ -15,6 +15,7 @@ from bandit_router.store import snapshot
 from bandit_router.store.wire import decode_decision, encode_struct
 
 COLUMNS = ("position", "kind", "event_id", "replica", "learned", "reward", "body")
+LOST = "lost"  # the kind of an entry that was found unreadable and given up
 
 
 class _Body(msgspec.Struct, array_like=True, frozen=True):
@@ -55,5 +56,6 @@ def row_entry(row: Row[Any], *, learn: bool = True) -> Entry:
         if row.kind == "arm":
             return _added.decode(row.body)
         return Restored(position=row.position, state=snapshot.decode(row.body).state)
-    except (msgspec.DecodeError, TypeError) as error:
-        raise InvalidInput(f"log entry {row.position} cannot be read: {error}; restore the database") from None
+    except (msgspec.DecodeError, TypeError, ValueError) as error:
+        why = "its decision is gone" if row.kind == "settled" and row.record is None else str(error)
+        raise InvalidInput(f"log entry {row.position} cannot be read: {why}") from None

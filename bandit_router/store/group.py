@@ -17,7 +17,14 @@ from bandit_router.store.engine import insert_rows
 from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards
 from bandit_router.store.spool import Item
-from bandit_router.store.wire import decode_decision, decode_reward, encode_reward, encode_struct
+from bandit_router.store.wire import (
+    decode_decision,
+    decode_reward,
+    encode_decision,
+    encode_reward,
+    encode_struct,
+    readable,
+)
 
 _IDS = 500
 _EARLY = 1000
@@ -42,6 +49,7 @@ class Group:
 
     Attributes:
         answers: what each waiting reporter is told. counts: what to add to the counters.
+        rewritten: remembered decisions that the database had lost, or never had.
     """
 
     def __init__(
@@ -59,28 +67,32 @@ class Group:
         self.until_s = now_s - min(_GRACE_S, rule.window_s / 4)
         self.answers: list[tuple[Item, Settlement]] = []
         self.counts: Counter[str] = Counter()
+        self.rewritten: list[Decision] = []
         self._pending: set[str] = set()
 
     # -- decisions -------------------------------------------------------------------------------------------
 
     def add_decisions(self, items: Sequence[Item]) -> None:
         """Insert decisions; one that another process has made differently is settled unlearned at once."""
-        rows = [self._row(item.record, item.payload) for item in items if isinstance(item.record, Decision)]
-        if not rows:
+        self._insert([(item.record, item.payload) for item in items if isinstance(item.record, Decision)])
+
+    def _insert(self, new: Sequence[tuple[Decision, bytes]]) -> None:
+        if not new:
             return
+        rows = [self._row(decision, payload) for decision, payload in new]
         columns = ("event_id", "at_s", "closes_s", "arm", "propensity", "mode", "record")
         earliest_s = min(row[2] for row in rows)  # strictly before it, so that closing does not pass over it
         self.head.closed_s = min(self.head.closed_s, math.nextafter(earliest_s, -math.inf))
         if insert_rows(self.connection, decisions, columns, rows) < len(rows):
-            self._find_conflicts(items)
+            self._find_conflicts(decision for decision, _ in new)
 
     def _row(self, decision: Decision, payload: bytes) -> tuple[Any, ...]:
         at_s = decision.timestamp_s
         closes_s = at_s + self.rule.window_s
         return decision.event_id, at_s, closes_s, decision.arm, decision.propensity, decision.mode, payload
 
-    def _find_conflicts(self, items: Sequence[Item]) -> None:
-        mine = {item.record.event_id: item.record for item in items if isinstance(item.record, Decision)}
+    def _find_conflicts(self, made: Iterable[Decision]) -> None:
+        mine = {decision.event_id: decision for decision in made}
         kept = self._decisions(mine)
         clashing = [
             kept[event_id]
@@ -111,14 +123,24 @@ class Group:
         if not queue:
             return
         ids = {reward.event_id for reward, _ in queue}
-        known = {event_id: found for event_id in ids if (found := self.logged(event_id)) is not None}
-        known.update(self._decisions(ids - known.keys()))
+        known = self._known(ids)
         history = self._history(ids)
         settled = self._settled(ids)
         counted: list[tuple[Any, ...]] = []
         for reward, item in queue:
             self._count(reward, item, known.get(reward.event_id), history, settled, counted)
         insert_rows(self.connection, rewards, ("event_id", "reward_id", "at_s", "outcome"), counted)
+
+    def _known(self, ids: set[str]) -> dict[str, Decision]:
+        """Decisions of these events. One that is only remembered is written first, so that no reward is without it."""
+        known = {event_id: found for event_id in ids if (found := self.logged(event_id)) is not None}
+        columns = (decisions.c.event_id, decisions.c.arm, decisions.c.propensity)
+        there = {row.event_id: (row.arm, row.propensity) for row in self._select(columns, known)}
+        for event_id, decision in known.items():
+            if there.get(event_id) != (decision.arm, decision.propensity):
+                self.rewritten.append(decision)
+        self._insert([(decision, encode_decision(decision)) for decision in self.rewritten])
+        return known | self._decisions(ids - known.keys())
 
     def _count(
         self,
@@ -191,8 +213,10 @@ class Group:
         rows = self._due(after.event_id if after is not None and after.closes_s == self.head.closed_s else None, limit)
         history = self._history(row.event_id for row in rows)
         for row in rows:
-            entry = self._settle(decode_decision(row.record), history.get(row.event_id, {}), closed=True)
-            if entry is not None:
+            decision = readable(row.record)
+            if decision is None:  # passed over, or no window after it would close
+                self.counts["unreadable_decisions"] += 1
+            elif (entry := self._settle(decision, history.get(row.event_id, {}), closed=True)) is not None:
                 self._append(entry)
         if len(rows) < limit:
             self.head.closed_s = max(self.head.closed_s, self.until_s)

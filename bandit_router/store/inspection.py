@@ -122,6 +122,32 @@ class Inspection:
             ],
         )
 
+    def unreadable(self) -> dict[int, str]:
+        """Why log entries cannot be read, by position, over the whole log."""
+        position, end = 0, self.ledger.position()
+        while position < end:
+            position = self.ledger.read(position, PAGE)[-1].position
+        return dict(self.ledger.unreadable)
+
+    def repair(self) -> dict[int, str]:
+        """Mark what cannot be read as lost; returns what `unreadable` found.
+
+        Such an entry keeps its place, so the event stays settled, and teaches nothing. Later snapshots may have learned
+        from it and are dropped; routers that start fold the log anew.
+
+        Raises:
+            InvalidInput: an entry that added an arm is among them; it has to come from a backup.
+        """
+        found = self.unreadable()
+        if found:
+            with self.ledger.engine.connect() as connection:
+                added = select(log.c.position).where(log.c.kind == "arm")
+                gone = found.keys() & set(connection.execute(added).scalars())
+            if gone:
+                raise InvalidInput(f"log entry {min(gone)} added an arm and cannot be read; restore it from a backup")
+            self.ledger.mark_lost(sorted(found))
+        return found
+
     def verify(self, policy: str | None = None) -> list[SnapshotReport]:
         """Every snapshot of a policy against the fold of the log up to its position, oldest first."""
         name = self._policy(policy)

@@ -12,6 +12,7 @@ and a process that dies between a commit and its own fold folds the entry when i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,16 +20,19 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, RowMapping, delete, insert, select, update
 
+from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision
-from bandit_router.settling.learner import ArmAdded, Entry, Restored, State
-from bandit_router.store.engine import insert_rows, open_engine
-from bandit_router.store.entries import COLUMNS, entry_row, row_entry
+from bandit_router.settling.learner import ArmAdded, Entry, Lost, Restored, State
+from bandit_router.store.engine import Durability, insert_rows, open_engine
+from bandit_router.store.entries import COLUMNS, LOST, entry_row, row_entry
 from bandit_router.store.migrations import migrate
 from bandit_router.store.schema import arms, decisions, head, log, quarantine, snapshots
 from bandit_router.store.settings import Durability
-from bandit_router.store.wire import decode_decision
+from bandit_router.store.wire import readable
 
+_log = logging.getLogger(__name__)
+_PAGE = 500
 _arm = msgspec.msgpack.Decoder(Arm)
 
 
@@ -62,12 +66,14 @@ class Ledger:
         url: sqlite:/// or postgresql://. durability: see `engine`. replica: name of this process in the log.
 
     Attributes:
+        unreadable: why log entries could not be read, by position.
         only, only_after: for a replica that shares by deltas, whose entries to learn from and past which position.
     """
 
     def __init__(self, url: str, durability: Durability, replica: str) -> None:
         self.engine = open_engine(url, durability)
         self.replica = replica
+        self.unreadable: dict[int, str] = {}
         self.only: str | None = None
         self.only_after = 0
 
@@ -96,13 +102,47 @@ class Ledger:
 
     # -- the log ---------------------------------------------------------------------------------------------
 
-    def read(self, after: int, limit: int) -> list[Entry]:
-        """Log entries past position `after`, in order."""
+    def read(self, after: int, limit: int) -> list[Entry | Lost]:
+        """Log entries past position `after`, in order; what cannot be read is noted and stands as lost."""
         joined = log.outerjoin(decisions, decisions.c.event_id == log.c.event_id)
         query = select(log, decisions.c.record).select_from(joined).where(log.c.position > after)
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(log.c.position).limit(limit)).all()
-        return [row_entry(row, learn=self._learns(row)) for row in rows]
+        known = len(self.unreadable)
+        entries = [self._entry(row) for row in rows]
+        if len(self.unreadable) > known:
+            position, why = list(self.unreadable.items())[known]
+            _log.error(
+                "%d log entries are skipped, the first at %d (%s); see `bandit-router state repair`",
+                len(self.unreadable) - known,
+                position,
+                why,
+            )
+        return entries
+
+    def _entry(self, row: Row[Any]) -> Entry | Lost:
+        if row.kind != LOST:
+            try:
+                return row_entry(row, learn=self._learns(row))
+            except InvalidInput as problem:
+                self.unreadable[row.position] = str(problem)
+        return Lost(position=row.position)
+
+    def mark_lost(self, positions: Sequence[int]) -> None:
+        """Let entries only hold their places, and drop the snapshots that may have learned from them."""
+        with self.writing() as (connection, _):
+            for start in range(0, len(positions), _PAGE):
+                these = log.c.position.in_(positions[start : start + _PAGE])
+                connection.execute(update(log).where(these).values(kind=LOST, learned=False))
+            connection.execute(delete(snapshots).where(snapshots.c.position >= min(positions)))
+
+    def continues(self, position: int, last: tuple[str, float | None] | None) -> bool:
+        """Whether the log has `position`, and there still the event and reward that were folded (None: any)."""
+        there = select(log.c.event_id, log.c.reward).where(log.c.position == position)
+        with self.engine.connect() as connection:
+            if connection.execute(select(head.c.position)).scalar_one() < position:
+                return False
+            return last is None or connection.execute(there).one_or_none() == last
 
     def _learns(self, row: Row[Any]) -> bool:
         return self.only is None or (row.replica == self.only and row.position > self.only_after)
@@ -117,7 +157,7 @@ class Ledger:
         query = select(decisions.c.record).where(decisions.c.closes_s >= closing_after_s)
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(decisions.c.closes_s.desc()).limit(limit)).scalars().all()
-        return [decode_decision(record) for record in reversed(rows)]
+        return [decision for record in reversed(rows) if (decision := readable(record)) is not None]
 
     def quarantine(self, event_id: str, reason: str, at_s: float, body: bytes) -> None:
         """Keep a record that did not count."""

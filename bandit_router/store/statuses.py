@@ -36,6 +36,14 @@ class Statuses:
             set_statuses(self._learner.catalogue, [(arm_id, status)])
             self._unsaved[arm_id] = self._learner.catalogue.status(arm_id).value  # or it was retired meanwhile
 
+    def keep(self) -> None:
+        """Have every status but `active` saved again: the store may have gone back to before it was."""
+        with self._learner.lock:
+            catalogue = self._learner.catalogue
+            for arm_id in catalogue.ids:
+                if catalogue.status(arm_id).value != "active":
+                    self._unsaved.setdefault(arm_id, catalogue.status(arm_id).value)
+
     def save(self, ledger: Ledger) -> None:
         """Write what is not saved yet; for the writer, like the rest."""
         with self._learner.lock:

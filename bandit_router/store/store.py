@@ -99,6 +99,7 @@ class AttachedStore:
             logged=self._logged.get,
             forget=self._forget,
             reload=self._reload,
+            remembered=lambda: self._open(rule.window_s),
             budgets=budgets,
         )
         try:
@@ -109,6 +110,12 @@ class AttachedStore:
 
     def _forget(self, event_id: str) -> None:
         self._logged.pop(event_id, None)
+
+    def _open(self, window_s: float) -> list[Decision]:
+        """Decisions that were queued or written, and whose windows are open."""
+        opened_s = self._writer.clock() - window_s
+        with self.learner.lock:
+            return [decision for decision in self._logged.values() if decision.timestamp_s > opened_s]
 
     def _reload(self, ledger: Ledger) -> None:
         """Remember the decisions whose windows are open, so that a retry after a restart gets the same answer."""

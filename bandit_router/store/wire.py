@@ -103,6 +103,14 @@ def decode_decision(data: bytes) -> Decision:
     return decision
 
 
+def readable(data: bytes) -> Decision | None:
+    """A decision, None when its bytes are damaged."""
+    try:
+        return decode_decision(data)
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
 def decode_reward(data: bytes) -> Reward:
     """A reward; raises msgspec.DecodeError when the bytes are something else."""
     reward = decode(data)

@@ -25,8 +25,9 @@ from bandit_router.store.ledger import Ledger
 from bandit_router.store.settings import StoreSettings
 from bandit_router.store.snapshot import encode, policy_key
 from bandit_router.store.spending import Spending
-from bandit_router.store.spool import Spool
+from bandit_router.store.spool import Item, Spool
 from bandit_router.store.statuses import Statuses
+from bandit_router.store.wire import encode_decision
 
 _log = logging.getLogger(__name__)
 _LINGER_S = 0.01
@@ -47,7 +48,7 @@ class Writer:
         settings: the store's. spool: where records come from. learner: what the log is folded into.
         rule, counters, clock: the router's. logged: a decision known to be queued or written, or None.
         forget: told of a decision that no database takes.
-        reload: takes the recent decisions when the database has been opened.
+        reload: takes the recent decisions when the database has been opened. remembered: those with open windows.
         budgets: the router's, None for none.
     """
 
@@ -63,12 +64,13 @@ class Writer:
         logged: Callable[[str], Decision | None],
         forget: Callable[[str], None],
         reload: Callable[[Ledger], None],
+        remembered: Callable[[], Sequence[Decision]],
         budgets: Budgets | None,
     ) -> None:
         self.ledger = Ledger(settings.url, settings.durability, settings.replica)
         self.settings, self.spool, self.learner = settings, spool, learner
         self.rule, self.counters, self.clock = rule, counters, clock
-        self.reload = reload
+        self.reload, self.remembered = reload, remembered
         self.statuses = Statuses(learner)
         self.healthy = True
         self._opened: Future[None] = Future()
@@ -77,7 +79,7 @@ class Writer:
         self.spending = None if budgets is None else self._spending(budgets)
         self._tick_s = min(_TICK_S, rule.window_s / 4)
         self._next_tick = self._hold_until = 0.0
-        self._queued_s, self._closing = -math.inf, False
+        self._queued_s, self._closing, self._gone_back = -math.inf, False, False
         self.committer = Committer(
             self.ledger,
             learner,
@@ -162,6 +164,8 @@ class Writer:
         fresh = self.spool.wait(0.0 if self._closing else linger_s)
         asked = len(self._requests)  # before taking, so that a request comes after all that was queued before it
         tick = time.monotonic() >= self._next_tick
+        if tick or self._gone_back or not self.healthy:  # a database that has gone back was away for a moment
+            self._check_history()
         if fresh:
             self._queued_s = self.clock()
         self.committer.write(self.spool.take())
@@ -172,6 +176,7 @@ class Writer:
         if tick:
             self._next_tick = time.monotonic() + self._tick_s
             loading.catch_up(self.ledger, self.learner)
+            self.counters["unreadable_entries"] = len(self.ledger.unreadable)
             self.statuses.save(self.ledger)
             self.statuses.follow(self.ledger.arms())
             if self.spending is not None:
@@ -227,6 +232,26 @@ class Writer:
         exchange.learner = self.learner
         self._exchange = exchange
 
+    def _check_history(self) -> None:
+        """Where the database has gone back (a restored backup, a failover that lost commits), start from what it has.
+
+        The decisions that are remembered here and whose windows are open are written again first.
+        """
+        if not self._gone_back and self.ledger.continues(self.learner.position, self.learner.last):
+            return
+        _log.error("the store is older than what was read from it; its log is read anew from the beginning")
+        self._gone_back, self.healthy = True, False
+        remembered = [Item(decision, encode_decision(decision), None) for decision in self.remembered()]
+        self.committer.write(remembered)
+        self.statuses.keep()
+        if self.spending is not None:
+            self.spending.load()
+        self._load()
+        self.reload(self.ledger)
+        self._snapshot_at = self.learner.position
+        self._gone_back = False
+        self.counters["log_restarts"] += 1
+
     def _failed(self, error: Exception) -> None:
         self.counters["store_errors"] += 1
         if self.healthy:
@@ -251,6 +276,7 @@ class Writer:
 
     def _fold(self, before: int, entries: Sequence[Entry]) -> None:
         """Fold what was committed, and first what other processes committed before it, in short turns."""
+        self._gone_back |= before < self.learner.position
         if before > self.learner.position:
             loading.catch_up(self.ledger, self.learner)
         for count, entry in enumerate(entries, 1):

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from benchmarks.kill_campaign import count, query
 from test_store import same_state
 from typer.testing import CliRunner
 
@@ -17,6 +16,7 @@ from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
 from bandit_router.settling.rules import RewardRule
 from conftest import execute
+from support.databases import count, query
 
 OpenRouter = Callable[..., Router]
 ORPHANS = "SELECT 1 FROM log LEFT JOIN decisions USING (event_id) WHERE kind = 'settled' AND decisions.event_id IS NULL"

@@ -148,7 +148,8 @@ class HierarchicalRidge:
         self.scale, self.shared_scale = TYPICAL[:3] ** -2, np.append(FLAT, TYPICAL[3:] ** -2)
         self.kind, self.unit = np.minimum(np.arange(d), 1), np.append(1.0, np.full(dim, float(dim)))
         self.outcomes = 0
-        self.fit()
+        self.evidence_arms = EVIDENCE_ARMS
+        self._begin()
 
     @property
     def noise(self) -> float:
@@ -203,13 +204,17 @@ class HierarchicalRidge:
     def learn(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
         """Fold one outcome in; returns the innovation y - mean of the quality, raw and in predicted deviations."""
         told = self._fold(arm, context, y, weight)
-        self.outcomes = n = self.outcomes + 1
+        self.outcomes += 1
+        self._tune()
+        return told
+
+    def _tune(self) -> None:
+        n = self.outcomes
         doubled = n >= FIRST_FIT and n & (n - 1) == 0
         if doubled:
             self.maximise()
         if doubled or n % REBUILD == 0:
             self.fit()
-        return told
 
     def _fold(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
         x = with_level(context)
@@ -264,7 +269,7 @@ class HierarchicalRidge:
         kept[arm] = keep
         for sums in (self.gram, self.moment, self.square, self.count):
             sums *= kept.reshape(-1, *(1,) * (sums.ndim - 1))
-        self.fit()
+        self._refit(kept)
 
     def add_arm(self, like: int | None, strength: float) -> None:
         """Append an arm at theta_0, or centred on another arm's estimate; see `Policy.add_arm`."""
@@ -274,7 +279,7 @@ class HierarchicalRidge:
         self.firmness = np.append(self.firmness, 1.0)
         if like is not None:
             self._copy(like, strength)
-        self.fit()
+        self._grown()
 
     def _copy(self, like: int, strength: float) -> None:
         """The new arm deviates from the other's estimate and not from theta_0, with `strength` times the precision."""
@@ -285,6 +290,18 @@ class HierarchicalRidge:
         self.firmness[-1] = strength
 
     # -- all outcomes so far -------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """The posterior without outcomes."""
+        self.fit()
+
+    def _refit(self, kept: F64) -> None:  # noqa: ARG002
+        """The posterior after the sums of the arms have been multiplied by `kept`."""
+        self.fit()
+
+    def _grown(self) -> None:
+        """The posterior after an arm without outcomes has been appended to the sums."""
+        self.fit()
 
     def fit(self) -> None:
         """Solve (1), (2) and (4) anew at the current scales."""
@@ -349,7 +366,7 @@ class HierarchicalRidge:
     def evidence(self, scale: F64, shared_scale: F64) -> float:
         """(4) plus the prior of the scales."""
         precision, shared_precision = self._diagonals(scale, shared_scale)
-        arms = slice(None, None, -(-len(self.count) // EVIDENCE_ARMS))
+        arms = slice(None, None, -(-len(self.count) // self.evidence_arms))
         inverse, _, shared_inverse, _, loss = self._solve(precision, shared_precision, arms)
         logs = np.linalg.slogdet(inverse)[1].sum() + np.linalg.slogdet(shared_inverse)[1]
         logs += np.log(precision[arms]).sum() + np.log(shared_precision).sum()
@@ -360,12 +377,32 @@ class HierarchicalRidge:
     def maximise(self) -> None:
         """Sort the columns into blocks, then coordinate ascent of (4) by factors of 2."""
         self._sort_columns()
+        self.begin_climb()
+        while self.climb():
+            pass
+
+    def begin_climb(self) -> None:
+        """Start the ascent; `climbing` is the direction to try next, the best evidence so far and a round ago."""
         best = self.evidence(self.scale, self.shared_scale)
-        started = -np.inf
-        while best > started:
-            started = best
-            for step in self._directions():
-                best = self._climb(np.exp2(step), best)
+        self.climbing = np.array([0.0, best, best])
+
+    def climb(self) -> bool:
+        """Try one direction, and keep to it while the evidence grows; whether there is more to try."""
+        directions = list(self._directions())
+        turn, best, before = self.climbing.tolist()
+        factor = np.exp2(directions[int(turn)])
+        scales = [np.clip(s * f, *LIMITS) for s, f in zip((self.scale, self.shared_scale), factor, strict=True)]
+        value = self.evidence(scales[0], scales[1])
+        if value > best + TOLERANCE:
+            self.scale, self.shared_scale = scales
+            self.climbing[1] = value
+            return True
+        turn += 1
+        if turn < len(directions):
+            self.climbing[0] = turn
+            return True
+        self.climbing = np.array([0.0, best, best])
+        return best > before
 
     def _directions(self) -> Iterator[F64]:
         """One scale up or down, those of L first; only scales of blocks that have columns."""
@@ -374,15 +411,6 @@ class HierarchicalRidge:
                 if block or not shared:
                     for sign in (1.0, -1.0):
                         yield sign * np.eye(2)[int(shared)][:, None] * np.eye(3)[block]
-
-    def _climb(self, factor: F64, best: float) -> float:
-        """Go on while the evidence grows; returns it."""
-        while True:
-            scales = [np.clip(s * f, *LIMITS) for s, f in zip((self.scale, self.shared_scale), factor, strict=True)]
-            value = self.evidence(scales[0], scales[1])
-            if value <= best + TOLERANCE:
-                return best
-            best, (self.scale, self.shared_scale) = value, scales
 
     # -- state ---------------------------------------------------------------------------------------------------
 

@@ -110,21 +110,8 @@ class HierarchicalRidge:
     """
 
     SAVED = (
-        *(
-            "gram",
-            "moment",
-            "square",
-            "centre",
-            "count",
-            "costs",
-            "firmness",
-            "loudness",
-            "low",
-            "high",
-            "kind",
-            "unit",
-        ),
-        *("scale", "shared_scale", "precision", "shared_precision", "outcomes", "loss", "total"),
+        *("gram", "moment", "square", "centre", "count", "costs", "firmness", "loudness", "low", "high", "kind"),
+        *("unit", "scale", "shared_scale", "precision", "shared_precision", "outcomes", "loss", "total"),
         *("inverse", "theta", "shared_inverse", "shared_theta", "cost_inverse"),
     )
 
@@ -148,7 +135,6 @@ class HierarchicalRidge:
         self.scale, self.shared_scale = TYPICAL[:3] ** -2, np.append(FLAT, TYPICAL[3:] ** -2)
         self.kind, self.unit = np.minimum(np.arange(d), 1), np.append(1.0, np.full(dim, float(dim)))
         self.outcomes = 0
-        self.evidence_arms = EVIDENCE_ARMS
         self._begin()
 
     @property
@@ -366,43 +352,52 @@ class HierarchicalRidge:
     def evidence(self, scale: F64, shared_scale: F64) -> float:
         """(4) plus the prior of the scales."""
         precision, shared_precision = self._diagonals(scale, shared_scale)
-        arms = slice(None, None, -(-len(self.count) // self.evidence_arms))
+        arms = slice(None, None, -(-len(self.count) // EVIDENCE_ARMS))
         inverse, _, shared_inverse, _, loss = self._solve(precision, shared_precision, arms)
         logs = np.linalg.slogdet(inverse)[1].sum() + np.linalg.slogdet(shared_inverse)[1]
         logs += np.log(precision[arms]).sum() + np.log(shared_precision).sum()
+        return float(logs / 2 + self._prior(scale, shared_scale) - (self.count[arms].sum() + 1.0) / 2 * np.log(loss))
+
+    def _prior(self, scale: F64, shared_scale: F64) -> float:
         ratio = np.concatenate([scale, shared_scale[1:]]) ** -0.5 / TYPICAL
-        prior = (np.log(ratio) - np.log1p(ratio**2)).sum()
-        return float(logs / 2 + prior - (self.count[arms].sum() + 1.0) / 2 * np.log(loss))
+        return float((np.log(ratio) - np.log1p(ratio**2)).sum())
 
     def maximise(self) -> None:
         """Sort the columns into blocks, then coordinate ascent of (4) by factors of 2."""
         self._sort_columns()
         self.begin_climb()
-        while self.climb():
-            pass
+        more = True
+        while more:
+            scales = self.candidate()
+            more = self.consider(scales, self.evidence(*scales))
 
     def begin_climb(self) -> None:
-        """Start the ascent; `climbing` is the direction to try next, the best evidence so far and a round ago."""
-        best = self.evidence(self.scale, self.shared_scale)
-        self.climbing = np.array([0.0, best, best])
+        """Start an ascent; `climbing`: the direction to try next (-1: none yet), the best evidence, that a round ago."""
+        self.climbing = np.array([-1.0, 0.0, 0.0])
 
-    def climb(self) -> bool:
-        """Try one direction, and keep to it while the evidence grows; whether there is more to try."""
-        directions = list(self._directions())
+    def candidate(self) -> tuple[F64, F64]:
+        """The scales whose evidence is to be compared next."""
+        turn = int(self.climbing[0])
+        if turn < 0:
+            return self.scale, self.shared_scale
+        factor = np.exp2(list(self._directions())[turn])
+        return np.clip(self.scale * factor[0], *LIMITS), np.clip(self.shared_scale * factor[1], *LIMITS)
+
+    def consider(self, scales: tuple[F64, F64], value: float) -> bool:
+        """Keep to a direction while the evidence grows, then try the next one; whether there is more to try."""
         turn, best, before = self.climbing.tolist()
-        factor = np.exp2(directions[int(turn)])
-        scales = [np.clip(s * f, *LIMITS) for s, f in zip((self.scale, self.shared_scale), factor, strict=True)]
-        value = self.evidence(scales[0], scales[1])
+        if turn < 0:
+            self.climbing = np.array([0.0, value, value])
+            return True
         if value > best + TOLERANCE:
             self.scale, self.shared_scale = scales
             self.climbing[1] = value
             return True
-        turn += 1
-        if turn < len(directions):
-            self.climbing[0] = turn
+        if turn + 1 < len(list(self._directions())):
+            self.climbing[0] = turn + 1
             return True
         self.climbing = np.array([0.0, best, best])
-        return best > before
+        return bool(best > before)
 
     def _directions(self) -> Iterator[F64]:
         """One scale up or down, those of L first; only scales of blocks that have columns."""

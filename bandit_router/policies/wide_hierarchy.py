@@ -5,11 +5,7 @@ seconds at 8 arms and 512 dimensions. Here they are a state machine: each outcom
 2^26 operations, and where it stands is part of the state. Nothing depends on a clock, so a fold of the same outcomes
 gives the same bytes wherever it is interrupted, saved and restored.
 
-Evidence on a sketch. The sums of every arm are projected on `rank` directions W of the standardised context (each
-column over the root of its unit), block by block: S_a -> W' S_a W. A prior with equal precisions stays one under
-orthonormal W, so the sketched model has the same scales; what the other directions explain counts as noise. W spans
-S W_0 with S the arms' sum and W_0 random with a fixed seed: the strongest directions of the contexts (randomised range
-finder, Halko, Martinsson & Tropp 2011, SIAM Review 53(2)). The sketch is a `HierarchicalRidge` of its own.
+The evidence is that of a sketch of the sums (`SketchedEvidence`), exact up to 256 columns.
 
 New precisions for a few columns C of one arm, D their change, B = A_a^-1, M = L - L B L, Q = P^-1, G = Q M_C:
 
@@ -30,38 +26,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.policies.base import F64
-from bandit_router.policies.hierarchical import FIRST_FIT, LARGEST_VARIANCE, OWN_VARIANCE, TYPICAL_COST
-from bandit_router.policies.hierarchical import HierarchicalRidge as Ridge
+from bandit_router.policies.hierarchical import (
+    FIRST_FIT,
+    LARGEST_VARIANCE,
+    OWN_VARIANCE,
+    TYPICAL_COST,
+    HierarchicalRidge,
+)
+from bandit_router.policies.sketched_evidence import SketchedEvidence
 
 WIDE = 64  # dimensions up to which everything is solved at once
-SKETCH_ARMS = 8  # arms that the evidence of the sketch is summed over
+ROWS = 64  # of a matrix that are changed at a time, so that the change stays in the cache
 IDLE, SPAN, PROJECT, CLIMB, MOVE, WEIGH = range(6)
-_SKETCHED = ("gram", "moment", "square", "count", "firmness", "kind", "scale", "shared_scale", "climbing")
 
 
-class WideHierarchy(Ridge):
+class WideHierarchy(HierarchicalRidge):
     """`HierarchicalRidge` for more than `WIDE` dimensions; see there for arguments and attributes.
 
     Attributes:
         stage: what the next slice does (`IDLE` to `WEIGH`), where in it, and the outcome from which to tune again.
-        basis: the directions of the sketch, shape (dim + 1, rank). span: their images, while they are searched.
+        sketch: where the search for scales stands.
         rest_moment, rest: what restarts left behind: its part of q, of R and of the number of outcomes.
         cost_precision: precisions of the costs' regressions, shape (n_arms, dim + 1); none without costs.
     """
 
-    OWN = ("stage", "basis", "span", "rest_moment", "rest", "cost_precision")
+    OWN = ("stage", "rest_moment", "rest", "cost_precision")
 
     def _begin(self) -> None:
         n_arms, d = self.centre.shape[0], self.centre.shape[2]
-        rank, costs = min(64, max(8, 2**15 // d)), self.centre.shape[1] > 2
         self.chunk = max(1, 2**13 // d)
-        self.sketch = Ridge(n_arms, rank - 1, 1)
-        self.sketch.evidence_arms, self.sketch.climbing = SKETCH_ARMS, np.zeros(3)
+        self.sketch = SketchedEvidence(n_arms, d)
         self.stage = np.array([IDLE, 0, FIRST_FIT])
-        self.basis, self.span = np.zeros((d, rank)), np.zeros((d, rank))
         self.rest_moment, self.rest = np.zeros(d), np.zeros(2)
         self.precision, self.shared_precision = self._diagonals(self.scale, self.shared_scale)
-        self.cost_precision = self._cost_diagonals()[: n_arms if costs else 0]
+        self.cost_precision = self._cost_diagonals()[: n_arms if self.centre.shape[1] > 2 else 0]
         self.inverse, self.cost_inverse = _diagonal(self.precision), _diagonal(self.cost_precision)
         self.shared_inverse, self.shared_theta = np.diag(1.0 / self.shared_precision), np.zeros(d)
         self.theta, self.loudness = self.centre.copy(), np.ones(n_arms)
@@ -87,87 +85,60 @@ class WideHierarchy(Ridge):
         if self.outcomes < self.stage[2]:
             return
         self._sort_columns()
-        d, rank = self.basis.shape
-        indicators, numbers = (self.kind == 1).sum(), (self.kind == 2).sum()
-        few = min(indicators, max((rank - 1) // 2, rank - 1 - numbers))
-        many = min(numbers, rank - 1 - few)
-        self.sketch.kind = np.repeat([0, 1, 2, 0], [1, few, many, rank - 1 - few - many])
-        self.sketch.unit = np.ones(rank)
-        start = np.random.default_rng(0).standard_normal((d, rank))
-        start[self.kind[:, None] != self.sketch.kind] = 0.0
-        self.basis, self.span = start / np.sqrt(self.unit)[:, None], np.zeros((d, rank))
+        self.sketch.begin(self)
         self.stage = np.array([SPAN, 0, 2 * self.outcomes])
 
     def _span(self) -> None:
-        self.span += self.gram[self.stage[1]] @ self.basis
+        self.sketch.add_images(self, int(self.stage[1]))
         self._next(PROJECT)
         if self.stage[0] == PROJECT:
-            self.basis = self._directions_of_context() / np.sqrt(self.unit)[:, None]
-
-    def _directions_of_context(self) -> F64:
-        """Orthonormal W: the level, then what the images span in each block."""
-        root, w = np.sqrt(self.unit), np.zeros(self.basis.shape)
-        level = np.where(self.kind == 0, self.low / root, 0.0)
-        w[:, 0] = level / np.sqrt(level.dot(level))
-        for block in (1, 2):
-            rows, columns = self.kind == block, self.sketch.kind == block
-            if columns.any():
-                images = self.span[np.ix_(rows, columns)] / root[rows, None]
-                w[np.ix_(rows, columns)] = np.linalg.qr(images)[0]
-        return w
+            self.sketch.orthogonalise(self)
 
     def _project(self) -> None:
-        arm, sketch, w = self.stage[1], self.sketch, self.basis
-        gram = w.T @ (self.gram[arm] @ w)
-        sketch.gram[arm] = (gram + gram.T) / 2
-        sketch.moment[arm, 0] = self.moment[arm, 0] @ w
-        sketch.square[arm], sketch.count[arm] = self.square[arm], self.count[arm]
-        sketch.firmness[arm] = self.firmness[arm]
+        self.sketch.project(self, int(self.stage[1]))
         self._next(CLIMB)
         if self.stage[0] == CLIMB:
-            sketch.scale, sketch.shared_scale = self.scale, self.shared_scale
-            sketch.begin_climb()
+            self.sketch.scale, self.sketch.shared_scale = self.scale, self.shared_scale
+            self.sketch.begin_climb()
 
     def _climb(self) -> None:
-        if not self.sketch.climb():
-            self.scale, self.shared_scale = self.sketch.scale, self.sketch.shared_scale
+        if not self.sketch.advance():
+            self.scale, self.shared_scale = self.sketch.scales()
             self.stage[:2] = MOVE, 0
 
     def _move(self) -> None:
         """A few columns of one arm, or of what arms share, to the precisions that the scales ask for."""
         own, shared = self._diagonals(self.scale, self.shared_scale)
         costs = self._cost_diagonals()[: len(self.cost_precision)]
-        behind = np.vstack([self.precision != own, self.shared_precision != shared])
-        behind[: len(costs)] |= self.cost_precision != costs
+        target = np.vstack([own, shared, costs])
+        behind = np.vstack([self.precision, self.shared_precision, self.cost_precision]) != target
         if not behind.any():
             self.stage[:2] = WEIGH, 0
             return
         first = int(behind.any(axis=0).argmax()) // self.chunk * self.chunk
         some = slice(first, first + self.chunk)
-        arm = int(behind[:, some].any(axis=1).argmax())
-        if arm == len(own):
-            change = shared[some] - self.shared_precision[some]
-            _raise(self.shared_inverse, some, change, np.zeros((0, len(shared))))
-            self.shared_precision[some] = shared[some]
+        row = int(behind[:, some].any(axis=1).argmax())
+        arm = row - len(own) - 1
+        if row < len(own):
+            self._move_arm(row, some, target[row, some])
+        elif arm < 0:
+            _raise(self.shared_inverse, self.shared_precision, some, target[row, some])
         else:
-            self._move_arm(arm, some, own[arm, some], costs[arm, some] if len(costs) else None)
+            theta, centre = self.theta[arm, 1:], self.centre[arm, 1:]
+            moved = _raise(self.cost_inverse[arm], self.cost_precision[arm], some, target[row, some], theta - centre)
+            theta[:] = centre + moved
         self._share()
 
-    def _move_arm(self, arm: int, some: slice, precision: F64, cost_precision: F64 | None) -> None:
-        inverse, now, theta, centre = self.inverse[arm], self.precision[arm], self.theta[arm], self.centre[arm]
+    def _move_arm(self, arm: int, some: slice, precision: F64) -> None:
+        inverse, now = self.inverse[arm], self.precision[arm]
         apart = -now[:, None] * inverse[:, some] * now[some]  # columns of M
         apart[some] += np.diag(now[some])
-        wider = 1.0 / precision - 1.0 / now[some]
         towards = self.shared_inverse @ apart
-        middle = _middle(wider, apart[some] - apart.T @ towards)
-        self.shared_inverse += (towards @ middle) @ towards.T
-        rows = slice(0, 1 if cost_precision is not None else len(theta))
-        theta[rows] = centre[rows] + _raise(inverse, some, precision - now[some], theta[rows] - centre[rows])
-        now[some] = precision
-        if cost_precision is not None:
-            change = cost_precision - self.cost_precision[arm, some]
-            theta[1:] = centre[1:] + _raise(self.cost_inverse[arm], some, change, theta[1:] - centre[1:])
-            self.cost_precision[arm, some] = cost_precision
+        middle = _middle(1.0 / precision - 1.0 / now[some], apart[some] - apart.T @ towards)
+        _add_product(self.shared_inverse, towards @ middle, towards)
+        rows = slice(1 if len(self.cost_precision) else None)
+        theta, centre = self.theta[arm, rows], self.centre[arm, rows]
+        theta[:] = centre + _raise(inverse, now, some, precision, theta - centre)
 
     def _share(self) -> None:
         """What arms share and the noise, from the arms' own estimates."""
@@ -220,24 +191,18 @@ class WideHierarchy(Ridge):
             precision = self._cost_diagonals()[-1:]
             self.cost_precision = np.concatenate([self.cost_precision, precision])
             self.cost_inverse = np.concatenate([self.cost_inverse, _diagonal(precision)])
-        for name in ("gram", "moment", "square", "count"):
-            sums = getattr(self.sketch, name)
-            setattr(self.sketch, name, np.concatenate([sums, np.zeros_like(sums[:1])]))
-        self.sketch.firmness = np.append(self.sketch.firmness, self.firmness[-1])
+        self.sketch.append()
         self._settled()
 
     # -- state -----------------------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:  # noqa: D102
-        sketched = {f"sketch_{name}": getattr(self.sketch, name) for name in _SKETCHED}
-        return {**super().arrays(), **{name: getattr(self, name) for name in self.OWN}, **sketched}
+        return {**super().arrays(), **{name: getattr(self, name) for name in self.OWN}, **self.sketch.arrays()}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:  # noqa: D102
         for name in self.OWN:
             setattr(self, name, arrays[name])
-        for name in _SKETCHED:
-            setattr(self.sketch, name, arrays[f"sketch_{name}"])
-        self.sketch.unit = np.ones(len(self.sketch.kind))
+        self.sketch.restore(arrays)
         super().restore(arrays)
 
 
@@ -252,10 +217,16 @@ def _middle(change: F64, block: F64) -> F64:
     return np.asarray((solved + solved.T) / 2)
 
 
-def _raise(inverse: F64, some: slice, change: F64, own: F64) -> F64:
-    """Add `change` to some diagonal entries of what `inverse` inverts, in place; returns `own` at the new one."""
+def _raise(inverse: F64, now: F64, some: slice, precision: F64, own: F64 | None = None) -> F64:
+    """Some prior precisions from `now` to `precision`, both arrays in place; returns the estimates `own` after it."""
     columns = inverse[:, some].copy()
-    step = columns @ _middle(change, columns[some])
-    moved = own - own[:, some] @ step.T
-    inverse -= step @ columns.T
-    return np.asarray(moved)
+    step = columns @ _middle(precision - now[some], columns[some])
+    _add_product(inverse, -step, columns)
+    now[some] = precision
+    return np.zeros(0) if own is None else np.asarray(own - own[:, some] @ step.T)
+
+
+def _add_product(matrix: F64, left: F64, right: F64) -> None:
+    """matrix += left right', some rows at a time so that the product stays in the cache."""
+    for first in range(0, len(matrix), ROWS):
+        matrix[first : first + ROWS] += left[first : first + ROWS] @ right.T

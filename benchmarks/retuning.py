@@ -72,7 +72,11 @@ def steps_alone(form, arms, dim, steps, seed=0):
 def spread(seconds):
     """Median, 99 % and slowest, in milliseconds."""
     ms = np.array(seconds) * 1e3
-    return {"median": round(float(np.median(ms)), 2), "p99": round(float(np.percentile(ms, 99)), 2), "max": round(float(ms.max()), 1)}
+    return {
+        "median": round(float(np.median(ms)), 2),
+        "p99": round(float(np.percentile(ms, 99)), 2),
+        "max": round(float(ms.max()), 1),
+    }
 
 
 def stream(kind, arms, dim, steps, seed):

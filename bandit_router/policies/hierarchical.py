@@ -43,7 +43,6 @@ context is one block.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +50,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bandit_router.policies.base import F64
+from bandit_router.policies.scale_ascent import ScaleAscent
 
 LARGEST_VARIANCE = 0.25  # of anything on [0, 1]
 # Prior median of every block's deviation, in noise deviations: levels of arms and difficulties of requests differ by
@@ -61,9 +61,7 @@ TYPICAL = np.array([0.5, 0.1, 0.1, 0.5, 0.5])
 TYPICAL_COST = np.array([0.5, 0.5, 0.1])
 FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
 LARGEST = float(np.finfo(np.float64).max)
-LIMITS = (1e-3, 1e6)  # of a block's precision: beyond these it is free, or off
 FIRST_FIT, REBUILD = 64, 1024  # outcomes before the first maximisation; outcomes between rebuilt inverses
-TOLERANCE = 1e-3  # in log evidence
 EVIDENCE_ARMS = 32  # arms that (4) is summed over; more would only make the maximisation slower
 _SAVED_AS = {  # whole matrices, unlike ridge inverses
     "inverse": "covariance",
@@ -95,7 +93,7 @@ def with_level(context: F64) -> F64:
     return x
 
 
-class HierarchicalRidge:
+class HierarchicalRidge(ScaleAscent):
     """Posterior of the model above, by rank-one updates.
 
     Args:
@@ -281,7 +279,7 @@ class HierarchicalRidge:
         """The posterior without outcomes."""
         self.fit()
 
-    def _refit(self, kept: F64) -> None:  # noqa: ARG002
+    def _refit(self, kept: F64) -> None:
         """The posterior after the sums of the arms have been multiplied by `kept`."""
         self.fit()
 
@@ -363,49 +361,13 @@ class HierarchicalRidge:
         return float((np.log(ratio) - np.log1p(ratio**2)).sum())
 
     def maximise(self) -> None:
-        """Sort the columns into blocks, then coordinate ascent of (4) by factors of 2."""
+        """Sort the columns into blocks, then climb (4)."""
         self._sort_columns()
         self.begin_climb()
         more = True
         while more:
             scales = self.candidate()
             more = self.consider(scales, self.evidence(*scales))
-
-    def begin_climb(self) -> None:
-        """Start an ascent; `climbing`: the direction to try next (-1: none yet), the best evidence, that a round ago."""
-        self.climbing = np.array([-1.0, 0.0, 0.0])
-
-    def candidate(self) -> tuple[F64, F64]:
-        """The scales whose evidence is to be compared next."""
-        turn = int(self.climbing[0])
-        if turn < 0:
-            return self.scale, self.shared_scale
-        factor = np.exp2(list(self._directions())[turn])
-        return np.clip(self.scale * factor[0], *LIMITS), np.clip(self.shared_scale * factor[1], *LIMITS)
-
-    def consider(self, scales: tuple[F64, F64], value: float) -> bool:
-        """Keep to a direction while the evidence grows, then try the next one; whether there is more to try."""
-        turn, best, before = self.climbing.tolist()
-        if turn < 0:
-            self.climbing = np.array([0.0, value, value])
-            return True
-        if value > best + TOLERANCE:
-            self.scale, self.shared_scale = scales
-            self.climbing[1] = value
-            return True
-        if turn + 1 < len(list(self._directions())):
-            self.climbing[0] = turn + 1
-            return True
-        self.climbing = np.array([0.0, best, best])
-        return bool(best > before)
-
-    def _directions(self) -> Iterator[F64]:
-        """One scale up or down, those of L first; only scales of blocks that have columns."""
-        for shared in (False, True):
-            for block in np.unique(self.kind):
-                if block or not shared:
-                    for sign in (1.0, -1.0):
-                        yield sign * np.eye(2)[int(shared)][:, None] * np.eye(3)[block]
 
     # -- state ---------------------------------------------------------------------------------------------------
 

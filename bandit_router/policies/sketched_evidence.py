@@ -110,11 +110,11 @@ class SketchedEvidence(HierarchicalRidge):
         precision, shared_precision = self._diagonals(*scales)
         if self.turn == 0:
             self.summed, self.q, self.parts = np.diag(shared_precision), np.zeros(len(self.q)), np.zeros(3)
+        some = arms[self.turn : self.turn + self.stretch]
+        for arm in some:
+            self._add(int(arm), precision[arm])
+        self.turn += len(some)
         if self.turn < len(arms):
-            some = arms[self.turn : self.turn + self.stretch]
-            for arm in some:
-                self._add(int(arm), precision[arm])
-            self.turn += len(some)
             return True
         self.turn[...] = 0
         _, logs, explained = _solved(self.summed, self.q, inverse=False)

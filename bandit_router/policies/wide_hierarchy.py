@@ -1,9 +1,10 @@
 """The default policy's model in many dimensions: its scales move in slices, one bounded piece of work an outcome.
 
 Maximising the evidence of `HierarchicalRidge` and solving at the new scales takes some thirty times N d^3 operations,
-seconds at 8 arms and 512 dimensions. Here they are a state machine: each outcome does one slice, of at most about
-2^26 operations, and where it stands is part of the state. Nothing depends on a clock, so a fold of the same outcomes
-gives the same bytes wherever it is interrupted, saved and restored.
+seconds at 8 arms and 512 dimensions. Here they are a state machine: each outcome does one slice, or several that
+together are within `BUDGET` operations, and where it stands is part of the state. Nothing depends on a clock, so a fold
+of the same outcomes gives the same bytes wherever it is interrupted, saved and restored. The next search for scales
+begins when the outcomes have doubled since the last one began, and not before that one is done.
 
 The evidence is that of a sketch of the sums (`SketchedEvidence`), exact up to 256 columns.
 
@@ -36,6 +37,8 @@ from bandit_router.policies.hierarchical import (
 from bandit_router.policies.sketched_evidence import SketchedEvidence
 
 WIDE = 64  # dimensions up to which everything is solved at once
+BUDGET = 2**25  # operations an outcome may spend on tuning, if more than one slice fits
+OVERHEAD = 2**20  # of an arm in an evaluation of the evidence, in operations
 ROWS = 64  # of a matrix that are changed at a time, so that the change stays in the cache
 IDLE, SPAN, PROJECT, CLIMB, MOVE, WEIGH = range(6)
 
@@ -73,7 +76,19 @@ class WideHierarchy(HierarchicalRidge):
 
     def _tune(self) -> None:
         slices = (self._idle, self._span, self._project, self._climb, self._move, self._weigh)
-        slices[self.stage[0]]()
+        left = BUDGET
+        while left == BUDGET or self.operations() <= left:
+            left -= self.operations()
+            slices[self.stage[0]]()
+            if self.stage[0] == IDLE:
+                return
+
+    def operations(self) -> int:
+        """About how many floating-point operations the next slice takes."""
+        d, rank = self.sketch.basis.shape
+        arms = min(self.sketch.stretch, len(self.count))
+        squares = (1, 2 * rank, 2 * rank, 0, 6 * self.chunk, 4)[self.stage[0]]
+        return int(squares * d**2 + (arms * (2 * rank**3 + OVERHEAD) if self.stage[0] == CLIMB else 0))
 
     def _next(self, stage: int) -> None:
         """The next arm of this stage, or the next stage."""

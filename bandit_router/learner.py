@@ -116,8 +116,7 @@ class Learner:
         begun = time.monotonic()
         for entry in entries:
             self.apply(entry)
-            if time.monotonic() - begun > TURN_S:
-                time.sleep(PAUSE_S)  # locks are not fair: who waits needs the time to wake up
+            if give_way(begun):
                 begun = time.monotonic()
 
     def _learn(self, entry: Settled) -> None:
@@ -197,6 +196,14 @@ class Learner:
             return
         while self.policy.n_arms < len(self.catalogue):
             self.policy.add_arm()
+
+
+def give_way(begun: float) -> bool:
+    """Pause, without the lock, if a turn that began then was long; locks are not fair, who waits needs time to wake."""
+    if time.monotonic() - begun <= TURN_S:
+        return False
+    time.sleep(PAUSE_S)
+    return True
 
 
 def monitor_of(state: Mapping[str, NDArray[Any]]) -> DriftMonitor | None:

@@ -29,7 +29,8 @@ Scales. With coefficients and s integrated out, the evidence for L and L_0 is, u
     R = 1/4 + sum y^2 - sum_a b_a . t_a - q' P^-1 q,     q = L sum_a t_a,     theta_0 = P^-1 q,     s = R / (n + 1),
 
 where the 1/4 is one pseudo-observation of the largest variance on [0, 1]. It is maximised each time the number of
-outcomes has doubled, so its cost per outcome vanishes. The deviation that a block adds, in units of the noise, has a
+outcomes has doubled, so its cost per outcome vanishes; above 64 dimensions that is spread over the outcomes that follow
+(wide_hierarchy.py). The deviation that a block adds, in units of the noise, has a
 half-Cauchy prior with median `TYPICAL` (Gelman 2006, "Prior distributions for variance parameters in hierarchical
 models", Bayesian Analysis 1(3)).
 

@@ -13,6 +13,7 @@ from bandit_router.arrays import F64, Index
 from bandit_router.policies.compiled import LINE, _aligned, _round_up
 from bandit_router.policies.hierarchical import HierarchicalRidge
 from bandit_router.policies.native import kernels
+from bandit_router.policies.wide_hierarchy import WIDE, WideHierarchy
 
 PADDED = ("inverse", "theta", "shared_inverse", "shared_theta", "precision", "gram", "moment", "centre", "cost_inverse")
 PLAIN = ("square", "count", "costs", "loudness", "low", "high", "loss", "total")
@@ -22,7 +23,8 @@ def hierarchical_ridge(n_arms: int, dim: int, channels: int) -> HierarchicalRidg
     """The fastest form of `HierarchicalRidge` there is for these sizes."""
     module = kernels()
     fits = module is not None and _round_up(dim + 1, LINE // 8) <= module.MAX_DIM and channels < module.MAX_CHANNELS
-    return (CompiledHierarchy if fits else HierarchicalRidge)(n_arms, dim, channels)
+    forms = (WideHierarchy, CompiledWideHierarchy) if dim > WIDE else (HierarchicalRidge, CompiledHierarchy)
+    return forms[fits](n_arms, dim, channels)
 
 
 class CompiledHierarchy(HierarchicalRidge):
@@ -58,3 +60,7 @@ class CompiledHierarchy(HierarchicalRidge):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._settled()
+
+
+class CompiledWideHierarchy(CompiledHierarchy, WideHierarchy):
+    """`WideHierarchy` on compiled kernels."""

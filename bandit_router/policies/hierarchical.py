@@ -29,7 +29,8 @@ Scales. With coefficients and s integrated out, the evidence for L and L_0 is, u
     R = 1/4 + sum y^2 - sum_a b_a . t_a - q' P^-1 q,     q = L sum_a t_a,     theta_0 = P^-1 q,     s = R / (n + 1),
 
 where the 1/4 is one pseudo-observation of the largest variance on [0, 1]. It is maximised each time the number of
-outcomes has doubled, so its cost per outcome vanishes. The deviation that a block adds, in units of the noise, has a
+outcomes has doubled, so its cost per outcome vanishes; above 64 dimensions that is spread over the outcomes that follow
+(wide_hierarchy.py). The deviation that a block adds, in units of the noise, has a
 half-Cauchy prior with median `TYPICAL` (Gelman 2006, "Prior distributions for variance parameters in hierarchical
 models", Bayesian Analysis 1(3)).
 
@@ -43,7 +44,6 @@ context is one block.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,6 +51,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from bandit_router.arrays import F64
+from bandit_router.policies.scale_ascent import ScaleAscent
 
 LARGEST_VARIANCE = 0.25  # of anything on [0, 1]
 # Prior median of every block's deviation, in noise deviations: levels of arms and difficulties of requests differ by
@@ -61,9 +62,7 @@ TYPICAL = np.array([0.5, 0.1, 0.1, 0.5, 0.5])
 TYPICAL_COST = np.array([0.5, 0.5, 0.1])
 FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
 LARGEST = float(np.finfo(np.float64).max)
-LIMITS = (1e-3, 1e6)  # of a block's precision: beyond these it is free, or off
 FIRST_FIT, REBUILD = 64, 1024  # outcomes before the first maximisation; outcomes between rebuilt inverses
-TOLERANCE = 1e-3  # in log evidence
 EVIDENCE_ARMS = 32  # arms that (4) is summed over; more would only make the maximisation slower
 _SAVED_AS = {  # whole matrices, unlike ridge inverses
     "inverse": "covariance",
@@ -95,7 +94,7 @@ def with_level(context: F64) -> F64:
     return x
 
 
-class HierarchicalRidge:
+class HierarchicalRidge(ScaleAscent):
     """Posterior of the model above, by rank-one updates.
 
     Args:
@@ -110,21 +109,8 @@ class HierarchicalRidge:
     """
 
     SAVED = (
-        *(
-            "gram",
-            "moment",
-            "square",
-            "centre",
-            "count",
-            "costs",
-            "firmness",
-            "loudness",
-            "low",
-            "high",
-            "kind",
-            "unit",
-        ),
-        *("scale", "shared_scale", "precision", "shared_precision", "outcomes", "loss", "total"),
+        *("gram", "moment", "square", "centre", "count", "costs", "firmness", "loudness", "low", "high", "kind"),
+        *("unit", "scale", "shared_scale", "precision", "shared_precision", "outcomes", "loss", "total"),
         *("inverse", "theta", "shared_inverse", "shared_theta", "cost_inverse"),
     )
 
@@ -148,7 +134,7 @@ class HierarchicalRidge:
         self.scale, self.shared_scale = TYPICAL[:3] ** -2, np.append(FLAT, TYPICAL[3:] ** -2)
         self.kind, self.unit = np.minimum(np.arange(d), 1), np.append(1.0, np.full(dim, float(dim)))
         self.outcomes = 0
-        self.fit()
+        self._begin()
 
     @property
     def noise(self) -> float:
@@ -203,13 +189,17 @@ class HierarchicalRidge:
     def learn(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
         """Fold one outcome in; returns the innovation y - mean of the quality, raw and in predicted deviations."""
         told = self._fold(arm, context, y, weight)
-        self.outcomes = n = self.outcomes + 1
+        self.outcomes += 1
+        self._tune()
+        return told
+
+    def _tune(self) -> None:
+        n = self.outcomes
         doubled = n >= FIRST_FIT and n & (n - 1) == 0
         if doubled:
             self.maximise()
         if doubled or n % REBUILD == 0:
             self.fit()
-        return told
 
     def _fold(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:
         x = with_level(context)
@@ -264,7 +254,7 @@ class HierarchicalRidge:
         kept[arm] = keep
         for sums in (self.gram, self.moment, self.square, self.count):
             sums *= kept.reshape(-1, *(1,) * (sums.ndim - 1))
-        self.fit()
+        self._refit(kept)
 
     def add_arm(self, like: int | None, strength: float) -> None:
         """Append an arm at theta_0, or centred on another arm's estimate; see `Policy.add_arm`."""
@@ -274,7 +264,7 @@ class HierarchicalRidge:
         self.firmness = np.append(self.firmness, 1.0)
         if like is not None:
             self._copy(like, strength)
-        self.fit()
+        self._grown()
 
     def _copy(self, like: int, strength: float) -> None:
         """The new arm deviates from the other's estimate and not from theta_0, with `strength` times the precision."""
@@ -285,6 +275,18 @@ class HierarchicalRidge:
         self.firmness[-1] = strength
 
     # -- all outcomes so far -------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """The posterior without outcomes."""
+        self.fit()
+
+    def _refit(self, kept: F64) -> None:
+        """The posterior after the sums of the arms have been multiplied by `kept`."""
+        self.fit()
+
+    def _grown(self) -> None:
+        """The posterior after an arm without outcomes has been appended to the sums."""
+        self.fit()
 
     def fit(self) -> None:
         """Solve (1), (2) and (4) anew at the current scales."""
@@ -353,36 +355,20 @@ class HierarchicalRidge:
         inverse, _, shared_inverse, _, loss = self._solve(precision, shared_precision, arms)
         logs = np.linalg.slogdet(inverse)[1].sum() + np.linalg.slogdet(shared_inverse)[1]
         logs += np.log(precision[arms]).sum() + np.log(shared_precision).sum()
+        return float(logs / 2 + self._prior(scale, shared_scale) - (self.count[arms].sum() + 1.0) / 2 * np.log(loss))
+
+    def _prior(self, scale: F64, shared_scale: F64) -> float:
         ratio = np.concatenate([scale, shared_scale[1:]]) ** -0.5 / TYPICAL
-        prior = (np.log(ratio) - np.log1p(ratio**2)).sum()
-        return float(logs / 2 + prior - (self.count[arms].sum() + 1.0) / 2 * np.log(loss))
+        return float((np.log(ratio) - np.log1p(ratio**2)).sum())
 
     def maximise(self) -> None:
-        """Sort the columns into blocks, then coordinate ascent of (4) by factors of 2."""
+        """Sort the columns into blocks, then climb (4)."""
         self._sort_columns()
-        best = self.evidence(self.scale, self.shared_scale)
-        started = -np.inf
-        while best > started:
-            started = best
-            for step in self._directions():
-                best = self._climb(np.exp2(step), best)
-
-    def _directions(self) -> Iterator[F64]:
-        """One scale up or down, those of L first; only scales of blocks that have columns."""
-        for shared in (False, True):
-            for block in np.unique(self.kind):
-                if block or not shared:
-                    for sign in (1.0, -1.0):
-                        yield sign * np.eye(2)[int(shared)][:, None] * np.eye(3)[block]
-
-    def _climb(self, factor: F64, best: float) -> float:
-        """Go on while the evidence grows; returns it."""
-        while True:
-            scales = [np.clip(s * f, *LIMITS) for s, f in zip((self.scale, self.shared_scale), factor, strict=True)]
-            value = self.evidence(scales[0], scales[1])
-            if value <= best + TOLERANCE:
-                return best
-            best, (self.scale, self.shared_scale) = value, scales
+        self.begin_climb()
+        more = True
+        while more:
+            scales = self.candidate()
+            more = self.consider(scales, self.evidence(*scales))
 
     # -- state ---------------------------------------------------------------------------------------------------
 

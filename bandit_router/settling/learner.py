@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -32,6 +33,7 @@ _log = logging.getLogger(__name__)
 State = dict[str, NDArray[Any]]
 METERED = "router.metered"
 MONITOR = "monitor."
+TURN_S, PAUSE_S = 0.001, 0.0001  # the longest fold without a pause (one entry may take longer), and the pause
 
 
 class ArmAdded(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +98,7 @@ class Learner:
         self.watch: Callable[[Decision, F64], None] | None = None
         self.metered = np.zeros(len(self.channels), dtype=np.int64)
         self.lock = threading.RLock()
+        self._changing = threading.RLock()  # taken inside `lock` by whatever changes what was learned
         self.reprice(utility)
 
     def reprice(self, utility: Utility) -> None:
@@ -105,7 +108,7 @@ class Learner:
 
     def apply(self, entry: Entry | Lost) -> None:
         """Fold in the next entry. An observation the policy refuses is skipped, deterministically, and counted."""
-        with self.lock:
+        with self.lock, self._changing:
             if entry.position <= self.position:
                 return
             if entry.position != self.position + 1:
@@ -119,6 +122,14 @@ class Learner:
                 self._import(entry)
             self.position = entry.position
             self.last = (entry.decision.event_id, entry.reward) if isinstance(entry, Settled) else None
+
+    def fold(self, entries: Iterable[Entry]) -> None:
+        """Fold in the next entries, in short turns between which a waiting decision gets the lock."""
+        begun = time.monotonic()
+        for entry in entries:
+            self.apply(entry)
+            if give_way(begun):
+                begun = time.monotonic()
 
     def _learn(self, entry: Settled) -> None:
         decision = entry.decision
@@ -144,21 +155,21 @@ class Learner:
             self.catalogue.add(entry.arm)
 
     def capture(self) -> tuple[int, State]:
-        """The log position and a copy of what was learned up to it."""
-        with self.lock:
+        """The log position and a copy of what was learned up to it; decisions go on meanwhile, learning waits."""
+        with self._changing:
             watched = {} if self.monitor is None else self.monitor.state()
             marked = {f"{MONITOR}{name}": array for name, array in watched.items()}
             return self.position, {**self.policy.state(), **marked, METERED: self.metered.copy()}
 
     def restore(self, position: int, state: Mapping[str, NDArray[Any]]) -> None:
         """Stand at `position` with a captured state. Raises InvalidInput when it is another policy's."""
-        with self.lock:
+        with self.lock, self._changing:
             self._take_over(state)
             self.position, self.last = position, None
 
     def copy(self) -> Learner:
         """An independent learner in the same state."""
-        with self.lock:
+        with self.lock, self._changing:
             twin = Learner(
                 catalogue=Catalogue(self.catalogue),
                 policy=type(self.policy).from_state(self.policy.state()),
@@ -171,7 +182,7 @@ class Learner:
 
     def adopt(self, other: Learner) -> None:
         """Go on from another learner's state."""
-        with self.lock:
+        with self.lock, self._changing:
             self.catalogue, self.policy, self.monitor = other.catalogue, other.policy, other.monitor
             self.position, self.last = other.position, other.last
             self.metered, self.watch = other.metered, other.watch
@@ -198,6 +209,14 @@ class Learner:
             return
         while self.policy.n_arms < len(self.catalogue):
             self.policy.add_arm()
+
+
+def give_way(begun: float) -> bool:
+    """Pause, without the lock, if a turn that began then was long; locks are not fair, who waits needs time to wake."""
+    if time.monotonic() - begun <= TURN_S:
+        return False
+    time.sleep(PAUSE_S)
+    return True
 
 
 def monitor_of(state: Mapping[str, NDArray[Any]]) -> DriftMonitor | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome
-from bandit_router.settling.learner import ArmAdded, Learner
+from bandit_router.settling.learner import ArmAdded, Learner, give_way
 from bandit_router.settling.rules import (
     Reward,
     RewardRule,
@@ -117,15 +118,21 @@ class MemoryStore:
     def report(self, reward: Reward) -> Settlement:
         """Count one reward; one that comes before its decision waits for it."""
         with self.learner.lock:
-            try:
-                check_ids(reward)
-            except InvalidInput:
-                return self._refuse(reward, None, "invalid")
-            self.close_windows(reward.at_s)
-            if reward.event_id in self._events or self.rule.early_s == 0 or reward.outcome.problem():
-                return self._count(reward)
-            self._early.setdefault(reward.event_id, []).append(reward)
-            return answer(reward, None)
+            begun = time.monotonic()
+            settlement = self._report(reward)
+        give_way(begun)
+        return settlement
+
+    def _report(self, reward: Reward) -> Settlement:
+        try:
+            check_ids(reward)
+        except InvalidInput:
+            return self._refuse(reward, None, "invalid")
+        self.close_windows(reward.at_s)
+        if reward.event_id in self._events or self.rule.early_s == 0 or reward.outcome.problem():
+            return self._count(reward)
+        self._early.setdefault(reward.event_id, []).append(reward)
+        return answer(reward, None)
 
     async def areport(self, reward: Reward) -> Settlement:
         """The same; it never waits."""

@@ -24,7 +24,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import ArmAdded, Entry, Lost, Restored, State
-from bandit_router.store.engine import Durability, insert_rows, open_engine
+from bandit_router.store.engine import insert_rows, open_engine
 from bandit_router.store.entries import COLUMNS, LOST, entry_row, row_entry
 from bandit_router.store.migrations import migrate
 from bandit_router.store.schema import arms, decisions, head, log, quarantine, snapshots

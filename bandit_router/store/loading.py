@@ -100,8 +100,7 @@ def catch_up(ledger: Ledger, learner: Learner) -> int:
     before = learner.position
     while True:
         entries = ledger.read(learner.position, PAGE)
-        for entry in entries:
-            learner.apply(entry)
+        learner.fold(entries)
         if len(entries) < PAGE:
             return learner.position - before
 

@@ -34,7 +34,6 @@ _LINGER_S = 0.01
 _TICK_S = 1.0
 _RETRY_S = (0.05, 1.0)
 _HOLD_S = 3.0  # longer than the pauses of _RETRY_S
-_FOLD_STRETCH = 64
 _KEEP_SNAPSHOTS = 3
 
 
@@ -279,10 +278,7 @@ class Writer:
         self._gone_back |= before < self.learner.position
         if before > self.learner.position:
             loading.catch_up(self.ledger, self.learner)
-        for count, entry in enumerate(entries, 1):
-            self.learner.apply(entry)
-            if count % _FOLD_STRETCH == 0:
-                time.sleep(0)  # lets a waiting decision have the lock
+        self.learner.fold(entries)
 
     def _serve_requests(self, count: int) -> None:
         for _ in range(count):

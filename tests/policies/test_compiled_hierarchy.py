@@ -11,6 +11,7 @@ from bandit_router.policies.compiled_hierarchy import CompiledHierarchy, hierarc
 from bandit_router.policies.default import STAKES, _move
 from bandit_router.policies.hierarchical import HierarchicalRidge
 from bandit_router.policies.native import kernels
+from bandit_router.policies.wide_hierarchy import WIDE, WideHierarchy
 
 BUILT = kernels() is not None
 SIZES = [(2, 1, 1), (3, 6, 2), (5, 7, 1), (4, 33, 4), (16, 32, 4), (2, 72, 1)]
@@ -37,7 +38,8 @@ def history(sizes, steps, seed=0):
 
 def both(sizes, steps, seed=0):
     """The two forms after the same outcomes, and what they said of each."""
-    forms = (HierarchicalRidge(*sizes), hierarchical_ridge(*sizes))
+    plain = WideHierarchy if sizes[1] > WIDE else HierarchicalRidge
+    forms = (plain(*sizes), hierarchical_ridge(*sizes))
     told = [[form.learn(*event) for event in history(sizes, steps, seed)] for form in forms]
     return (*forms, *map(np.array, told))
 

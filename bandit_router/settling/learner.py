@@ -123,7 +123,7 @@ class Learner:
             self.position = entry.position
             self.last = (entry.decision.event_id, entry.reward) if isinstance(entry, Settled) else None
 
-    def fold(self, entries: Iterable[Entry]) -> None:
+    def fold(self, entries: Iterable[Entry | Lost]) -> None:
         """Fold in the next entries, in short turns between which a waiting decision gets the lock."""
         begun = time.monotonic()
         for entry in entries:

@@ -1,7 +1,7 @@
 """What durability costs: decisions per second with their durable log, and the latency of `decide`, at every level.
 
-    python benchmarks/store.py > store.json
-    python benchmarks/store.py --postgresql > store_postgresql.json
+    python -m benchmarks.store > store.json
+    python -m benchmarks.store --postgresql > store_postgresql.json
 
 `decide` runs in a tight loop of one thread; the log counts as written when the last record is in the database. CPU time
 is that of the whole process, writer thread included, so 1e6 / cpu_us is a rate per core. `floor` is the same loop
@@ -137,7 +137,7 @@ def main() -> None:
         folder = Path(name)
         server: Any = nullcontext()
         if options.postgresql:
-            from benchmarks.postgres import Postgres
+            from tests.support.postgres import Postgres
 
             server = Postgres(folder / "postgres", fsync=True)
         with server:

@@ -13,9 +13,8 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["bandit_router"]):
-    from test_logs_fuzz import SEEDS, feed
-
     from bandit_router.replay.logs import FORMATS
+    from support.odd_logs import SEEDS, feed
 
 NAMES = [name for name in FORMATS if name not in ("parquet", "obp")]  # those two are parsed by Polars and NumPy
 

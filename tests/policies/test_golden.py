@@ -3,9 +3,9 @@
 import json
 
 import pytest
-from golden import PINNED, compute
 
 from bandit_router.policies import POLICIES
+from golden import PINNED, compute
 
 KNOWN = json.loads(PINNED.read_text())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import pytest
-from test_ope_diagnostics import uniform_log
 from typer.testing import CliRunner, Result
 
 from bandit_router.cli import app
@@ -15,6 +14,7 @@ from bandit_router.records.arms import Arm
 from bandit_router.replay.logs import write_log
 from bandit_router.routing.router import Router
 from bandit_router.store import Store
+from support.logs import uniform_log
 
 
 def run(*arguments: object) -> Result:

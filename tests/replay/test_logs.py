@@ -14,6 +14,7 @@ from bandit_router.replay.logs import FORMATS, Intake, LoggedEvents, read_logs, 
 from bandit_router.replay.logs.logged import concatenate
 from bandit_router.replay.logs.obp import from_obp, to_obp
 from bandit_router.replay.logs.table import parse_columns
+from support.logs import DSJSON, GOOD, otlp
 
 EVERYTHING = tuple(vars(LoggedEvents.of(arms=("a",), arm=[0], propensity=[1.0])))
 LOSES = {
@@ -112,7 +113,6 @@ def test_what_was_not_logged_stays_unknown(name: str, tmp_path: Path) -> None:
     assert got.resident is None
 
 
-GOOD = {"event_id": "e1", "arm": "a", "context": [1.0, 2.0], "propensity": 0.5, "quality": 1.0}
 BAD_LINES = {
     "no event record": b'{"event_id": 3}\n',
     "no event record ": b"{not json\n",
@@ -185,15 +185,6 @@ def test_a_given_catalogue_sets_the_order_and_refuses_strangers(tmp_path: Path) 
 
 
 # -- dsjson ---------------------------------------------------------------------------------------------------------
-
-# A line as the decision service writes it, field values of our own.
-DSJSON = (
-    '{"_label_cost":-0.5,"_label_probability":0.8,"_label_Action":2,"_labelIndex":1,'
-    '"o":[{"v":0.5,"EventId":"e-1","ActionTaken":false}],'
-    '"Timestamp":"2021-04-07T16:40:25.1234567Z","Version":"1","EventId":"e-1","a":[2,1],'
-    '"c":{"User":{"age":3,"plan":"free","_secret":"x"},"_multi":[{"_tag":"small"},{"Model":{"id":"large"}}]},'
-    '"p":[0.8,0.2],"VWState":{"m":"model-1"},"pdrop":0.5}'
-)
 
 
 def test_a_dsjson_line_is_understood_field_by_field(tmp_path: Path) -> None:
@@ -314,26 +305,6 @@ def test_litellm_records_are_joined_on_the_call_and_not_on_the_repeating_respons
     assert log.channel("latency_s").tolist() == [1.5, 2.0]
     assert log.channel("tokens").tolist() == [120.0, 80.0]
     assert dict(intake.reasons) == {"no litellm_call_id": 1, "no decision for this reward or cost": 1}
-
-
-def otlp(attributes: dict, *, span: str = "s1", events: list | None = None) -> dict:
-    def value(item: object) -> dict:
-        return (
-            {"doubleValue": item}
-            if isinstance(item, float)
-            else ({"intValue": str(item)} if isinstance(item, int) else {"stringValue": item})
-        )
-
-    pairs = [{"key": key, "value": value(item)} for key, item in attributes.items()]
-    body = {
-        "traceId": "t",
-        "spanId": span,
-        "startTimeUnixNano": "1000000000",
-        "endTimeUnixNano": "3500000000",
-        "attributes": pairs,
-        "events": events or [],
-    }
-    return {"resourceSpans": [{"scopeSpans": [{"spans": [body]}]}]}
 
 
 def test_spans_with_old_and_new_attribute_names_and_evaluations_make_one_log(tmp_path: Path) -> None:

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_logs import DSJSON, GOOD, otlp
 
-from bandit_router.errors import InvalidLog
-from bandit_router.replay.logs import FORMATS, Intake, read_logs
+from bandit_router.replay.logs import FORMATS
+from support.odd_logs import SEEDS, feed
 
-LITELLM = {
-    "litellm_call_id": "c",
-    "model_id": "d-1",
-    "response_cost": 0.1,
-    "startTime": 1.0,
-    "endTime": 2.0,
-    "metadata": {"bandit_router": {"propensity": 0.5, "context": [1.0]}},
-}
-SEEDS: dict[str, Any] = {
-    "jsonl": GOOD,
-    "dsjson": json.loads(DSJSON),
-    "litellm": LITELLM,
-    "otel": otlp({"gen_ai.request.model": "m", "bandit_router.propensity": 0.5}),
-}
 odd = st.recursive(
     st.none()
     | st.booleans()
@@ -69,20 +52,6 @@ def mutated(draw: st.DrawFn, seed: Any) -> bytes:
     if draw(st.integers(0, 9)) == 0:
         line = line[: draw(st.integers(0, len(line)))] + draw(st.binary(max_size=6)).replace(b"\n", b"")
     return line
-
-
-def feed(name: str, content: bytes) -> Intake:
-    """Read bytes as a log; only InvalidLog may come out."""
-    intake = Intake()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "log"
-        path.write_bytes(content)
-        try:
-            log = read_logs([path], intake, format=name)
-        except InvalidLog:
-            return intake
-        assert len(log) == intake.taken
-    return intake
 
 
 @pytest.mark.parametrize("name", ["jsonl", "dsjson"])

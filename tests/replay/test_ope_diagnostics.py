@@ -13,19 +13,7 @@ from bandit_router.replay.diagnostics import diagnose
 from bandit_router.replay.evaluate import Evaluation, evaluate
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.targets import follow, one_arm, uniform
-
-
-def uniform_log(n: int = 4000, arms: int = 4, seed: int = 0, **changes: object) -> LoggedEvents:
-    """Uniform logging; arm a earns 0.2 + 0.2 a and costs 0.01 a."""
-    rng = np.random.default_rng(seed)
-    arm = rng.integers(0, arms, n)
-    outcomes = np.full((n, len(CHANNELS)), np.nan)
-    outcomes[:, 0] = rng.random(n) < 0.2 + 0.2 * arm
-    outcomes[:, 1] = 0.01 * arm
-    columns = {"propensity": np.full(n, 1.0 / arms), "outcomes": outcomes, **changes}
-    return LoggedEvents.of(
-        arms="abcd"[:arms], arm=arm, contexts=np.column_stack([np.ones(n), rng.normal(size=n)]), **columns
-    )
+from support.logs import uniform_log
 
 
 def answer(log: LoggedEvents, arm: str = "d") -> Evaluation:

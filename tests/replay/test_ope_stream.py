@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_ope_diagnostics import uniform_log
 
 from bandit_router.errors import InvalidInput, InvalidLog, Unanswerable
 from bandit_router.paging.residency import Residency
@@ -21,6 +20,7 @@ from bandit_router.replay.logs import LoggedEvents, write_log
 from bandit_router.replay.residency import reprice, resident_under
 from bandit_router.replay.stream import stream
 from bandit_router.replay.targets import one_arm, uniform
+from support.logs import uniform_log
 
 
 def rows(n: int = 3000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

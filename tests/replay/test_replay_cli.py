@@ -7,19 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_ope_diagnostics import uniform_log
-from typer.testing import CliRunner, Result
 
-from bandit_router.cli import app
 from bandit_router.policies.linucb import LinUCB
 from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.compare import load_policy, make_target, save_policy
 from bandit_router.replay.logs import LoggedEvents, write_log
 from bandit_router.replay.targets import follow
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+from support.cli import run
+from support.logs import uniform_log
 
 
 @pytest.fixture(scope="module")

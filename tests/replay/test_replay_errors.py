@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_ope_diagnostics import uniform_log
-from test_replay_cli import run
 
 from bandit_router.policies.linucb import LinUCB
 from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.compare import save_policy
 from bandit_router.replay.logs import write_log
+from support.cli import run
+from support.logs import uniform_log
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from test_ope_diagnostics import uniform_log
-from test_replay_cli import run
 from typer.testing import Result
 
 from bandit_router.errors import InvalidInput
@@ -15,6 +13,8 @@ from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs import LoggedEvents, write_log
 from bandit_router.replay.stream import stream as one_pass
 from bandit_router.replay.stream_replay import streamed_document
+from support.cli import run
+from support.logs import uniform_log
 
 
 @pytest.fixture(scope="module")

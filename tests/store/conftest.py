@@ -3,42 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bandit_router.records.arms import Arm
 from bandit_router.routing.router import Router
 from bandit_router.store import Store
-from benchmarks.postgres import Postgres
-
-ARMS = [Arm(id="small"), Arm(id="large"), Arm(id="adapter")]
-DIM = 3
-
-
-class Clock:
-    """A clock that stands still unless it is moved."""
-
-    def __init__(self, now: float = 1_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@contextmanager
-def locked(url: str) -> Iterator[None]:
-    """Another process holds SQLite's write lock."""
-    other = sqlite3.connect(url.removeprefix("sqlite:///"), isolation_level=None)
-    other.execute("BEGIN EXCLUSIVE")
-    yield
-    other.execute("ROLLBACK")
-    other.close()
+from support.databases import ARMS, DIM, Clock
+from support.postgres import Postgres
 
 
 @pytest.fixture(scope="session")

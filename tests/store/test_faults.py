@@ -1,7 +1,7 @@
 """Databases that fail: decisions go on while they do, and what was promised is kept.
 
 Every test decides while the fault is there, so it ends only if no decision waits for the fault to end. How long
-decisions take is measured by `benchmarks/store.py`.
+decisions take is measured by `benchmarks.store`.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import locked
 from sqlalchemy import exc
 
 from bandit_router.errors import StoreUnavailable
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
 from bandit_router.store.ledger import Ledger
-from benchmarks.kill_campaign import count
-from benchmarks.postgres import Postgres
+from support.databases import count, locked
+from support.postgres import Postgres
 
 OpenRouter = Callable[..., Router]
 

@@ -1,11 +1,11 @@
-"""Short kill campaigns; `benchmarks/kill_campaign.py` runs the long ones."""
+"""Short kill campaigns; `python -m tests.support.kill_campaign` runs the long ones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.kill_campaign import campaign
-from benchmarks.postgres import Postgres
+from support.kill_campaign import campaign
+from support.postgres import Postgres
 
 
 def test_twenty_kills_on_sqlite_violate_nothing(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
 from bandit_router.store import Store
 from bandit_router.store.inspection import Inspection
-from benchmarks.kill_campaign import ARMS, fork_server, query
+from support.databases import query
+from support.workers import ARMS, fork_server
 
 PROCESSES, THREADS, EVENTS = 4, 16, 25
 

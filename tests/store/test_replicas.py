@@ -20,7 +20,7 @@ from bandit_router.store import Sharing
 from bandit_router.store.inspection import Inspection
 from bandit_router.store.replicas import Delta, SharedStatistics
 from bandit_router.store.snapshot import decode
-from benchmarks.replicas import replay_shared
+from support.shared_stream import replay_shared
 
 ARMS, DIM, CHANNELS = 3, 4, 2
 

@@ -24,8 +24,8 @@ from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
 from bandit_router.store import Store
 from bandit_router.store.ledger import Ledger
-from benchmarks.kill_campaign import spending_campaign
-from tests.store.conftest import ARMS, Clock
+from support.databases import ARMS, Clock
+from support.spending_campaign import spending_campaign
 
 OpenRouter = Callable[..., Router]
 EXPECTED = {"small": Outcome(cost_usd=1.0), "large": Outcome(cost_usd=4.0), "adapter": Outcome(cost_usd=2.0)}

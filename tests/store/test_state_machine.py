@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ARMS, DIM, Clock
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -20,7 +19,7 @@ from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.routing.router import Router
 from bandit_router.settling.rules import RewardRule
 from bandit_router.store import Store
-from benchmarks.kill_campaign import query
+from support.databases import ARMS, DIM, Clock, query
 
 WINDOW_S, EARLY_S, GRACE_S, PRICE = 100.0, 10.0, 1.0, 0.5
 EVENTS = st.sampled_from([f"e{number}" for number in range(3)])

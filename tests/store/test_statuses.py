@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import locked
 
 from bandit_router.errors import InvalidInput, StoreUnavailable
 from bandit_router.records.arms import Status
 from bandit_router.routing.router import Router
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.statuses import Statuses
+from support.databases import locked
 
 OpenRouter = Callable[..., Router]
 

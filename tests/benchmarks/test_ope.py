@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,10 @@ pytestmark = [
     pytest.mark.real_data,
     pytest.mark.skipif(not DATA, reason="set BANDIT_ROUTER_DATA to the folder of the development data"),
 ]
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
 
 def test_fixed_models_are_valued_at_their_known_means_from_the_uniform_log() -> None:
-    import ope
+    from benchmarks import ope
 
     rows = ope.greenserv(Path(DATA or ""))
     assert len(rows) == 3
@@ -27,7 +25,7 @@ def test_fixed_models_are_valued_at_their_known_means_from_the_uniform_log() -> 
 
 
 def test_the_open_bandit_logs_value_each_other_within_their_intervals() -> None:
-    import ope
+    from benchmarks import ope
 
     answers = ope.open_bandit(Path(DATA or ""))
     for answer in answers.values():

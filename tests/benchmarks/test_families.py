@@ -8,7 +8,7 @@ from bandit_router.policies import POLICIES
 from benchmarks import families
 from benchmarks.markdown import replace
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def row(utility, regret, oracle, steps=20):

@@ -1,0 +1,1 @@
+"""What several tests share: databases, logs, workers that are killed."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bandit_router.errors import InvalidInput
-from bandit_router.policies import POLICIES
+from bandit_router.policies import POLICIES, LinUCB
 from bandit_router.policies.compiled import CompiledRidge, ridge_statistics
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.distributions import greedy as greedy_distribution
@@ -89,7 +89,7 @@ def test_a_score_that_is_no_number_is_seen_in_the_distribution():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_arms_without_a_bound_keep_their_penalties_in_a_zero_context(form):
-    policy = POLICIES["LinUCB"](n_arms=64, dim=32, forgetting=0.99, floor=0.0)
+    policy = LinUCB(n_arms=64, dim=32, forgetting=0.99, floor=0.0)
     policy.statistics = form(64, 32, 1, ridge=1.0, forgetting=0.99)
     for arm, x in enumerate(np.random.default_rng(0).normal(size=(64, 32))):
         policy.learn(x, arm, [0.5])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bandit_router.errors import InvalidInput
-from bandit_router.policies import POLICIES
+from bandit_router.policies import POLICIES, LinUCB
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.linear_base import LinearPolicy
 from bandit_router.policies.play import follow, play
@@ -87,7 +87,7 @@ def test_a_step_that_learning_refuses_is_raised_after_the_steps_before_it(name):
 
 
 def test_a_subclass_with_its_own_learning_keeps_it():
-    class Sceptic(POLICIES["LinUCB"]):
+    class Sceptic(LinUCB):
         def _learn(self, x, arm, y, weight, propensity):
             super()._learn(x, arm, y * 0.0, weight, propensity)
 

@@ -270,7 +270,7 @@ def test_explorations_whose_step_count_deltas_lose_refuse_to_merge(cls: type[VWP
 )
 def test_a_damaged_model_is_refused(damage: object) -> None:
     state = train(VWBag(n_arms=K, dim=D), stream(50)).state()
-    state["model"] = np.frombuffer(damage(state["model"].tobytes()), dtype=np.uint8)  # type: ignore[operator]
+    state["model"] = np.frombuffer(damage(state["model"].tobytes()), dtype=np.uint8)
     with pytest.raises(InvalidInput, match="checksum"):
         VWBag.from_state(state)
 

@@ -74,7 +74,7 @@ def full_log(n: int = 40, *, unknowns: bool = True) -> LoggedEvents:
 
 
 def read(path: Path, intake: Intake | None = None, **options: object) -> LoggedEvents:
-    return read_logs([path], intake or Intake(), **options)  # type: ignore[arg-type]
+    return read_logs([path], intake or Intake(), **options)
 
 
 def assert_same(got: LoggedEvents, expected: LoggedEvents, names: set[str]) -> None:

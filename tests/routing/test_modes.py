@@ -57,7 +57,7 @@ def test_an_apprentice_learns_about_the_arm_that_served() -> None:
 
 def test_the_kill_switch_does_not_ask_the_policy_and_can_be_undone() -> None:
     engine = router()
-    engine.policy.probabilities = None  # type: ignore[method-assign, assignment]
+    engine.policy.probabilities = None
     engine.set_rollout(Rollout(mode="off"))
     decision = engine.decide([1.0, 0.5], event_id="e")
     assert (decision.arm, decision.mode, decision.proposed, decision.degraded) == ("base", "off", None, False)

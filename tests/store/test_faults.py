@@ -43,7 +43,7 @@ def recovers(router: Router, url: str, decisions: int) -> None:
     """Wait until everything decided is in the database."""
     for _ in range(1000):
         with suppress(exc.OperationalError):  # a slow start: the tables are not there yet
-            if router.events.healthy and count(url, "decisions") == decisions:  # type: ignore[attr-defined]
+            if router.events.healthy and count(url, "decisions") == decisions:
                 return
         time.sleep(0.02)
     raise AssertionError((router.counters, count(url, "decisions")))
@@ -156,7 +156,7 @@ def test_at_the_power_level_a_decision_waits_for_its_commit_but_not_beyond_its_b
     router = open_router(sqlite_url, store={"durability": "power", "bound_s": 2.0})
     router.decide([1.0, 0.0, 0.0], event_id="e")
     assert count(sqlite_url, "decisions") == 1
-    router.events.settings.bound_s = 0.05  # type: ignore[attr-defined]
+    router.events.settings.bound_s = 0.05
     with locked(sqlite_url):
         router.decide([1.0, 0.0, 0.0], event_id="f")
     assert router.counters["unconfirmed"] == 1
@@ -180,7 +180,7 @@ def test_a_full_queue_does_what_the_setting_says_and_counts_it(
     assert all(decision.arm == "large" for decision in decisions if decision.degraded)
     assert refused in ("unavailable", None)
     for _ in range(6000):
-        if router.events.healthy and not len(router.events._spool):  # type: ignore[attr-defined]
+        if router.events.healthy and not len(router.events._spool):
             break
         time.sleep(0.01)
     kept = count(sqlite_url, "decisions")
@@ -213,7 +213,7 @@ def test_a_record_that_no_database_takes_does_not_hold_up_the_others(sqlite_url:
         patch.setattr(group.Group, "_row", fail)
         for event_id in ("a", "poison", "b"):
             router.decide([1.0, 0.0, 0.0], event_id=event_id)
-        router.events.flush()  # type: ignore[attr-defined]
+        router.events.flush()
     assert count(sqlite_url, "decisions") == 2
     assert router.counters["failed_records"] == 1
     assert router.observe("b", Outcome(quality=0.5)).reward == 0.5

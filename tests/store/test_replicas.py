@@ -105,10 +105,10 @@ def test_a_delta_out_of_order_or_about_an_unknown_arm_is_refused() -> None:
         deltas.append(source.publish())
         source.published()
     with pytest.raises(InvalidInput, match="predecessor"):
-        target.merge([deltas[1]])  # type: ignore[list-item]
+        target.merge([deltas[1]])
     small = SharedStatistics(RidgeStatistics(2, DIM, CHANNELS, ridge=1.0), replica="c")
     with pytest.raises(InvalidInput, match="not here yet"):
-        small.merge([deltas[0]])  # type: ignore[list-item]
+        small.merge([deltas[0]])
 
 
 def test_the_trigger_is_the_growth_of_the_determinant() -> None:

@@ -71,6 +71,7 @@ def test_an_adapter_larger_than_memory_is_passed_through():
     assert not controller.resident[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [2, 8, 32])
 def test_on_zipf_requests_with_repetition_it_pages_less_than_recency_and_more_than_the_clairvoyant(slots):
     env = TraceEnvironment(name="test/hazard", horizon=4_000)

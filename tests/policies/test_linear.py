@@ -79,6 +79,7 @@ def test_the_initial_inverse_is_the_inverse_of_the_initial_matrix_for_ridge_othe
     np.testing.assert_allclose(statistics.predict(np.array([2.0, 0.0, 0.0]))[1], [1.0])
 
 
+@pytest.mark.slow
 def test_a_million_updates_stay_within_1e_8_of_a_direct_solve():
     rng = np.random.default_rng(1)
     contexts, targets = rng.normal(size=(1_000_000, 3)), rng.normal(size=(1_000_000, 1))

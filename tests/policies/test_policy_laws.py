@@ -7,8 +7,13 @@ from bandit_router.policies import POLICIES, LinUCB, UniformRandom
 from bandit_router.policies.distributions import draw
 from bandit_router.testing import POLICY_LAWS, check_policy
 
+SLOW = ("logs_are_unbiased", "memory_is_bounded")
+LAWS = [
+    pytest.param(law, id=law.__name__, marks=pytest.mark.slow if law.__name__ in SLOW else ()) for law in POLICY_LAWS
+]
 
-@pytest.mark.parametrize("law", POLICY_LAWS, ids=lambda law: law.__name__)
+
+@pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("name", POLICIES)
 def test_law(name, law):
     law(POLICIES[name])

@@ -190,6 +190,7 @@ def test_an_added_arm_is_usable_learns_and_survives_a_save(cls: type[VWPolicy]) 
     assert probes(cls.from_state(policy.state())).tolist() == p.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "settings"), CASES, ids=names)
 def test_with_an_added_arm_a_reloaded_policy_still_chooses_and_learns_as_the_original(
     cls: type[VWPolicy], settings: dict[str, Estimator]

@@ -87,6 +87,7 @@ def test_cumulative_utility_stays_over_the_promised_share_of_the_baseline(key: b
     assert worst["free"] < 0  # the guard has something to prevent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["GaussianThompson", "EvidenceThompson"])
 def test_a_policy_whose_bonus_is_one_deviation_goes_under_the_line_by_a_few_requests_at_most(policy: str) -> None:
     means, slack = np.array([0.6, *[0.05] * 8, 0.8]), 0.1

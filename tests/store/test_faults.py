@@ -94,6 +94,7 @@ def test_decisions_go_on_while_the_database_fails_and_are_written_when_it_is_bac
     assert router.counters["shed_decisions"] == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_survived_for_real(tmp_path: Path) -> None:
     """The database is limited to a few pages, so that SQLite itself says that the disk is full."""
     code = """

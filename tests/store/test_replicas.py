@@ -155,6 +155,7 @@ def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
         SharedStatistics(RidgeStatistics(1, 1, 1, ridge=1.0, forgetting=0.9), replica="a")
 
 
+@pytest.mark.slow
 def test_four_replicas_come_within_15_percent_of_one_learner_with_5_percent_of_the_syncs() -> None:
     central = replay_shared(replicas=4, horizon=4000, gamma=0.0, seed=1)
     shared = replay_shared(replicas=4, horizon=4000, gamma=0.5, seed=1)

@@ -164,7 +164,7 @@ class Spender(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-TestSpender = Spender.TestCase
+TestSpender = pytest.mark.slow(Spender.TestCase)
 TestSpender.settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
 
 
@@ -179,6 +179,7 @@ def serve(router: Router, count: int, *, seed: int = 0, bills: float = 0.7, dive
             router.observe(decision.event_id, outcome, served_arm=diverted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [None, "in the transaction", "after the commit", "before the queue is released"])
 def test_after_a_kill_the_budgets_stand_where_they_stood_number_for_number(
     url: str, place: str | None, open_router: OpenRouter
@@ -199,6 +200,7 @@ def test_after_a_kill_the_budgets_stand_where_they_stood_number_for_number(
     assert third.budgets.state() == second.budgets.state()
 
 
+@pytest.mark.slow
 def test_a_hard_window_holds_while_a_process_with_threads_is_killed_again_and_again(tmp_path: Path) -> None:
     report = spending_campaign(f"sqlite:///{tmp_path}/events.db", tmp_path, kills=3, total=500.0)
     assert report["violations"] == []

@@ -244,10 +244,11 @@ class Serving(RuleBasedStateMachine):
         return decision.context, decision.arm_index, [quality, cost, np.nan, np.nan, np.nan, np.nan]
 
 
-TestServing = Serving.TestCase
+TestServing = pytest.mark.slow(Serving.TestCase)
 TestServing.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregate", ["first", "last", "sum"])
 def test_a_long_history_at_random_is_the_models(aggregate: str) -> None:
     """Denser than what Hypothesis draws: many events, each with a few rewards, and restarts in between."""

@@ -237,6 +237,7 @@ def test_arms_are_added_at_the_end_and_keep_their_status(url: str, open_router: 
         open_router(url, arms=[Arm(id="large"), Arm(id="small")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_every_policy_restarts_at_the_same_bytes(name: str, tmp_path: Path, open_router: OpenRouter) -> None:
     url = f"sqlite:///{tmp_path}/{name}.db"

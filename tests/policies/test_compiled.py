@@ -58,7 +58,8 @@ def nearly_parallel(seed, steps, dim=16):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_float32_keeps_a_useful_inverse_where_features_are_long_and_nearly_the_same(form):
+def test_float32_keeps_a_useful_inverse_for_long_alike_features(form):
+    """Float32 keeps a useful inverse where features are long and nearly the same."""
     for seed in range(8):
         short, full = (form(1, 16, 1, ridge=1.0, precision=bits) for bits in (32, 64))
         for x, y in zip(*nearly_parallel(seed, 1200), strict=True):
@@ -326,7 +327,8 @@ def test_forgetting_keeps_every_width_below_the_prior(form):
 
 
 @pytest.mark.parametrize("form", FORMS[1:])
-def test_a_variance_that_rounding_made_negative_is_repaired_where_it_is_met(form):
+def test_a_variance_made_negative_by_rounding_is_repaired(form):
+    """A variance that rounding made negative is repaired where it is met."""
     statistics = form(1, 4, 1, ridge=1.0)
     damaged = {name: array.copy() for name, array in statistics.arrays().items()}
     damaged["inverse"] = pack(np.diag([1.0, 1.0, 1.0, -1e-9])[None])

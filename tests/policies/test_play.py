@@ -122,7 +122,8 @@ def test_following_a_log_equals_the_two_verbs(name):
 
 
 @pytest.mark.parametrize("name", [*LINEAR, "UCB1"])
-def test_the_propensities_of_a_log_change_nothing_for_a_policy_that_does_not_weigh_by_them(name):
+def test_propensities_change_nothing_for_a_policy_without_use(name):
+    """The propensities of a log change nothing for a policy that does not weigh by them."""
     contexts, outcomes, uniforms = stream(100, seed=5)
     logged, rows = (uniforms * 7).astype(int), np.arange(100)
     given = (contexts, logged, np.nan_to_num(outcomes[rows, logged]), PRICES)

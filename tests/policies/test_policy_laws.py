@@ -65,7 +65,7 @@ def test_a_new_policy_estimates_its_arms_without_a_warning(name, learned):
     assert policy.estimate([1.0, 0.5]).bonus.shape == (3,)
 
 
-def test_logging_a_softmax_for_an_argmax_biases_ips_and_logging_the_drawing_distribution_does_not():
+def test_logging_a_softmax_for_an_argmax_biases_ips():
     """Four Bernoulli arms, uniform policy worth 0.45: the defect of a peer, and why p is what we draw from."""
     means, rng = np.array([0.3, 0.4, 0.5, 0.6]), np.random.default_rng(0)
     policy = LinUCB(n_arms=4, dim=1, alpha=1.0, floor=0.1)

@@ -33,7 +33,8 @@ def router(**settings: Any) -> Router:
     return Router(**{"arms": ARMS, "dim": 2, "policy": "LinUCB", "key": b"k", "clock": Clock(), **settings})
 
 
-def test_the_same_event_gets_the_same_decision_whatever_was_learned_in_between() -> None:
+def test_the_same_event_gets_the_same_decision() -> None:
+    """The same event gets the same decision whatever was learned in between."""
     engine = router()
     first = engine.decide([1.0, 0.0], event_id="e")
     engine.observe("e", Outcome(quality=1.0))

@@ -74,9 +74,8 @@ def operational(message: str) -> Exception:
         OSError(28, "No space left on device"),
     ],
 )
-def test_decisions_go_on_while_the_database_fails_and_are_written_when_it_is_back(
-    error: Exception, sqlite_url: str, open_router: OpenRouter
-) -> None:
+def test_decisions_outlive_a_failing_database(error: Exception, sqlite_url: str, open_router: OpenRouter) -> None:
+    """Decisions go on while the database fails and are written when it is back."""
     router = open_router(sqlite_url, store={"wait_s": 0.2})
     decide(router, 5, "before")
     recovers(router, sqlite_url, 5)
@@ -151,9 +150,8 @@ def test_a_slow_database_delays_no_decision(sqlite_url: str, open_router: OpenRo
     recovers(router, sqlite_url, 200)
 
 
-def test_at_the_power_level_a_decision_waits_for_its_commit_but_not_beyond_its_bound(
-    sqlite_url: str, open_router: OpenRouter
-) -> None:
+def test_at_the_power_level_a_decision_waits_within_its_bound(sqlite_url: str, open_router: OpenRouter) -> None:
+    """At the power level a decision waits for its commit but not beyond its bound."""
     router = open_router(sqlite_url, store={"durability": "power", "bound_s": 2.0})
     router.decide([1.0, 0.0, 0.0], event_id="e")
     assert count(sqlite_url, "decisions") == 1

@@ -192,7 +192,8 @@ def test_damage_outside_of_the_arms_is_not_repaired() -> None:
         bad_arms(state)
 
 
-def test_the_key_of_a_policy_tells_settings_apart_and_not_the_number_of_arms() -> None:
+def test_the_key_of_a_policy_tells_its_settings_apart() -> None:
+    """The key of a policy tells settings apart and not the number of arms."""
     key = policy_key(LinUCB(n_arms=2, dim=3), ["quality"])
     assert key == policy_key(LinUCB(n_arms=5, dim=3), ["quality"])
     assert key != policy_key(LinUCB(n_arms=2, dim=3, alpha=0.5), ["quality"])

@@ -201,7 +201,8 @@ def test_after_a_kill_the_budgets_stand_where_they_stood_number_for_number(
 
 
 @pytest.mark.slow
-def test_a_hard_window_holds_while_a_process_with_threads_is_killed_again_and_again(tmp_path: Path) -> None:
+def test_a_hard_window_holds_through_kills(tmp_path: Path) -> None:
+    """A hard window holds while a process with threads is killed again and again."""
     report = spending_campaign(f"sqlite:///{tmp_path}/events.db", tmp_path, kills=3, total=500.0)
     assert report["violations"] == []
     assert report["decisions"] > 100
@@ -217,9 +218,8 @@ def follow(*routers: Router) -> None:
             router.events.flush()
 
 
-def test_routers_on_one_store_know_what_the_others_have_booked_and_were_billed(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_routers_on_one_store_know_each_others_bookings(url: str, open_router: OpenRouter) -> None:
+    """Routers on one store know what the others have booked and were billed."""
     clock = Clock()
     one, two = (open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0)) for _ in range(2))
     only = {"eligible": ["large"]}
@@ -240,9 +240,8 @@ def committed(*routers: Router) -> list[float]:
     return [router.budgets.report()[0]["committed"] for router in routers]
 
 
-def test_an_event_that_two_routers_have_decided_is_booked_once_in_both_and_after_a_restart(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_an_event_decided_by_two_routers_is_booked_once(url: str, open_router: OpenRouter) -> None:
+    """An event that two routers have decided is booked once in both and after a restart."""
     clock = Clock()
     one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
     for router in (one, two):
@@ -254,9 +253,8 @@ def test_an_event_that_two_routers_have_decided_is_booked_once_in_both_and_after
     assert committed(one, two, open_router(url, dim=1, clock=clock, budgets=budgets())) == [1.0, 1.0, 1.0]
 
 
-def test_what_one_router_has_decided_may_be_billed_to_another_before_that_one_knows_of_it(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_a_bill_may_reach_a_router_before_the_decision(url: str, open_router: OpenRouter) -> None:
+    """What one router has decided may be billed to another before that one knows of it."""
     clock = Clock()
     one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
     for n in range(9):
@@ -287,9 +285,8 @@ def test_a_corrected_bill_counts_after_a_restart_as_it_did_before(url: str, open
     assert committed(first, open_router(url, dim=1, clock=clock, budgets=budgets())) == [5.0, 5.0]
 
 
-def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_another_process_captured(
-    tmp_path: Path, open_router: OpenRouter
-) -> None:
+def test_a_limit_of_ones_own_name_is_found_in_anothers_state(tmp_path: Path, open_router: OpenRouter) -> None:
+    """A process with a limit of its own name finds it again in the state another process captured."""
     clock, url = Clock(), f"sqlite:///{tmp_path}/events.db"
 
     def open_as(name: str) -> Router:
@@ -328,9 +325,8 @@ def mean(router: Router, arm: str) -> float:
     return router.budgets.state()["seen"]["cap"][arm]["mean"]
 
 
-def test_a_price_change_that_no_decision_follows_is_known_after_a_restart_and_to_others_and_counts_once(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_a_price_change_is_known_everywhere_and_counts_once(url: str, open_router: OpenRouter) -> None:
+    """A price change that no decision follows is known after a restart and to others and counts once."""
     clock = Clock()
     one, two = (open_router(url, dim=1, clock=clock, budgets=budgets()) for _ in range(2))
     one.budgets.reprice("large", "cost_usd", 10.0)
@@ -343,9 +339,10 @@ def test_a_price_change_that_no_decision_follows_is_known_after_a_restart_and_to
     assert mean(open_router(url, dim=1, clock=clock, budgets=budgets()), "large") == 80.0
 
 
-def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_of_what_is_in_it(
+def test_decisions_before_the_database_are_booked_on_top_of_it(
     url: str, open_router: OpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What was decided before the database could be reached is booked on top of what is in it."""
     clock, only = Clock(), {"eligible": ["large"]}
     first = open_router(url, dim=1, clock=clock, budgets=budgets(total=12.0))
     first.decide([1.0], event_id="a", **only)
@@ -366,9 +363,8 @@ def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_
         assert mean(router, "adapter") == 4.0
 
 
-def test_rows_that_the_kept_states_hold_are_dropped_and_damaged_states_and_rows_are_passed_over(
-    tmp_path: Path, open_router: OpenRouter
-) -> None:
+def test_rows_in_kept_states_are_dropped_and_damage_is_passed(tmp_path: Path, open_router: OpenRouter) -> None:
+    """Rows that the kept states hold are dropped and damaged states and rows are passed over."""
     url, settings = f"sqlite:///{tmp_path}/events.db", {"dim": 1, "clock": Clock(), "store": {"snapshot_every": 20}}
     for life in range(5):
         router = open_router(url, budgets=budgets(total=1e6), **settings)

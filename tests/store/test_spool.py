@@ -49,9 +49,8 @@ def test_what_was_offered_is_taken_in_order_until_it_is_done(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("folder", [None, "files"])
-def test_a_full_queue_declines_and_has_room_again_when_its_other_half_is_done(
-    folder: str | None, tmp_path: Path
-) -> None:
+def test_a_full_queue_declines_until_its_other_half_is_done(folder: str | None, tmp_path: Path) -> None:
+    """A full queue declines and has room again when its other half is done."""
     spool = Spool(folder=folder and tmp_path / folder, capacity_bytes=4096)
     accepted = 0
     while spool.offer(item(accepted)):

@@ -190,9 +190,8 @@ def test_a_wrapped_policy_runs_with_the_settings_it_was_opened_with(url: str, op
     assert (second.learner.position, second.policy.steps) == (5, 5)
 
 
-def test_a_log_from_before_a_channel_existed_is_learned_with_that_channel_null(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_a_log_older_than_a_channel_is_learned_with_it_null(url: str, open_router: OpenRouter) -> None:
+    """A log from before a channel existed is learned with that channel null."""
     first = open_router(url, channels=[name for name in CHANNELS if name != "gpu_s"])
     serve(first, 10)
     first.close()

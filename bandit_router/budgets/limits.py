@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from bandit_router.errors import InvalidInput
-from bandit_router.records.outcomes import CHANNELS, Outcome
+from bandit_router.records.outcomes import CHANNELS, COSTS, Outcome
 
 EACH = "*"
 
@@ -39,8 +39,8 @@ class _Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def _check(self, channel: str | None = None, **positive: float) -> None:
         if not self.name or "/" in self.name:
             raise InvalidInput(f"a limit needs a name without a slash, got {self.name!r}")
-        if channel is not None and channel not in CHANNELS[1:]:
-            raise InvalidInput(f"limit {self.name!r}: no cost channel {channel!r}; there are {', '.join(CHANNELS[1:])}")
+        if channel is not None and channel not in COSTS:
+            raise InvalidInput(f"limit {self.name!r}: no cost channel {channel!r}; there are {', '.join(COSTS)}")
         for field, value in positive.items():
             if not 0 < value < math.inf:
                 raise InvalidInput(f"limit {self.name!r}: {field} must be finite and greater than 0, got {value}")

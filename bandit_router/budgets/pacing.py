@@ -36,7 +36,7 @@ from bandit_router.budgets.accounts import CATCH_UP, Account, Entry, Hold, Seen,
 from bandit_router.budgets.limits import Limit, Rate, Tail, Window, countable
 from bandit_router.errors import BudgetExhausted, InvalidInput
 from bandit_router.records.booking import Bill, Booking, Part, Reprice
-from bandit_router.records.outcomes import CHANNELS, Outcome
+from bandit_router.records.outcomes import COSTS, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,8 +262,8 @@ class Budgets:
         """
         if not 0 < factor < math.inf:
             raise InvalidInput(f"factor must be finite and greater than 0, got {factor}")
-        if channel not in CHANNELS[1:]:
-            raise InvalidInput(f"channel must be a cost, one of {', '.join(CHANNELS[1:])}, got {channel!r}")
+        if channel not in COSTS:
+            raise InvalidInput(f"channel must be a cost, one of {', '.join(COSTS)}, got {channel!r}")
         change = Reprice(arm, channel, factor)
         self._reprice(change)
         self._repriced.append(change)

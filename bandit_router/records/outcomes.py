@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Annotated, NamedTuple, get_type_hints
 
 import msgspec
 import numpy as np
@@ -11,24 +12,64 @@ import numpy as np
 from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 
-CHANNELS = ("quality", "cost_usd", "energy_j", "latency_s", "tokens", "gpu_s")
-QUALITY_RANGE = (0.0, 1.0)
 
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one served request turned out to be. None means "not metered", which is not zero.
+class Channel(NamedTuple):
+    """What one channel of an outcome measures.
 
     Attributes:
-        quality: score in [0, 1]. cost_usd: US dollars billed. energy_j: joules. latency_s: seconds.
-        tokens: input plus output tokens. gpu_s: GPU-seconds, the seconds of every GPU that was held for it, summed.
+        meaning: in a few words. unit: of its amounts, "" for a plain number. low, high: its range.
     """
 
-    quality: float | None = None
-    cost_usd: float | None = None
-    energy_j: float | None = None
-    latency_s: float | None = None
-    tokens: float | None = None
-    gpu_s: float | None = None
+    meaning: str
+    unit: str = ""
+    low: float = 0.0
+    high: float = math.inf
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Lowest and highest amount."""
+        return self.low, self.high
+
+    @property
+    def allowed(self) -> str:
+        """The range in words, for messages."""
+        return f"in [{self.low:g}, {self.high:g}]" if self.high < math.inf else f"finite and at least {self.low:g}"
+
+
+Amount = float | None
+
+
+class Amounts(msgspec.Struct, frozen=True, kw_only=True):
+    """The channels, each declared by its one line here; whatever has channels takes their names from these lines.
+
+    None means "not metered", which is not zero. Quality comes first and earns; the others are costs, never negative.
+    """
+
+    quality: Annotated[Amount, Channel("score", high=1.0)] = None
+    cost_usd: Annotated[Amount, Channel("money billed", "US dollars")] = None
+    energy_j: Annotated[Amount, Channel("energy", "joules")] = None
+    latency_s: Annotated[Amount, Channel("time from request to end of answer", "seconds")] = None
+    tokens: Annotated[Amount, Channel("input and output tokens", "tokens")] = None
+    gpu_s: Annotated[Amount, Channel("time of every GPU held for it, summed", "GPU-seconds")] = None
+
+
+def _declared() -> dict[str, Channel]:
+    lines = get_type_hints(Amounts, include_extras=True)
+    return {name: next(c for c in lines[name].__metadata__ if isinstance(c, Channel)) for name in lines}
+
+
+DECLARED: dict[str, Channel] = _declared()
+CHANNELS: tuple[str, ...] = tuple(DECLARED)
+COSTS = CHANNELS[1:]
+
+
+class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one served request turned out to be, by channel; see `Amounts`. None means "not metered", which is not zero.
+
+    Example:
+        >>> Outcome(quality=0.9, cost_usd=0.002).metered()
+        ('quality', 'cost_usd')
+    """
 
     def vector(self, channels: Sequence[str] = CHANNELS) -> F64:
         """The channels as an array, NaN where not metered."""
@@ -40,15 +81,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return tuple(name for name in CHANNELS if getattr(self, name) is not None)
 
     def problem(self) -> str | None:
-        """Why this outcome cannot be accepted, or None: no finite number, a negative cost, a quality out of range."""
-        low, high = QUALITY_RANGE
-        for name in CHANNELS:
+        """Why this outcome cannot be accepted, or None: no finite number, or one out of its channel's range."""
+        for name, channel in DECLARED.items():
             value = getattr(self, name)
             if value is None:
                 continue
             if not isinstance(value, int | float | np.floating | np.integer) or not math.isfinite(value):
                 return "invalid"
-            if value < 0 or (name == "quality" and not low <= value <= high):
+            if not channel.low <= value <= channel.high:
                 return "out_of_range"
         return None
 
@@ -75,7 +115,7 @@ class Utility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         for field in ("prices", "scales"):
             for name, value in getattr(self, field).items():
                 if name not in CHANNELS or name == "quality":
-                    raise InvalidInput(f"{field}: unknown channel {name!r}; there are {', '.join(CHANNELS[1:])}")
+                    raise InvalidInput(f"{field}: unknown channel {name!r}; there are {', '.join(COSTS)}")
                 if not math.isfinite(value) or (field == "scales" and value <= 0):
                     raise InvalidInput(f"{field}[{name!r}] must be finite (scales above 0), got {value}")
 

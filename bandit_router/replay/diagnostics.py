@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import chdtrc, ndtr
 
 from bandit_router.arrays import F64, Bool
-from bandit_router.records.outcomes import CHANNELS, Utility
+from bandit_router.records.outcomes import COSTS, Utility
 from bandit_router.replay.estimators.sample import effective_size
 from bandit_router.replay.logs.logged import LoggedEvents
 
@@ -152,7 +152,7 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
 
 def never_metered(utility: Utility, metered: Container[str]) -> list[str]:
     """Why there is no utility at all, where it prices channels that no row has."""
-    names = [name for name in CHANNELS[1:] if utility.priced(name) and name not in metered]
+    names = [name for name in COSTS if utility.priced(name) and name not in metered]
     return (
         [f"no row has {', '.join(names)}, which the utility prices: meter it, or leave out its price"] if names else []
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from bandit_router.arrays import F64, Bool, Index
 from bandit_router.errors import InvalidInput, Unanswerable
-from bandit_router.records.outcomes import CHANNELS, QUALITY_RANGE, Utility
+from bandit_router.records.outcomes import CHANNELS, DECLARED, Utility
 from bandit_router.replay.diagnostics import Diagnostics, diagnose
 from bandit_router.replay.estimators import ESTIMATORS, MODELLED
 from bandit_router.replay.estimators.doubly_robust import dr
@@ -166,7 +166,8 @@ def _columns(log: LoggedEvents, utility: Utility) -> dict[str, F64]:
 
 def declared_ranges(utility: Utility, given: Mapping[str, Interval]) -> dict[str, Interval]:
     """Declared ranges, and the utility's when all that it prices have one."""
-    ranges: dict[str, Interval] = {"quality": QUALITY_RANGE, **given}
+    known = {name: channel.range for name, channel in DECLARED.items() if channel.high < math.inf}
+    ranges: dict[str, Interval] = {**known, **given}
     for name, (low, high) in ranges.items():
         if name not in (*CHANNELS, "reward", "utility") or not -math.inf < low < high < math.inf:
             raise InvalidInput(f"bounds need a channel and a finite low < high, got {name}={low}:{high}")

@@ -11,7 +11,7 @@ import numpy as np
 
 from bandit_router.arrays import F64, Index
 from bandit_router.errors import InvalidInput, InvalidLog
-from bandit_router.records.outcomes import CHANNELS, Utility
+from bandit_router.records.outcomes import COSTS, Utility
 from bandit_router.replay.estimators.moments import Moments
 from bandit_router.replay.stream_columns import Source, metrics, opened, readable, target, usable
 
@@ -73,7 +73,7 @@ def target_of(policy: str, utility: Utility) -> str:
         >>> target_of("arm=large", Utility(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.01}))
         'arm=large, utility quality - 0.2 cost_usd / 0.01'
     """
-    priced = [name for name in CHANNELS[1:] if utility.priced(name)]
+    priced = [name for name in COSTS if utility.priced(name)]
     costs = [f" - {float(utility.prices[name])} {name} / {float(utility.scales.get(name, 1.0))}" for name in priced]
     return f"{policy}, utility quality{''.join(costs)}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bandit_router.errors import InvalidLog
-from bandit_router.records.outcomes import CHANNELS, Utility
+from bandit_router.records.outcomes import CHANNELS, COSTS, Utility
 from bandit_router.replay.logs.parquet import ARMS_KEY, arm_ids
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def metrics(source: Source, utility: Utility) -> dict[str, pl.Expr]:
 
 def main_metric(utility: Utility) -> str:
     """The metric that is the utility: quality where it prices nothing else."""
-    return "utility" if any(utility.priced(name) for name in CHANNELS[1:]) else "quality"
+    return "utility" if any(utility.priced(name) for name in COSTS) else "quality"
 
 
 def target(source: Source, arm: str | None) -> pl.Expr:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision, Settlement
-from bandit_router.records.outcomes import CHANNELS, Outcome
+from bandit_router.records.outcomes import COSTS, Outcome
 from bandit_router.routing.router import Router
 
 STOP, ESCALATE = "stop", "escalate"
@@ -114,6 +114,6 @@ def _stopped(first: Outcome) -> Outcome:
 
 def _total(first: Outcome, second: Outcome) -> Outcome:
     """The quality that was served and the sum of what was metered of both."""
-    both = [name for name in CHANNELS[1:] if name in first.metered() and name in second.metered()]
+    both = [name for name in COSTS if name in first.metered() and name in second.metered()]
     sums = {name: getattr(first, name) + getattr(second, name) for name in both}
     return Outcome(quality=second.quality, **sums)

@@ -23,7 +23,7 @@ from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.booking import Booking
 from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id
-from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
+from bandit_router.records.outcomes import CHANNELS, COSTS, Outcome, Utility
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.explain import Explanation, explain
 from bandit_router.routing.guard import ConservativeGuard
@@ -90,7 +90,7 @@ class Router:
     ) -> None:
         unknown = [name for name in channels if name not in CHANNELS]
         if tuple(channels)[:1] != ("quality",) or unknown:
-            raise InvalidInput(f"channels must be quality first, then any of {CHANNELS[1:]}, got {tuple(channels)}")
+            raise InvalidInput(f"channels must be quality first, then any of {COSTS}, got {tuple(channels)}")
         if max_events < 1:
             raise InvalidInput(f"max_events must be above 0, got {max_events}")
         if budgets is not None and rewards is not None and rewards.aggregate == "sum":

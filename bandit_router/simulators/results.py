@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from bandit_router.arrays import F64
+from bandit_router.records.outcomes import COSTS
 from bandit_router.simulators.controllers import Hindsight
 from bandit_router.simulators.paged import PagedTrajectory, split
 from bandit_router.simulators.run import Reference, Trajectory
@@ -55,7 +56,7 @@ def policy_result(
         "utility_mean": interval(final / horizon),
         "regret": {"best_fixed": interval(best - final), "oracle": interval(oracle - final)},
         "quality_mean": means["quality"],
-        **{f"{c}_mean": means.get(c) for c in ("cost_usd", "energy_j", "latency_s", "gpu_s")},
+        **{f"{c}_mean": means.get(c) for c in COSTS},
         "arm_share": {arm: float(share) for arm, share in zip(arms, plays / plays.sum(), strict=True)},
         "events_per_second": len(trajectories) * horizon / max(sum(t.seconds for t in trajectories), 1e-9),
     }

@@ -12,13 +12,12 @@ import numpy as np
 from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import utility
+from bandit_router.records.outcomes import COSTS, DECLARED
 from bandit_router.simulators.environment import Environment
 from bandit_router.simulators.experiment import Progress, run_scenario
 from bandit_router.simulators.output import line_style
 from bandit_router.simulators.scenario import Scenario, with_overrides
 from bandit_router.simulators.trace import TraceEnvironment
-
-SWEEPABLE = ("cost_usd", "energy_j", "latency_s", "gpu_s")
 
 
 def run_sweep(
@@ -34,7 +33,7 @@ def run_sweep(
 
     Args:
         scenario: what to run; its other prices stay. folder: where its relative paths start.
-        channel: cost_usd, energy_j, latency_s or gpu_s. prices: utility per reference amount, at least one.
+        channel: a cost that the scenario meters. prices: utility per reference amount, at least one.
         jobs, progress: see `run_scenario`.
 
     Returns:
@@ -45,8 +44,8 @@ def run_sweep(
     environment = scenario.environment.build(scenario.name, folder)
     if isinstance(environment, TraceEnvironment):
         raise InvalidInput("requests that name their adapter leave nothing to sweep; use a scenario with a router")
-    if channel not in SWEEPABLE or channel not in environment.channels:
-        known = [name for name in SWEEPABLE if name in environment.channels]
+    if channel not in COSTS or channel not in environment.channels:
+        known = [name for name in COSTS if name in environment.channels]
         raise InvalidInput(f"cannot sweep {channel!r}; this scenario meters {', '.join(known) or 'no cost channel'}")
     points: dict[str, list[dict[str, float]]] = {policy.title: [] for policy in scenario.policies}
     for price in prices:
@@ -177,7 +176,7 @@ def _plot(document: dict[str, Any], stem: Path) -> list[Path]:
     axes.margins(0.1)
     axes.set(
         title=f"{document['scenario']}: quality over {channel}, {document['seeds']} seeds",
-        xlabel=f"mean {channel} per request",
+        xlabel=f"mean {channel} per request ({DECLARED[channel].unit})",
         ylabel="mean quality",
         xscale="log" if document["range"][0] > 0 and document["range"][1] > 20 * document["range"][0] else "linear",
     )

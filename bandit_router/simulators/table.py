@@ -13,6 +13,7 @@ import numpy as np
 from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
+from bandit_router.records.outcomes import CHANNELS, DECLARED
 from bandit_router.simulators.environment import BLOCK, Block, generator
 
 if TYPE_CHECKING:
@@ -104,12 +105,12 @@ def _assemble(name: str, queries: pl.DataFrame, cells: pl.DataFrame, known: pl.D
 
 
 def _check(name: str, outcomes: F64, channels: Sequence[str]) -> None:
-    quality, costs = outcomes[:, :, 0], outcomes[:, :, 1:]
-    if not ((quality >= 0) & (quality <= 1)).all():  # also false for NaN
-        raise InvalidInput(f"table {name!r}: quality must be known for every query and arm, and lie in [0, 1]")
-    bad = ((costs < 0) | np.isinf(costs)).any(axis=(0, 1))
-    if bad.any():
-        raise InvalidInput(f"table {name!r}: {channels[1 + int(bad.argmax())]} must be null, or finite and at least 0")
+    for i, channel in enumerate(channels):
+        amounts, (low, high) = outcomes[:, :, i], DECLARED[channel].range
+        fit = (amounts >= low) & (amounts <= high) & np.isfinite(amounts)
+        if not (fit | np.isnan(amounts) if i else fit).all():
+            rule = "must be null, or" if i else "must be known for every query and arm, and lie"
+            raise InvalidInput(f"table {name!r}: {channel} {rule} {DECLARED[channel].allowed}")
 
 
 def mean_per_arm(outcomes: F64) -> F64:
@@ -126,8 +127,10 @@ def _channels(cells: pl.DataFrame) -> dict[str, F64]:
             return np.full(len(cells), np.nan)
         return cells.get_column(name).cast(pl.Float64).fill_null(float("nan")).to_numpy()
 
-    direct = {name: column(name) for name in ("quality", "cost_usd", "energy_j", "latency_s", "gpu_s")}
-    return {**direct, "tokens": column("input_tokens") + column("output_tokens")}
+    found = {name: column(name) for name in CHANNELS}
+    if "tokens" not in cells.columns:  # measured tables keep the two apart
+        found["tokens"] = column("input_tokens") + column("output_tokens")
+    return found
 
 
 def _features(name: str, known: pl.DataFrame, ids: pl.Series) -> F64:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import bandit_router
 from bandit_router.cli import app
 from bandit_router.policies import DEFAULT_POLICY, POLICIES
+from bandit_router.records.outcomes import COSTS
 from bandit_router.simulators.scenario import DEFAULT_PRESET, presets
 
 COMMAND = [sys.executable, "-P", "-m", "bandit_router"]
@@ -48,10 +49,7 @@ def schema(arms):
                 "utility_mean": INTERVAL,
                 "regret": {"best_fixed": INTERVAL, "oracle": INTERVAL},
                 "quality_mean": NUMBER,
-                "cost_usd_mean": MAYBE,
-                "energy_j_mean": MAYBE,
-                "latency_s_mean": MAYBE,
-                "gpu_s_mean": MAYBE,
+                **{f"{channel}_mean": MAYBE for channel in COSTS},
                 "arm_share": dict.fromkeys(arms, NUMBER),
                 "events_per_second": NUMBER,
             }

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs.intake import Assembler, Intake
 from bandit_router.replay.logs.joined import FIELDS, Joiner, decoded, first, mapping, number, seconds
 from bandit_router.replay.logs.jsonl import numbered
@@ -61,7 +62,7 @@ def _decision(record: Mapping[str, Any]) -> dict[str, Any]:
     """The caller's own fields: at the top level, and under `bandit_router` in the metadata."""
     metadata = mapping(record.get("metadata"))
     places = [metadata, *(mapping(metadata.get(name)) for name in _METADATA)]
-    own = {name: record[name] for name in ("quality", "reward", "energy_j", "gpu_s") if record.get(name) is not None}
+    own = {name: record[name] for name in (*CHANNELS, "reward") if record.get(name) is not None}
     for place in places:
         fields = mapping(place.get("bandit_router"))
         own.update({name: value for name, value in fields.items() if name in FIELDS and value is not None})

@@ -40,8 +40,7 @@ class LoggedEvents:
         contexts: feature vectors, shape (n, d), finite. features: their names, length d.
         arm: index of the served arm, shape (n,).
         propensity: probability it was drawn with, in (0, 1]; NaN where the log does not say.
-        outcomes: metered channels in the order of `CHANNELS`, shape (n, 6), in the units of `Outcome`; NaN where not
-            metered.
+        outcomes: in the order of `CHANNELS`, shape (n, channels), in their units; NaN where not metered.
         reward: utility the decision settled at, shape (n,); NaN where none was joined.
         timestamp_s: seconds, NaN where unknown. event_id, policy, mode: text, shape (n,).
         state_version: outcomes the policy had learned, -1 where unknown.

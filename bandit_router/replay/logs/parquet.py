@@ -11,7 +11,7 @@ import numpy as np
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidLog
-from bandit_router.records.outcomes import CHANNELS
+from bandit_router.records.outcomes import CHANNELS, COSTS
 from bandit_router.replay.logs.intake import Intake
 from bandit_router.replay.logs.logged import LoggedEvents
 
@@ -157,7 +157,7 @@ def _checked(frame: pl.DataFrame, file: str, intake: Intake, arms: tuple[str, ..
         "context has another length than the first row's": pl.col("context").list.len().fill_null(0) != length,
         "context not finite": ~pl.col("context").list.eval(pl.element().is_finite()).list.all(),
         "outcome, reward or timestamp not finite": unfit,
-        "negative cost": pl.any_horizontal(pl.col(name) < 0 for name in CHANNELS[1:]),
+        "negative cost": pl.any_horizontal(pl.col(name) < 0 for name in COSTS),
         "weight or state_version out of range": ~((pl.col("weight") > 0) & pl.col("weight").is_finite()),
         "probabilities are no distribution over the arms": spread.is_not_null()
         & ((spread.list.len() != len(arms)) | (spread.list.min() < 0) | ((spread.list.sum() - 1).abs() > 1e-3)),

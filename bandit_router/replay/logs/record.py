@@ -10,11 +10,11 @@ import numpy as np
 
 from bandit_router.arrays import Bool
 from bandit_router.records.decisions import Decision
-from bandit_router.records.outcomes import CHANNELS, Outcome
+from bandit_router.records.outcomes import CHANNELS, COSTS, Amounts, Outcome
 from bandit_router.replay.logs.logged import LoggedEvents
 
 
-class Row(msgspec.Struct, kw_only=True):
+class Row(Amounts, frozen=True):  # not keyword-only, as the channels are: so they come last in the record
     """One decision as the event log spells it; the JSON Lines format is this record, one per line.
 
     `eligible` and `resident` are arm ids, None for all eligible and for residency not logged. `context` is a vector,
@@ -33,12 +33,6 @@ class Row(msgspec.Struct, kw_only=True):
     policy: str = ""
     state_version: int = -1
     resident: list[str] | None = None
-    quality: float | None = None
-    cost_usd: float | None = None
-    energy_j: float | None = None
-    latency_s: float | None = None
-    tokens: float | None = None
-    gpu_s: float | None = None
     reward: float | None = None
     mode: str = "online"
     degraded: bool = False
@@ -58,7 +52,7 @@ class Row(msgspec.Struct, kw_only=True):
         numbers = (self.reward, self.timestamp_s, *(getattr(self, name) for name in CHANNELS))
         if not all(value is None or math.isfinite(value) for value in numbers):
             return "outcome, reward or timestamp not finite"
-        if any((getattr(self, name) or 0.0) < 0 for name in CHANNELS[1:]):
+        if any((getattr(self, name) or 0.0) < 0 for name in COSTS):
             return "negative cost"
         if not (self.weight > 0 and math.isfinite(self.weight)) or not -1 <= self.state_version < 2**63:
             return "weight or state_version out of range"

@@ -161,6 +161,10 @@ class Catalogue:
         """Active arms among `allowed` ids (all if None); None when that is every arm, the common case."""
         if allowed is None:
             return None if self._all_active else self._active.copy()
+        return self.flags(allowed) & self._active
+
+    def flags(self, ids: Iterable[str]) -> Bool:
+        """Which arms are among `ids`, shape (len,); raises InvalidInput for an unknown one."""
         chosen = np.zeros(len(self._arms), dtype=np.bool_)
-        chosen[[self.index(arm_id) for arm_id in allowed]] = True
-        return chosen & self._active
+        chosen[[self.index(arm_id) for arm_id in ids]] = True
+        return chosen

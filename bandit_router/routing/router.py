@@ -147,6 +147,7 @@ class Router:
         penalty: Mapping[str, float] | None = None,
         tenant: str | None = None,
         bounds: Mapping[str, Outcome] | None = None,
+        resident: Iterable[str] | None = None,
     ) -> Decision:
         """Draw the arm that serves this request. The same event id always gets the same decision back.
 
@@ -157,13 +158,14 @@ class Router:
             eligible: ids of the arms allowed for this request; default all active ones.
             penalty: known cost of an arm at this decision, in utility units, by arm id.
             tenant: whose request it is, for budgets. bounds: by arm id, the most it can take, for hard budgets.
+            resident: ids in fast memory now, for the record (`AdapterCache.resident`); default not known.
 
         Raises:
             BudgetExhausted: no eligible arm can be paid for under a hard budget.
             InvalidInput: unusable arguments, before any state changes. A failure of the policy or of the store is not
                 raised: the baseline is served and the decision is marked degraded.
         """
-        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds)
+        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds, resident)
         if new:
             self.events.record(decision)
         return decision
@@ -178,9 +180,10 @@ class Router:
         penalty: Mapping[str, float] | None = None,
         tenant: str | None = None,
         bounds: Mapping[str, Outcome] | None = None,
+        resident: Iterable[str] | None = None,
     ) -> Decision:
         """`decide` for an event loop: where it has to wait for the store, it awaits."""
-        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds)
+        decision, new = self._decide(context, event_id, unit, eligible, penalty, tenant, bounds, resident)
         if new:
             await self.events.arecord(decision)
         return decision
@@ -323,16 +326,21 @@ class Router:
         penalty: Mapping[str, float] | None,
         tenant: str | None,
         bounds: Mapping[str, Outcome] | None,
+        resident: Iterable[str] | None,
     ) -> tuple[Decision, bool]:
         learner = self.learner
         with learner.lock:
             check_id("event_id", event_id)
+            for name, value in (("tenant", tenant), ("unit", unit)):
+                if value is not None:
+                    check_id(name, value)
             known = self.events.find(event_id)
             if known is not None:
                 return known, False
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else learner.catalogue.penalties(penalty)
             x = _numbers(context)
+            near = None if resident is None else learner.catalogue.flags(resident)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
                 mask = self._chooser.servable(mask)
@@ -345,7 +353,9 @@ class Router:
             booking = None
             if self.budgets is not None:
                 booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)
-            decision = self._decision(choice, x, event_id, mask, cost, booking)
+            decision = self._decision(
+                choice, x, event_id, mask, cost, booking, {"tenant": tenant, "unit": unit, "resident": near}
+            )
             self.counters["decided"] += 1
             if decision.degraded:
                 self.counters["degraded_decisions"] += 1
@@ -353,7 +363,14 @@ class Router:
             return decision, True
 
     def _decision(
-        self, choice: Choice, x: F64, event_id: str, mask: Bool | None, cost: F64 | None, booking: Booking | None
+        self,
+        choice: Choice,
+        x: F64,
+        event_id: str,
+        mask: Bool | None,
+        cost: F64 | None,
+        booking: Booking | None,
+        whose: Mapping[str, Any],
     ) -> Decision:
         catalogue, policy = self.learner.catalogue, self.learner.policy
         return Decision(
@@ -372,6 +389,7 @@ class Router:
             mode=choice.mode,
             proposed=None if choice.proposed is None else catalogue[choice.proposed].id,
             booking=booking,
+            **whose,
         )
 
     def _settle_budgets(self, reward: Reward) -> None:

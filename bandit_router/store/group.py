@@ -59,7 +59,7 @@ class Group:
         rows = [self._row(item.record, item.payload) for item in items if isinstance(item.record, Decision)]
         if not rows:
             return
-        columns = ("event_id", "at_s", "closes_s", "arm", "propensity", "mode", "record")
+        columns = ("event_id", "at_s", "closes_s", "arm", "propensity", "mode", "tenant", "unit", "record")
         self.head.closed_s = min(self.head.closed_s, min(row[2] for row in rows))
         if insert_rows(self.connection, decisions, columns, rows) < len(rows):
             self._find_conflicts(items)
@@ -67,7 +67,8 @@ class Group:
     def _row(self, decision: Decision, payload: bytes) -> tuple[Any, ...]:
         at_s = decision.timestamp_s
         closes_s = at_s + self.rule.window_s
-        return decision.event_id, at_s, closes_s, decision.arm, decision.propensity, decision.mode, payload
+        queried = decision.arm, decision.propensity, decision.mode, decision.tenant, decision.unit
+        return decision.event_id, at_s, closes_s, *queried, payload
 
     def _find_conflicts(self, items: Sequence[Item]) -> None:
         mine = {item.record.event_id: item.record for item in items if isinstance(item.record, Decision)}

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Row, RowMapping, delete, insert, select, upda
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import ArmAdded, Entry, Restored, State
+from bandit_router.settling.rules import Settled
 from bandit_router.store.engine import insert_rows, open_engine
 from bandit_router.store.entries import COLUMNS, entry_row, row_entry
 from bandit_router.store.migrations import migrate
@@ -30,6 +31,7 @@ from bandit_router.store.settings import Durability
 from bandit_router.store.wire import decode_decision
 
 _arm = msgspec.msgpack.Decoder(Arm)
+_PAGE = 1000
 
 
 class Head:
@@ -118,6 +120,18 @@ class Ledger:
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(decisions.c.closes_s.desc()).limit(limit)).scalars().all()
         return [decode_decision(record) for record in reversed(rows)]
+
+    def decided(self) -> Iterator[tuple[Decision, Settled | None]]:
+        """Every decision in order of time, with the entry that settled it."""
+        joined = decisions.outerjoin(log, log.c.event_id == decisions.c.event_id)
+        query = select(log, decisions.c.record).select_from(joined).order_by(decisions.c.at_s, decisions.c.event_id)
+        with self.engine.connect().execution_options(yield_per=_PAGE) as connection:
+            for row in connection.execute(query):
+                entry = None if row.kind is None else row_entry(row)
+                if isinstance(entry, Settled):
+                    yield entry.decision, entry
+                else:
+                    yield decode_decision(row.record), None
 
     # -- arms ------------------------------------------------------------------------------------------------
 

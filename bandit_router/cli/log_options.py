@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as
+from bandit_router.cli.common import FAILED, INVALID_DATA, STORE_UNAVAILABLE, USAGE, fail, invalid_as
 
 if TYPE_CHECKING:
     from bandit_router.records.outcomes import Utility
     from bandit_router.replay.logs import Intake, LoggedEvents
 
-Logs = Annotated[list[Path], typer.Argument(help="Log files, in their order; together they are one log.")]
+Logs = Annotated[
+    list[str], typer.Argument(help="Log files, or the URL of a store, in their order; together they are one log.")
+]
 Format = Annotated[str | None, typer.Option("--format", help="Format of the files; default by suffix.")]
 Columns = Annotated[str | None, typer.Option(help="Column map of a CSV: arm=model,propensity=p,context=f*.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")]
@@ -27,10 +28,10 @@ Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="1 minus the cover
 
 
 def read(
-    paths: list[Path], format: str | None, columns: str | None, arms: str | None, *, strict: bool
+    paths: list[str], format: str | None, columns: str | None, arms: str | None, *, strict: bool
 ) -> tuple[LoggedEvents, Intake]:
     """The log that the options name; bad lines are reported on stderr."""
-    from bandit_router.errors import InvalidInput
+    from bandit_router.errors import InvalidInput, StoreUnavailable
     from bandit_router.replay.logs import Intake, read_logs
     from bandit_router.replay.logs.table import parse_columns
 
@@ -43,6 +44,10 @@ def read(
     except InvalidInput as error:
         report(intake)
         fail(str(error), INVALID_DATA)
+    except StoreUnavailable as error:
+        fail(str(error), STORE_UNAVAILABLE)
+    except ImportError as error:
+        fail(str(error), FAILED)
     report(intake)
     return log, intake
 

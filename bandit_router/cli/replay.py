@@ -66,6 +66,7 @@ def replay(
     else:
         log, intake = options.read(logs, format, columns, arms, strict=strict)
         from bandit_router.replay import compare as ope
+        from bandit_router.replay.logs.store import shown
 
         with invalid_as(USAGE):
             one: dict[str, Any] = {"utility": utility, "learning": learn}
@@ -85,7 +86,7 @@ def replay(
                 slices=slice or (),
                 groups=groups,
             )
-        document |= {"files": [str(path) for path in logs], "intake": intake.summary(), **notes}
+        document |= {"files": [shown(path) for path in logs], "intake": intake.summary(), **notes}
     if json:
         print_json(document)
     else:

@@ -31,16 +31,20 @@ def check_options(context: typer.Context, policy: str) -> None:
         fail(f"--stream takes arm=ID or uniform, got {policy!r}; leave --stream out for policies that learn", USAGE)
 
 
-def collected(logs: list[Path], policy: str, utility: Utility) -> Streamed:
+def collected(logs: list[str], policy: str, utility: Utility) -> Streamed:
     """The sums of Parquet files and saved sums, together one log in the order given."""
+    from bandit_router.replay.logs.store import is_url, shown
     from bandit_router.replay.stream import Streamed, read_part, stream, target_of
 
+    for log in filter(is_url, logs):
+        fail(f"--stream reads Parquet, not a store; `logs convert {shown(log)} --out log.parquet` writes it", USAGE)
+    paths = [Path(log) for log in logs]
     arm = policy.removeprefix("arm=") if policy.startswith("arm=") else None
     with invalid_as(INVALID_DATA):
-        saved = {path: read_part(path) for path in logs if path.suffix == ".json"}
+        saved = {path: read_part(path) for path in paths if path.suffix == ".json"}
         for path, part in saved.items():
             part.require(target_of(policy, utility), str(path))
-        sums = reduce(Streamed.merge, [saved.get(path) or stream([path], arm, utility=utility) for path in logs])
+        sums = reduce(Streamed.merge, [saved.get(path) or stream([path], arm, utility=utility) for path in paths])
     with invalid_as(USAGE):
         sums.require_arm(policy)
     return sums

@@ -41,7 +41,8 @@ class CacheChange(msgspec.Struct, frozen=True, kw_only=True):
 class AdapterCache:
     """Joins a router with a cache controller.
 
-    Per request: `router.decide(x, event_id=..., penalty=cache.penalty())`, serve, `cache.served(decision)`.
+    Per request: `router.decide(x, event_id=..., penalty=cache.penalty(), resident=cache.resident)`, serve,
+    `cache.served(decision)`. With `resident` the log can be valued under another cache.
 
     Args:
         router: its catalogue holds the adapters; `size_bytes` 0 means always resident. Arms are fixed from here on.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from functools import cache
@@ -57,6 +58,17 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 @cache
 def _field_types() -> list[tuple[str, Any]]:
     return [(field.name, field.type) for field in msgspec.structs.fields(Arm)]
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """Sort key of ids and names that puts "2" before "10", and "f2" before "f10".
+
+    Example:
+        >>> sorted(["10", "2", "b", "a"], key=natural)
+        ['2', '10', 'a', 'b']
+    """
+    parts = re.split(r"(\d{1,9})", name)
+    return [(1, int(part), "") if part.isdecimal() and part.isascii() else (0, 0, part) for part in parts]
 
 
 class Status(Enum):
@@ -161,6 +173,10 @@ class Catalogue:
         """Active arms among `allowed` ids (all if None); None when that is every arm, the common case."""
         if allowed is None:
             return None if self._all_active else self._active.copy()
+        return self.flags(allowed) & self._active
+
+    def flags(self, ids: Iterable[str]) -> Bool:
+        """Which arms are among `ids`, shape (len,); raises InvalidInput for an unknown one."""
         chosen = np.zeros(len(self._arms), dtype=np.bool_)
-        chosen[[self.index(arm_id) for arm_id in allowed]] = True
-        return chosen & self._active
+        chosen[[self.index(arm_id) for arm_id in ids]] = True
+        return chosen

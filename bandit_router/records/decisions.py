@@ -72,6 +72,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
             the eligible arms (`off` in an online rollout).
         proposed: id of the arm the policy drew from `probabilities` while the baseline served, else None.
         booking: what the budgets booked for it, None without budgets.
+        tenant: whose request it was, for budgets. unit: whom the holdout was drawn by. Both None where not given.
+        resident: mask over the catalogue of what was in fast memory, None where not known.
     """
 
     event_id: str
@@ -89,6 +91,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
     mode: Mode = "online"
     proposed: str | None = None
     booking: Booking | None = None
+    tenant: str | None = None
+    unit: str | None = None
+    resident: Bool | None = None
 
     @property
     def learnable(self) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bandit_router.errors import InvalidLog
 from bandit_router.records.outcomes import CHANNELS, COSTS, Utility
 from bandit_router.replay.logs.parquet import ARMS_KEY, arm_ids
+from bandit_router.replay.logs.rules import weighable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,8 +68,7 @@ def usable(source: Source) -> pl.Expr:
     """Whether a row counts: an arm, a propensity in (0, 1], not degraded."""
     import polars as pl
 
-    p = pl.col("propensity").cast(pl.Float64)
-    fit = pl.col("arm").is_not_null() & (p > 0) & (p <= 1)
+    fit = pl.col("arm").is_not_null() & weighable(pl.col("propensity").cast(pl.Float64))
     if "degraded" in source.names:
         fit &= ~pl.col("degraded").cast(pl.Boolean).fill_null(False)
     return fit.fill_null(False)

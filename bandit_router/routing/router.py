@@ -46,6 +46,7 @@ class Terms(TypedDict, total=False):
         unit: whom the holdout is drawn by, for instance a user; default the request's session, else the event.
         tenant: whose request it is, for budgets; default the request's.
         bounds: by arm id, the most it can take, for hard budgets.
+        resident: ids in fast memory now, for the record (`AdapterCache.resident`); default not known.
     """
 
     eligible: Iterable[str] | None
@@ -53,6 +54,7 @@ class Terms(TypedDict, total=False):
     unit: str | None
     tenant: str | None
     bounds: Mapping[str, Outcome] | None
+    resident: Iterable[str] | None
 
 
 class Router:
@@ -295,6 +297,7 @@ class Router:
         penalty: Mapping[str, float] | None = None,
         tenant: str | None = None,
         bounds: Mapping[str, Outcome] | None = None,
+        resident: Iterable[str] | None = None,
     ) -> tuple[Decision, bool]:
         if isinstance(context, Request):
             unit = context.session if unit is None else unit
@@ -303,12 +306,16 @@ class Router:
         learner = self.learner
         with learner.lock:
             check_id("event_id", event_id)
+            for name, value in (("tenant", tenant), ("unit", unit)):
+                if value is not None:
+                    check_id(name, value)
             known = self.events.find(event_id)
             if known is not None:
                 return known, False
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else learner.catalogue.penalties(penalty)
             x = _numbers(context)
+            near = None if resident is None else learner.catalogue.flags(resident)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
                 mask = self._chooser.servable(mask)
@@ -321,7 +328,9 @@ class Router:
             booking = None
             if self.budgets is not None:
                 booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)
-            decision = self._decision(choice, x, event_id, mask, cost, booking)
+            decision = self._decision(
+                choice, x, event_id, mask, cost, booking, {"tenant": tenant, "unit": unit, "resident": near}
+            )
             self.counters["decided"] += 1
             if decision.degraded:
                 self.counters["degraded_decisions"] += 1
@@ -336,7 +345,14 @@ class Router:
         return self.encoder(request)
 
     def _decision(
-        self, choice: Choice, x: F64, event_id: str, mask: Bool | None, cost: F64 | None, booking: Booking | None
+        self,
+        choice: Choice,
+        x: F64,
+        event_id: str,
+        mask: Bool | None,
+        cost: F64 | None,
+        booking: Booking | None,
+        whose: Mapping[str, Any],
     ) -> Decision:
         catalogue, policy = self.learner.catalogue, self.learner.policy
         return Decision(
@@ -355,6 +371,7 @@ class Router:
             mode=choice.mode,
             proposed=None if choice.proposed is None else catalogue[choice.proposed].id,
             booking=booking,
+            **whose,
         )
 
     def _settle_budgets(self, reward: Reward) -> None:

@@ -80,7 +80,7 @@ class Group:
         if not new:
             return
         rows = [self._row(decision, payload) for decision, payload in new]
-        columns = ("event_id", "at_s", "closes_s", "arm", "propensity", "mode", "record")
+        columns = ("event_id", "at_s", "closes_s", "arm", "propensity", "mode", "tenant", "unit", "record")
         earliest_s = min(row[2] for row in rows)  # strictly before it, so that closing does not pass over it
         self.head.closed_s = min(self.head.closed_s, math.nextafter(earliest_s, -math.inf))
         if insert_rows(self.connection, decisions, columns, rows) < len(rows):
@@ -89,7 +89,8 @@ class Group:
     def _row(self, decision: Decision, payload: bytes) -> tuple[Any, ...]:
         at_s = decision.timestamp_s
         closes_s = at_s + self.rule.window_s
-        return decision.event_id, at_s, closes_s, decision.arm, decision.propensity, decision.mode, payload
+        queried = decision.arm, decision.propensity, decision.mode, decision.tenant, decision.unit
+        return decision.event_id, at_s, closes_s, *queried, payload
 
     def _find_conflicts(self, made: Iterable[Decision]) -> None:
         mine = {decision.event_id: decision for decision in made}

@@ -24,6 +24,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import ArmAdded, Entry, Lost, Restored, State
+from bandit_router.settling.rules import Settled
 from bandit_router.store.engine import insert_rows, open_engine
 from bandit_router.store.entries import COLUMNS, LOST, entry_row, row_entry
 from bandit_router.store.migrations import migrate
@@ -34,6 +35,7 @@ from bandit_router.store.wire import readable
 _log = logging.getLogger(__name__)
 _PAGE = 500
 _arm = msgspec.msgpack.Decoder(Arm)
+_PAGE = 1000
 
 
 class Head:
@@ -165,6 +167,18 @@ class Ledger:
             insert_rows(
                 connection, quarantine, ("event_id", "reason", "at_s", "reward"), [(event_id, reason, at_s, body)]
             )
+
+    def decided(self) -> Iterator[tuple[Decision, Settled | None]]:
+        """Every decision in order of time, with the entry that settled it."""
+        joined = decisions.outerjoin(log, log.c.event_id == decisions.c.event_id)
+        query = select(log, decisions.c.record).select_from(joined).order_by(decisions.c.at_s, decisions.c.event_id)
+        with self.engine.connect().execution_options(yield_per=_PAGE) as connection:
+            for row in connection.execute(query):
+                entry = None if row.kind is None else row_entry(row)
+                if isinstance(entry, Settled):
+                    yield entry.decision, entry
+                else:
+                    yield decode_decision(row.record), None
 
     # -- arms ------------------------------------------------------------------------------------------------
 

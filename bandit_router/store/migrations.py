@@ -52,9 +52,16 @@ def _spending(connection: Connection) -> None:
     added.create_all(connection)
 
 
+def _whose(connection: Connection) -> None:
+    """Version 3: whose request a decision was, for queries. Does nothing where version 1 was created with it."""
+    there = {column["name"] for column in inspect(connection).get_columns("decisions")}
+    for name in {"tenant", "unit"} - there:
+        connection.exec_driver_sql(f"ALTER TABLE decisions ADD COLUMN {name} TEXT")
+
+
 # Step n (from 0) brings version n to n + 1. Later steps spell out their tables: `metadata` is the newest
 # schema only.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending)
+STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose)
 VERSION = len(STEPS)
 
 

@@ -43,6 +43,8 @@ decisions = Table(
     Column("arm", Text, nullable=False),
     Column("propensity", Float(53), nullable=False),
     Column("mode", Text, nullable=False),
+    Column("tenant", Text),
+    Column("unit", Text),
     Column("record", LargeBinary, nullable=False),
     Index("decisions_closes", "closes_s"),
 )

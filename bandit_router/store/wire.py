@@ -11,8 +11,11 @@ from bandit_router.records.decisions import Decision, Mode
 from bandit_router.settling.rules import Reward
 
 
-class _Decision(msgspec.Struct, array_like=True, frozen=True, tag="d1", forbid_unknown_fields=True):
-    """A decision with its arrays as little-endian bytes; the field order is the format."""
+class _Decision(msgspec.Struct, array_like=True, frozen=True, kw_only=True, tag="d1", forbid_unknown_fields=True):
+    """A decision with its arrays as little-endian bytes.
+
+    The order of the fields is the format: a new one comes last and has a default, so that older records can be read.
+    """
 
     event_id: str
     arm: str
@@ -29,6 +32,12 @@ class _Decision(msgspec.Struct, array_like=True, frozen=True, tag="d1", forbid_u
     mode: Mode
     proposed: str | None
     booking: Booking | None = None
+    tenant: str | None = None
+    unit: str | None = None
+    resident: bytes | None = None
+
+
+_FLOATS, _MASKS = ("context", "probabilities", "penalty"), ("eligible", "resident")
 
 
 class _Reward(msgspec.Struct, array_like=True, frozen=True, tag="r1", forbid_unknown_fields=True):
@@ -50,26 +59,28 @@ _decoder = msgspec.msgpack.Decoder(_Decision | _Reward)
 
 def encode_decision(decision: Decision) -> bytes:
     """A decision as bytes."""
-    p, mask, cost = decision.probabilities, decision.eligible, decision.penalty
-    return _encoder.encode(
-        _Decision(
-            decision.event_id,
-            decision.arm,
-            decision.arm_index,
-            decision.propensity,
-            None if p is None else p.tobytes(),
-            decision.context.tobytes(),
-            None if mask is None else mask.tobytes(),
-            None if cost is None else cost.tobytes(),
-            decision.timestamp_s,
-            decision.policy,
-            decision.state_version,
-            decision.degraded,
-            decision.mode,
-            decision.proposed,
-            decision.booking,
-        )
+    p, cost, mask, near = decision.probabilities, decision.penalty, decision.eligible, decision.resident
+    record = _Decision(
+        event_id=decision.event_id,
+        arm=decision.arm,
+        arm_index=decision.arm_index,
+        propensity=decision.propensity,
+        probabilities=None if p is None else p.tobytes(),
+        context=decision.context.tobytes(),
+        eligible=None if mask is None else mask.tobytes(),
+        penalty=None if cost is None else cost.tobytes(),
+        timestamp_s=decision.timestamp_s,
+        policy=decision.policy,
+        state_version=decision.state_version,
+        degraded=decision.degraded,
+        mode=decision.mode,
+        proposed=decision.proposed,
+        booking=decision.booking,
+        tenant=decision.tenant,
+        unit=decision.unit,
+        resident=None if near is None else near.tobytes(),
     )
+    return _encoder.encode(record)
 
 
 def encode_reward(reward: Reward) -> bytes:
@@ -88,10 +99,8 @@ def decode(data: bytes) -> Decision | Reward:
     if isinstance(record, _Reward):
         return record.reward
     fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    fields["context"] = _floats(record.context)
-    fields["probabilities"] = _floats(record.probabilities)
-    fields["penalty"] = _floats(record.penalty)
-    fields["eligible"] = _mask(record.eligible)
+    fields.update({name: _floats(fields[name]) for name in _FLOATS})
+    fields.update({name: _mask(fields[name]) for name in _MASKS})
     return Decision(**fields)
 
 

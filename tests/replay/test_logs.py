@@ -34,6 +34,8 @@ LOSES = {
         "weight",
         "eligible",
         "resident",
+        "tenant",
+        "unit",
         "arms",
         "features",
     },
@@ -70,6 +72,8 @@ def full_log(n: int = 40, *, unknowns: bool = True) -> LoggedEvents:
         mode=np.array(["online", "holdout"] * (n // 2), dtype=object),
         degraded=np.arange(n) % 10 == 0,
         weight=np.where(np.arange(n) % 2 == 0, 1.0, 4.0),
+        tenant=np.array(["t", None] * (n // 2), dtype=object),
+        unit=np.array([None, "u"] * (n // 2), dtype=object),
     )
 
 

@@ -395,6 +395,8 @@ def test_a_database_from_before_budgets_were_kept_is_brought_up_to_date(url: str
         for statement in (
             "DROP TABLE spending",
             "DROP TABLE budget_states",
+            "ALTER TABLE decisions DROP COLUMN tenant",
+            "ALTER TABLE decisions DROP COLUMN unit",
             "UPDATE schema_version SET version = 1",
         ):
             connection.execute(text(statement))

@@ -15,6 +15,7 @@ from bandit_router.replay.logs.logged import LoggedEvents, concatenate
 from bandit_router.replay.logs.obp import read_obp, write_obp
 from bandit_router.replay.logs.otel import read_otel, write_otel
 from bandit_router.replay.logs.parquet import read_parquet, write_parquet
+from bandit_router.replay.logs.store import is_url, read_store
 from bandit_router.replay.logs.table import read_csv, read_open_bandit, write_csv
 
 Reader = Callable[..., LoggedEvents]
@@ -29,32 +30,36 @@ FORMATS: dict[str, tuple[Reader, Writer | None]] = {
     "open-bandit": (read_open_bandit, None),
     "litellm": (read_litellm, None),
     "otel": (read_otel, write_otel),
+    "store": (read_store, None),
 }
 _SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv", ".dsjson": "dsjson", ".npz": "obp"}
 
 
-def format_of(path: Path, name: str | None = None) -> str:
-    """The format's name: as given, else by the file's suffix. Raises InvalidInput when neither tells."""
-    chosen = name or _SUFFIXES.get(path.suffix)
+def format_of(path: str | Path, name: str | None = None) -> str:
+    """The format's name: as given, else a store for a URL, else by suffix. Raises InvalidInput when none tells."""
+    chosen = name or ("store" if is_url(path) else _SUFFIXES.get(Path(path).suffix))
     if chosen not in FORMATS:
-        raise InvalidInput(f"{path}: which format? There are {', '.join(FORMATS)}; pass one with --format")
+        raise InvalidInput(
+            f"{path}: which format? There are {', '.join(FORMATS)}; pass one with --format; a store is "
+            "named by its URL, such as sqlite:///events.db"
+        )
     return chosen
 
 
 def read_logs(
-    paths: Sequence[Path],
+    paths: Sequence[str | Path],
     intake: Intake,
     *,
     format: str | None = None,
     arms: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> LoggedEvents:
-    """Read one log from files, in their order.
+    """Read one log from files and stores, in their order.
 
     Args:
-        intake: what was taken and refused; with `strict` the first bad line raises.
+        paths: files, and URLs of stores. intake: what was taken and refused; with `strict` the first bad line raises.
         format: name in `FORMATS`; default by suffix.
-        arms: catalogue order; default the file's own, else the ids found, sorted.
+        arms: catalogue order; default the file's own, else the ids found, numbers in them by value.
         columns: column map of a CSV, see `read_csv`.
 
     Raises:
@@ -73,7 +78,7 @@ def read_logs(
                 raise InvalidInput(f"{path}: a column map is for CSV, this is {name}")
             read = partial(read, columns=columns)
         try:
-            logs.append(read(path, intake, arms=arms))
+            logs.append(read(path if name == "store" else Path(path), intake, arms=arms))
         except OSError as error:
             raise InvalidLog(f"{path}: {error.strerror or error}") from None
     return concatenate(logs)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -13,11 +12,14 @@ import numpy as np
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidLog
+from bandit_router.records.arms import natural
 from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs.logged import LoggedEvents
-from bandit_router.replay.logs.record import Row
+from bandit_router.replay.logs.row import COLUMNS, Kind, Row
+from bandit_router.replay.logs.rules import LENGTH, TWICE, named, of_row
 
 KEEP = 10_000
+_PLAIN = {name: kind for name, kind in COLUMNS.items() if kind in ("arm", "text", "number", "whole", "flag")}
 
 
 class BadLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,7 +95,7 @@ class Assembler:
 
     Args:
         intake: where bad lines go.
-        arms: catalogue order, so that a saved policy state fits; default the ids found, sorted.
+        arms: catalogue order, so that a saved policy state fits; default the ids found, numbers in them by value.
     """
 
     def __init__(self, intake: Intake, *, arms: Sequence[str] | None = None) -> None:
@@ -105,7 +107,7 @@ class Assembler:
 
     def add(self, file: str, line: int, row: Row) -> bool:
         """Take one row or report it; whether it was taken."""
-        reason = row.problem() or self._clash(row)
+        reason = of_row(row, arms=self.arms) or self._clash(row)
         if reason is not None:
             self.intake.reject(file, line, reason, f"event {row.event_id}")
             return False
@@ -115,14 +117,13 @@ class Assembler:
         return True
 
     def _clash(self, row: Row) -> str | None:
-        if row.event_id in self._seen:
-            return "duplicate event id"
-        if self.arms is not None and not _named(row) <= self.arms.keys():
-            return "arm not in the given catalogue"
         shape = "named" if isinstance(row.context, dict) else len(row.context)
-        if self._shape is None:
-            self._shape = shape
-        return None if shape == self._shape else "context has another length than the first row's"
+        if self._shape not in (None, shape):
+            return LENGTH
+        if row.event_id in self._seen:
+            return TWICE
+        self._shape = shape
+        return None
 
     def log(self, file: str) -> LoggedEvents:
         """The log of all rows taken so far. Raises InvalidLog, naming the file, when there is none."""
@@ -132,41 +133,31 @@ class Assembler:
                 self.intake.notes[f"rows with {name}, left out because others have none"] = present
         if not rows:
             raise self.intake.unusable(file)
-        arms = tuple(sorted(set[str]().union(*map(_named, rows))) if self.arms is None else self.arms)
+        arms = tuple(sorted(set[str]().union(*map(named, rows)), key=natural) if self.arms is None else self.arms)
         place = {arm: i for i, arm in enumerate(arms)}
         features, contexts = _contexts(rows)
+        columns = {name: _column([getattr(row, name) for row in rows], kind, place) for name, kind in _PLAIN.items()}
         return LoggedEvents(
             arms=arms,
             features=features,
             contexts=contexts,
-            event_id=_text(row.event_id for row in rows),
-            timestamp_s=_numbers(row.timestamp_s for row in rows),
-            arm=np.array([place[row.arm] for row in rows], dtype=np.intp),
-            propensity=_numbers(row.propensity for row in rows),
-            outcomes=np.stack([_numbers(getattr(row, name) for row in rows) for name in CHANNELS], axis=1),
-            reward=_numbers(row.reward for row in rows),
-            policy=_text(row.policy for row in rows),
-            state_version=np.array([row.state_version for row in rows], dtype=np.int64),
-            mode=_text(row.mode for row in rows),
-            degraded=np.array([row.degraded for row in rows], dtype=np.bool_),
-            weight=_numbers(row.weight for row in rows),
+            outcomes=np.stack([columns.pop(name) for name in CHANNELS], axis=1),
+            **columns,
             eligible=_masks([row.eligible for row in rows], place, unknown=True),
             resident=_masks([row.resident for row in rows], place, unknown=None),
             probabilities=_distributions(rows, place),
         )
 
 
-def _named(row: Row) -> set[str]:
-    """Every arm id that the row mentions."""
-    return {row.arm, *(row.eligible or ()), *(row.resident or ()), *(row.probabilities or ())}
-
-
-def _text(values: Iterable[str]) -> Any:
-    return np.array([*values, None], dtype=object)[:-1]
-
-
-def _numbers(values: Iterable[float | None]) -> F64:
-    return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+def _column(values: list[Any], kind: Kind, place: Mapping[str, int]) -> Any:
+    """One plain column of the log."""
+    if kind == "arm":
+        return np.array([place[arm] for arm in values], dtype=np.intp)
+    if kind == "text":
+        return np.array([*values, None], dtype=object)[:-1]
+    if kind == "number":
+        return np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+    return np.array(values, dtype=np.bool_ if kind == "flag" else np.int64)
 
 
 def _masks(lists: Sequence[list[str] | None], place: dict[str, int], *, unknown: bool | None) -> Bool | None:
@@ -190,16 +181,10 @@ def _distributions(rows: Sequence[Row], place: dict[str, int]) -> F64 | None:
     return p
 
 
-def _natural(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts f2 before f10."""
-    parts = re.split(r"(\d{1,9})", name)
-    return [(1, int(part), "") if part.isdecimal() and part.isascii() else (0, 0, part) for part in parts]
-
-
 def _contexts(rows: Sequence[Row]) -> tuple[tuple[str, ...], F64]:
     if isinstance(rows[0].context, dict):
         named = [row.context for row in rows if isinstance(row.context, dict)]
-        names = sorted({name for context in named for name in context}, key=_natural)
+        names = sorted({name for context in named for name in context}, key=natural)
         column = {name: j for j, name in enumerate(names)}
         x = np.zeros((len(rows), len(names)))
         for i, context in enumerate(named):

@@ -9,25 +9,10 @@ from typing import Any
 
 import msgspec
 
-from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs.intake import Assembler, Intake
-from bandit_router.replay.logs.record import Row
+from bandit_router.replay.logs.row import COLUMNS, Row
 
-DECISION = (
-    "arm",
-    "context",
-    "propensity",
-    "timestamp_s",
-    "eligible",
-    "probabilities",
-    "policy",
-    "state_version",
-    "resident",
-    "mode",
-    "degraded",
-    "weight",
-)
-FIELDS = (*DECISION, *CHANNELS, "reward")
+FIELDS = tuple(name for name in COLUMNS if name != "event_id")
 """What a caller may put under `bandit_router` in a gateway's metadata, or as `bandit_router.*` span attributes."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,6 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.outcomes import CHANNELS, Utility
 
 Text = NDArray[np.object_]
-_PER_ARM = ("eligible", "resident", "probabilities")
-_PER_ROW = (
-    "event_id",
-    "timestamp_s",
-    "contexts",
-    "arm",
-    "propensity",
-    "outcomes",
-    "reward",
-    "policy",
-    "state_version",
-    "mode",
-    "degraded",
-    "weight",
-)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +30,7 @@ class LoggedEvents:
         timestamp_s: seconds, NaN where unknown. event_id, policy, mode: text, shape (n,).
         state_version: outcomes the policy had learned, -1 where unknown.
         degraded: the fallback arm was served; such rows are never evaluated.
+        tenant: whose request it was. unit: whom the holdout was drawn by. Text, shape (n,); None where unknown.
         weight: how many decisions a row stands for, shape (n,); 1 unless the collector dropped some at random.
         eligible: mask of allowed arms, shape (n, K); None for all. resident: arms in fast memory; None if not logged.
         probabilities: the whole logged distribution, shape (n, K); None if only the propensity was logged.
@@ -67,6 +53,8 @@ class LoggedEvents:
     mode: Text
     degraded: Bool
     weight: F64
+    tenant: Text
+    unit: Text
     eligible: Bool | None = None
     resident: Bool | None = None
     probabilities: F64 | None = None
@@ -164,6 +152,8 @@ class LoggedEvents:
             "mode": np.full(n, "online", dtype=object),
             "degraded": np.zeros(n, dtype=np.bool_),
             "weight": np.ones(n),
+            "tenant": np.full(n, None, dtype=object),
+            "unit": np.full(n, None, dtype=object),
             "features": tuple(f"f{i}" for i in range(x.shape[1])),
         }
         return cls(
@@ -176,6 +166,10 @@ class LoggedEvents:
             eligible=eligible,
             **{**defaults, **columns},
         )
+
+
+_PER_ARM = tuple(field.name for field in fields(LoggedEvents) if field.default is not MISSING)
+_PER_ROW = tuple(f.name for f in fields(LoggedEvents) if f.name not in ("arms", "features", *_PER_ARM))
 
 
 def concatenate(logs: Sequence[LoggedEvents]) -> LoggedEvents:

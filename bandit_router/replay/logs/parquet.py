@@ -7,26 +7,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidLog
-from bandit_router.records.outcomes import CHANNELS, COSTS
+from bandit_router.records.arms import natural
+from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs.intake import Intake
 from bandit_router.replay.logs.logged import LoggedEvents
+from bandit_router.replay.logs.row import COLUMNS, Kind, Row, of_kind
+from bandit_router.replay.logs.rules import LENGTH, TWICE, of_frame
 
 if TYPE_CHECKING:
     import polars as pl
 
 ARMS_KEY = "bandit_router.arms"
 FEATURES_KEY = "bandit_router.features"
-_NUMBERS = (*CHANNELS, "reward", "timestamp_s", "propensity")
+_NUMBERS = tuple(name for name, kind in COLUMNS.items() if kind == "number")
+_DEFAULTS = {
+    "context": [1.0],
+    **{f.name: f.default for f in msgspec.structs.fields(Row) if f.default is not msgspec.NODEFAULT},
+}
 
 
 def read_parquet(path: Path, intake: Intake, *, arms: Sequence[str] | None = None) -> LoggedEvents:
     """Read an event log in Parquet; rows that cannot be used are reported by their number.
 
-    The arm order is `arms`, else the one the writer stored, else the ids found, sorted.
+    The arm order is `arms`, else the one the writer stored, else the ids found, numbers in them by value.
     """
     import polars as pl
 
@@ -50,30 +58,19 @@ def write_parquet(log: LoggedEvents, path: Path) -> None:
     import polars as pl
 
     columns: dict[str, Any] = {
-        "event_id": log.event_id.tolist(),
-        "timestamp_s": log.timestamp_s,
+        **{name: getattr(log, name).tolist() for name in of_kind("text")},
+        **{name: getattr(log, name) for name in of_kind("number", "whole", "flag")},
+        **{name: log.channel(name) for name in CHANNELS},
         "context": list(log.contexts),
-        "eligible": _ids(log, log.eligible),
         "arm": [log.arms[i] for i in log.arm],
-        "propensity": log.propensity,
-        "policy": log.policy.tolist(),
-        "state_version": log.state_version,
-        "resident": _ids(log, log.resident),
-        **{name: log.outcomes[:, c] for c, name in enumerate(CHANNELS)},
-        "reward": log.reward,
-        "mode": log.mode.tolist(),
-        "degraded": log.degraded,
-        "weight": log.weight,
         "probabilities": None if log.probabilities is None else list(log.probabilities),
+        **{name: _ids(log, getattr(log, name)) for name in of_kind("ids")},
     }
-    lists = {"context": pl.Float64, "probabilities": pl.Float64, "eligible": pl.String, "resident": pl.String}
-    n = len(log)
+    n, types = len(log), _types()
     frame = pl.DataFrame(
         [
-            pl.Series(name, [None] * n if values is None else values, dtype=pl.List(lists[name]))
-            if name in lists
-            else pl.Series(name, values)
-            for name, values in columns.items()
+            pl.Series(name, [None] * n if columns[name] is None else columns[name], dtype=types[name], strict=False)
+            for name in COLUMNS
         ]
     ).with_columns(pl.col(*_NUMBERS).fill_nan(None))
     metadata = {ARMS_KEY: json.dumps(log.arms), FEATURES_KEY: json.dumps(log.features)}
@@ -89,20 +86,6 @@ def _typed(frame: pl.DataFrame, file: str) -> pl.DataFrame:
     """Missing columns at their defaults, present ones at their types."""
     import polars as pl
 
-    defaults: dict[str, tuple[Any, Any]] = {
-        **{name: (pl.Float64, None) for name in _NUMBERS},
-        "context": (pl.List(pl.Float64), [1.0]),
-        "eligible": (pl.List(pl.String), None),
-        "resident": (pl.List(pl.String), None),
-        "probabilities": (pl.List(pl.Float64), None),
-        "policy": (pl.String, ""),
-        "mode": (pl.String, "online"),
-        "state_version": (pl.Int64, -1),
-        "degraded": (pl.Boolean, False),
-        "weight": (pl.Float64, 1.0),
-        "event_id": (pl.String, None),
-        "arm": (pl.String, None),
-    }
     if "arm" not in frame.columns:
         raise InvalidLog(f"{file}: expected an event log with a column arm, got {', '.join(frame.columns)}")
     if "event_id" not in frame.columns:
@@ -110,7 +93,7 @@ def _typed(frame: pl.DataFrame, file: str) -> pl.DataFrame:
     try:
         return frame.select(
             pl.col(name).cast(dtype) if name in frame.columns else pl.lit(value, dtype=dtype).alias(name)
-            for name, (dtype, value) in defaults.items()
+            for name, dtype, value in ((name, dtype, _DEFAULTS.get(name)) for name, dtype in _types().items())
         ).with_columns(
             pl.col(*_NUMBERS).fill_null(float("nan")),
             context=pl.when(pl.col("context").list.len() == 0).then(pl.lit([1.0])).otherwise("context"),
@@ -119,12 +102,29 @@ def _typed(frame: pl.DataFrame, file: str) -> pl.DataFrame:
         raise InvalidLog(f"{file}: a column has the wrong type: {error}") from None
 
 
+def _types() -> dict[str, Any]:
+    """The type of each column."""
+    import polars as pl
+
+    kinds: dict[Kind, Any] = {
+        "arm": pl.String,
+        "text": pl.String,
+        "number": pl.Float64,
+        "whole": pl.Int64,
+        "flag": pl.Boolean,
+        "ids": pl.List(pl.String),
+        "context": pl.List(pl.Float64),
+        "distribution": pl.List(pl.Float64),
+    }
+    return {name: kinds[kind] for name, kind in COLUMNS.items()}
+
+
 def _order(frame: pl.DataFrame, known: tuple[str, ...]) -> tuple[str, ...]:
     return known or arm_ids(frame.lazy())
 
 
 def arm_ids(frame: pl.LazyFrame) -> tuple[str, ...]:
-    """Every arm id in the columns arm, eligible and resident, sorted."""
+    """Every arm id in the columns arm, eligible and resident, numbers in them by value."""
     import polars as pl
 
     columns = {"arm": pl.col("arm").cast(pl.String)}
@@ -133,38 +133,19 @@ def arm_ids(frame: pl.LazyFrame) -> tuple[str, ...]:
     found: set[str] = set()
     for column in columns.values():
         found |= set(frame.select(column.drop_nulls().unique()).collect(engine="streaming").to_series())
-    return tuple(sorted(found))
+    return tuple(sorted(found, key=natural))
 
 
 def _checked(frame: pl.DataFrame, file: str, intake: Intake, arms: tuple[str, ...]) -> pl.DataFrame:
     """The usable rows; the others are reported with the first reason that holds."""
     import polars as pl
 
-    length = frame["context"].list.len().drop_nulls().head(1).sum()
-    p, eligible = pl.col("propensity"), pl.col("eligible")
-    unfit = pl.any_horizontal(pl.col(name).is_infinite() for name in _NUMBERS)
-    mentions = (name for name in ("eligible", "resident"))
-    strangers = pl.any_horizontal(
-        ~pl.col("arm").is_in(arms),
-        *(pl.col(name).list.set_difference(list(arms)).list.len() > 0 for name in mentions),
-    ).fill_null(False)
-    spread = pl.col("probabilities")
-    rules = {
-        "empty event id or arm": (pl.col("event_id").fill_null("") == "") | (pl.col("arm").fill_null("") == ""),
-        "propensity outside (0, 1]": p.is_not_nan() & ~((p > 0) & (p <= 1)),
-        "served arm not among the eligible": eligible.is_not_null() & ~eligible.list.contains(pl.col("arm")),
-        "arm not in the given catalogue": strangers,
-        "context has another length than the first row's": pl.col("context").list.len().fill_null(0) != length,
-        "context not finite": ~pl.col("context").list.eval(pl.element().is_finite()).list.all(),
-        "outcome, reward or timestamp not finite": unfit,
-        "negative cost": pl.any_horizontal(pl.col(name) < 0 for name in COSTS),
-        "weight or state_version out of range": ~((pl.col("weight") > 0) & pl.col("weight").is_finite()),
-        "probabilities are no distribution over the arms": spread.is_not_null()
-        & ((spread.list.len() != len(arms)) | (spread.list.min() < 0) | ((spread.list.sum() - 1).abs() > 1e-3)),
-        "duplicate event id": ~pl.col("event_id").is_first_distinct(),
-    }
-    reason = pl.coalesce(pl.when(rule.fill_null(True)).then(pl.lit(name)) for name, rule in rules.items())
-    marked = frame.with_row_index("_row", offset=1).with_columns(_reason=reason)
+    marked = frame.with_row_index("_row", offset=1).with_columns(_reason=of_frame(arms))
+    fit, length = pl.col("_reason").is_null(), pl.col("context").list.len().fill_null(0)
+    first = length.filter(fit).first()  # of the first row that is taken
+    marked = marked.with_columns(_reason=pl.when(fit & (length != first)).then(pl.lit(LENGTH)).otherwise("_reason"))
+    again = fit & ~pl.when(fit).then("event_id").is_first_distinct()
+    marked = marked.with_columns(_reason=pl.when(again).then(pl.lit(TWICE)).otherwise("_reason"))
     for row, why, event in marked.filter(pl.col("_reason").is_not_null()).select("_row", "_reason", "event_id").rows():
         intake.reject(file, row, why, f"event {event}")
     return marked.filter(pl.col("_reason").is_null()).drop("_row", "_reason")
@@ -177,17 +158,18 @@ def _log(frame: pl.DataFrame, arms: tuple[str, ...], features: list[str] | None)
     names = features if features and len(features) == contexts.shape[1] else [f"f{j}" for j in range(contexts.shape[1])]
     index = frame["arm"].replace_strict(list(arms), list(range(len(arms))), return_dtype=pl.Int64)
     spread = frame["probabilities"]
+    columns: dict[str, Any] = {
+        **{name: frame[name].to_numpy() for name in of_kind("number", "whole")},
+        **{name: frame[name].to_numpy().astype(object) for name in of_kind("text")},
+        **{name: frame[name].to_numpy().astype(np.bool_) for name in of_kind("flag")},
+    }
     return LoggedEvents(
         arms=arms,
         features=tuple(names),
-        event_id=frame["event_id"].to_numpy().astype(object),
         contexts=contexts,
         arm=index.to_numpy().astype(np.intp),
         outcomes=frame.select(CHANNELS).to_numpy(),
-        **{name: frame[name].to_numpy() for name in ("timestamp_s", "propensity", "reward", "state_version")},
-        **{name: frame[name].to_numpy().astype(object) for name in ("policy", "mode")},
-        degraded=frame["degraded"].to_numpy().astype(np.bool_),
-        weight=frame["weight"].to_numpy(),
+        **columns,
         eligible=_mask(frame["eligible"], arms, missing=True),
         resident=_mask(frame["resident"], arms, missing=None),
         probabilities=None if spread.null_count() else _matrix(spread),

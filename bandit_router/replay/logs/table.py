@@ -8,16 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bandit_router.errors import InvalidInput, InvalidLog
-from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs.intake import Assembler, Intake
 from bandit_router.replay.logs.joined import seconds
 from bandit_router.replay.logs.logged import LoggedEvents
-from bandit_router.replay.logs.record import Row, rows_of
+from bandit_router.replay.logs.record import rows_of
+from bandit_router.replay.logs.row import COLUMNS, Row
 
-_TEXT = ("event_id", "arm", "policy", "mode")
-_LISTS = ("eligible", "resident")
-_NUMBERS = ("propensity", "state_version", *CHANNELS, "reward", "weight")
-COLUMNS = (*_TEXT, *_LISTS, *_NUMBERS, "timestamp_s", "degraded", "context", "labels")
+_CELLS = tuple(name for name, kind in COLUMNS.items() if kind not in ("context", "distribution"))
+MAPPED = (*_CELLS, "context", "labels")
 
 
 class _BadCell(ValueError):
@@ -33,8 +31,8 @@ def parse_columns(text: str) -> dict[str, str]:
     columns: dict[str, str] = {}
     for part in filter(None, text.split(",")):
         field, _, column = part.partition("=")
-        if field not in COLUMNS or not column:
-            raise InvalidInput(f"expected field=column with a field among {', '.join(COLUMNS)}, got {part!r}")
+        if field not in MAPPED or not column:
+            raise InvalidInput(f"expected field=column with a field among {', '.join(MAPPED)}, got {part!r}")
         columns[field] = column
     return columns
 
@@ -88,7 +86,7 @@ def _lines(reader: csv.DictReader[str], file: str, intake: Intake) -> Iterator[t
 
 def _plan(file: str, names: Sequence[str], columns: Mapping[str, str]) -> dict[str, list[str]]:
     """Which columns each field reads."""
-    plan = {field: [field] for field in COLUMNS if field in names}
+    plan = {field: [field] for field in MAPPED if field in names}
     for field, text in columns.items():
         plan[field] = [column for part in text.split("+") for column in _expanded(file, part, names)]
     if "context" not in plan and "labels" not in plan:
@@ -117,18 +115,22 @@ def _row(cells: Mapping[str, str], plan: Mapping[str, list[str]], line: int) -> 
             context.update({f"{name}={cells[name]}": 1.0 for name in columns})
         elif text == "":
             continue
-        elif field in _TEXT:
-            fields[field] = text
-        elif field in _LISTS:
-            fields[field] = [arm for arm in text.split("|") if arm]
-        elif field == "degraded":
-            fields[field] = _truth(text)
-        elif field == "timestamp_s":
-            fields[field] = _time(text)
         else:
-            fields[field] = _number(field, text)
-    fields["state_version"] = int(float(str(fields.get("state_version", -1))))
+            fields[field] = _cell_value(field, text)
     return Row(**{"arm": "", **fields, "context": context or [1.0]})  # type: ignore[arg-type]
+
+
+def _cell_value(field: str, text: str) -> object:
+    kind = COLUMNS[field]
+    if kind in ("text", "arm"):
+        return text
+    if kind == "ids":
+        return [arm for arm in text.split("|") if arm]
+    if kind == "flag":
+        return _truth(field, text)
+    if kind == "whole":
+        return int(_number(field, text))
+    return _time(text) if field == "timestamp_s" else _number(field, text)
 
 
 def _number(name: str, text: str) -> float:
@@ -151,9 +153,9 @@ def _time(text: str) -> float:
     return value
 
 
-def _truth(text: str) -> bool:
+def _truth(name: str, text: str) -> bool:
     if text.lower() not in ("true", "false", "1", "0"):
-        raise _BadCell(f"degraded: expected true or false, got {text!r}")
+        raise _BadCell(f"{name}: expected true or false, got {text!r}")
     return text.lower() in ("true", "1")
 
 
@@ -167,12 +169,11 @@ def write_csv(log: LoggedEvents, path: Path) -> None:
     """
     if any("|" in arm for arm in log.arms):
         raise InvalidInput("an arm id holds '|', which separates the ids of a list; write Parquet or JSON Lines")
-    fields = (*_TEXT, *_LISTS, *_NUMBERS, "timestamp_s", "degraded")
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow([*fields, *(f"f{j}" for j in range(len(log.features)))])
+        writer.writerow([*_CELLS, *(f"f{j}" for j in range(len(log.features)))])
         for row in rows_of(log):
-            writer.writerow([*(_cell(getattr(row, field)) for field in fields), *map(repr, row.context)])
+            writer.writerow([*(_cell(getattr(row, field)) for field in _CELLS), *map(repr, row.context)])
 
 
 def _cell(value: object) -> str:

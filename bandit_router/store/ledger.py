@@ -169,16 +169,16 @@ class Ledger:
             )
 
     def decided(self) -> Iterator[tuple[Decision, Settled | None]]:
-        """Every decision in order of time, with the entry that settled it."""
+        """Every readable decision in order of time, with the entry that settled it."""
         joined = decisions.outerjoin(log, log.c.event_id == decisions.c.event_id)
         query = select(log, decisions.c.record).select_from(joined).order_by(decisions.c.at_s, decisions.c.event_id)
         with self.engine.connect().execution_options(yield_per=_PAGE) as connection:
             for row in connection.execute(query):
-                entry = None if row.kind is None else row_entry(row)
+                entry = None if row.kind is None else self._entry(row)
                 if isinstance(entry, Settled):
                     yield entry.decision, entry
-                else:
-                    yield decode_decision(row.record), None
+                elif (decision := readable(row.record)) is not None:
+                    yield decision, None
 
     # -- arms ------------------------------------------------------------------------------------------------
 

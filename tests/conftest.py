@@ -10,6 +10,14 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))
 
 
+def pytest_collection_modifyitems(config, items):
+    """Slow tests run without the tracer, which would make them several times slower; the others are the measure."""
+    if config.pluginmanager.hasplugin("_cov"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker("no_cover")
+
+
 @pytest.fixture
 def write_table(tmp_path):
     """A function that writes an outcome table and returns its folder.

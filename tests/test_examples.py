@@ -9,6 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_an_example_prints_what_it_promises(program, tmp_path):
     done = subprocess.run([sys.executable, "-P", program], capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -36,7 +36,8 @@ def known():
     return rows
 
 
-def test_every_registered_policy_belongs_to_a_family_that_has_a_page_and_a_picture():
+def test_every_policy_has_a_family_with_page_and_picture():
+    """Every registered policy belongs to a family that has a page and a picture."""
     placed = {name for members in families.FAMILIES.values() for name in members} | set(families.BASELINES)
     assert set(POLICIES) <= placed
     for family in families.FAMILIES:
@@ -45,7 +46,8 @@ def test_every_registered_policy_belongs_to_a_family_that_has_a_page_and_a_pictu
         assert all(name in page for name in families.FAMILIES[family] if name in POLICIES)
 
 
-def test_the_table_is_sorted_by_the_share_of_random_regret_and_leaves_gaps_where_a_policy_cannot_run(known):
+def test_the_table_is_sorted_and_leaves_gaps(known):
+    """The table is sorted by the share of random regret and leaves gaps where a policy cannot run."""
     lines = families.table(known, list(families.CONFIGS)).splitlines()
     assert lines[2].startswith("| LinTS | [linear](policies/linear.md) | 0.900 ± 0.010 | -10 ± 2 |")
     assert lines[2].endswith("| 0.10 | 1 | 3 | 6 |")

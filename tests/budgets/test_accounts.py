@@ -67,7 +67,8 @@ def test_the_entries_alone_rebuild_the_state_number_for_number(steps):
     assert folded.state() == lived.state(), "a bill that is known changes nothing"
 
 
-def test_two_processes_that_fold_the_same_bookings_in_another_order_have_the_same_committed():
+def test_the_order_of_folded_bookings_does_not_matter():
+    """Two processes that fold the same bookings in another order have the same committed."""
     bookings = [Budgets.reserve(fresh(), str(n), "small", now_s=float(n)) for n in range(4)]
     one, two = fresh(), fresh()
     for booking in bookings:
@@ -84,7 +85,8 @@ def test_a_stake_in_a_limit_that_is_not_in_force_here_is_left_out():
     assert budgets.state()["holds"] == {}
 
 
-def test_a_bill_written_before_bills_named_the_arm_that_served_is_one_of_the_decided_arm():
+def test_an_old_bill_is_one_of_the_decided_arm():
+    """A bill written before bills named the arm that served is one of the decided arm."""
     old = msgspec.msgpack.encode(["s1", "e", {"cost_usd": 3.0}])
     assert msgspec.msgpack.decode(old, type=Entry) == Bill("e", Outcome(cost_usd=3.0), None)
 
@@ -106,7 +108,8 @@ def test_requests_expire_oldest_first_and_stay_booked():
     assert (state.accounts["day"].committed, state.accounts["day"].open) == (4.0, 1)
 
 
-def test_only_so_many_requests_with_nothing_under_way_and_bills_before_their_booking_are_remembered():
+def test_only_so_many_requests_are_remembered():
+    """Only so many requests with nothing under way and bills before their booking are remembered."""
     state = State()
     for n in range(3 * REMEMBERED):
         state.close(str(n))

@@ -29,7 +29,8 @@ def restarted(budgets, **arguments):
     return fresh
 
 
-def test_a_bill_that_comes_before_its_booking_waits_for_it_over_a_restart_too_and_counts_once():
+def test_an_early_bill_waits_over_a_restart_and_counts_once():
+    """A bill that comes before its booking waits for it over a restart too and counts once."""
     arguments = {"limits": [HARD, Rate(name="joules", channel="energy_j", per_request=1.0)], "expected": EXPECTED}
     budgets = Budgets(**arguments)
     for bill in (Outcome(cost_usd=5.0), Outcome(cost_usd=5.0), Outcome(cost_usd=7.0), Outcome(energy_j=np.float32(3))):
@@ -42,7 +43,8 @@ def test_a_bill_that_comes_before_its_booking_waits_for_it_over_a_restart_too_an
         assert (known.report()[0]["committed"], known.state()["early"], known.state()["holds"]) == (5.0, {}, {})
 
 
-def test_rewards_that_add_up_are_refused_together_with_budgets_which_would_lose_all_but_the_first_bill():
+def test_rewards_that_add_up_are_refused_with_budgets():
+    """Rewards that add up are refused together with budgets which would lose all but the first bill."""
     settings = {
         "arms": [Arm(id=a) for a in ARMS],
         "context": 1,
@@ -54,7 +56,8 @@ def test_rewards_that_add_up_are_refused_together_with_budgets_which_would_lose_
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_a_bill_of_another_arm_than_the_decided_one_counts_and_is_expected_of_the_arm_that_served(early):
+def test_a_bill_of_another_arm_counts_for_the_arm_that_served(early):
+    """A bill of another arm than the decided one counts and is expected of the arm that served."""
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     router = Router(
         arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets, store=Memory(early_s=120.0), clock=lambda: 0.0
@@ -79,7 +82,8 @@ def test_what_no_limit_counts_does_not_wait_for_a_booking():
     assert budgets.state()["early"] == {"r": [["s1", "r", _plain(Outcome(cost_usd=1.0)), None, 10.0]]}
 
 
-def test_a_bill_that_may_not_wait_or_has_waited_too_long_is_none_of_a_later_request():
+def test_a_bill_that_waited_too_long_pays_no_later_request():
+    """A bill that may not wait or has waited too long is none of a later request."""
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     budgets.settle("r", Outcome(cost_usd=0.0))
     budgets.settle("s", Outcome(cost_usd=0.0), until_s=5.0)
@@ -103,7 +107,8 @@ def test_refused_bills_of_unknown_requests_do_not_loosen_a_hard_limit():
 
 
 @pytest.mark.parametrize("wrong", [["x"], 5, ""])
-def test_an_outcome_whose_ids_are_refused_bills_nothing_and_can_be_corrected(wrong):
+def test_an_outcome_with_refused_ids_bills_nothing(wrong):
+    """An outcome whose ids are refused bills nothing and can be corrected."""
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     router = Router(arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets, clock=lambda: 0.0)
     router.decide([1.0], event_id="r")
@@ -120,7 +125,8 @@ def test_an_arm_from_nowhere_is_paid_for_and_nothing_is_expected_of_it():
     assert budgets.state()["seen"][HARD.name].keys() == EXPECTED.keys()
 
 
-def test_a_router_settles_its_budgets_at_a_bill_that_was_observed_before_the_decision():
+def test_a_router_settles_at_a_bill_before_its_decision():
+    """A router settles its budgets at a bill that was observed before the decision."""
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     router = Router(
         arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets, store=Memory(early_s=120.0), clock=lambda: 0.0

@@ -88,19 +88,22 @@ def worst_window(steps, *, margin, over):
 
 @settings(max_examples=150, deadline=None)
 @given(STEPS)
-def test_bills_within_their_reservations_never_exceed_a_hard_window_whatever_the_order(steps):
+def test_bills_within_reservations_never_exceed_a_hard_window(steps):
+    """Bills within their reservations never exceed a hard window whatever the order."""
     assert worst_window(steps, margin=0.0, over=0.0) <= 10.0 + 1e-9
 
 
 @settings(max_examples=150, deadline=None)
 @given(STEPS, st.floats(0.01, 3.0))
-def test_bills_beyond_their_reservations_exceed_a_hard_window_by_one_error_only(steps, error):
+def test_bills_beyond_reservations_exceed_it_by_one_error_only(steps, error):
+    """Bills beyond their reservations exceed a hard window by one error only."""
     assert worst_window(steps, margin=error, over=error) <= 10.0 + error + 1e-9
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.floats(0.0, 30.0), max_size=40))
-def test_one_request_at_a_time_exceeds_a_hard_window_by_its_own_error_even_when_bills_are_arbitrary(costs):
+def test_one_request_at_a_time_exceeds_it_by_its_own_error(costs):
+    """One request at a time exceeds a hard window by its own error even when bills are arbitrary."""
     budgets, spent, error = Budgets(limits=[HARD], expected=EXPECTED), 0.0, 0.0
     for n, cost in enumerate(costs):
         try:
@@ -115,7 +118,7 @@ def test_one_request_at_a_time_exceeds_a_hard_window_by_its_own_error_even_when_
     assert spent <= 10.0 + error + 1e-9
 
 
-def test_what_is_under_way_may_all_err_by_the_margin_so_room_is_kept_for_it():
+def test_room_is_kept_for_the_errors_of_what_is_under_way():
     """Reservations of 1 with a margin of 1 count 2 each while under way: 5 of them fill a cap of 10."""
     limit = Window(name="cap", channel="cost_usd", total=10.0, window_s=100.0, margin=1.0)
     budgets = Budgets(limits=[limit], expected={"small": Outcome(cost_usd=1.0)})
@@ -154,14 +157,16 @@ def test_threads_on_one_router_do_not_exceed_a_hard_window_together():
     assert 9.0 < sum(billed) <= 10.0 + 1e-9
 
 
-def test_an_arm_that_cannot_be_paid_for_is_not_eligible_and_the_cheaper_one_still_is():
+def test_only_arms_that_can_be_paid_for_are_eligible():
+    """An arm that cannot be paid for is not eligible and the cheaper one still is."""
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     spend(budgets, "a", "large", 4.0)
     spend(budgets, "b", "large", 3.0)
     assert terms(budgets).eligible.tolist() == [True, False]
 
 
-def test_an_exhausted_hard_window_refuses_by_name_and_opens_again_at_the_reset():
+def test_an_exhausted_window_refuses_by_name_until_the_reset():
+    """An exhausted hard window refuses by name and opens again at the reset."""
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     spend(budgets, "a", "large", 9.5)
     with pytest.raises(BudgetExhausted, match="under cap; wait for the window to reset"):
@@ -169,7 +174,8 @@ def test_an_exhausted_hard_window_refuses_by_name_and_opens_again_at_the_reset()
     assert terms(budgets, now_s=100.0).eligible is None
 
 
-def test_an_exhausted_hard_window_serves_the_cheapest_eligible_arm_when_told_to_and_counts_it():
+def test_an_exhausted_window_can_serve_the_cheapest_arm():
+    """An exhausted hard window serves the cheapest eligible arm when told to and counts it."""
     budgets = Budgets(limits=[HARD], expected=EXPECTED, exhausted="cheapest")
     spend(budgets, "a", "small", 10.0)
     assert terms(budgets).eligible.tolist() == [False, True], "the small one was billed 10, so the large one is cheaper"
@@ -186,7 +192,8 @@ def test_a_request_that_is_never_billed_stays_booked_at_its_reservation():
     assert budgets.report()[0]["committed"] == 4.0
 
 
-def test_a_bound_given_with_the_request_is_what_is_held_and_what_decides_eligibility():
+def test_a_bound_with_the_request_is_held_and_decides_eligibility():
+    """A bound given with the request is what is held and what decides eligibility."""
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     bounds = {"large": Outcome(cost_usd=11.0), "small": Outcome(cost_usd=9.0)}
     assert terms(budgets, bounds=bounds).eligible.tolist() == [True, False]
@@ -194,7 +201,8 @@ def test_a_bound_given_with_the_request_is_what_is_held_and_what_decides_eligibi
     assert budgets.report()[0]["committed"] == 9.0
 
 
-def test_a_late_bill_corrects_the_window_of_its_decision_and_leaves_the_present_one_alone():
+def test_a_late_bill_corrects_the_window_of_its_decision():
+    """A late bill corrects the window of its decision and leaves the present one alone."""
     budgets = Budgets(limits=[HARD], expected=EXPECTED)
     budgets.reserve("old", "large", now_s=99.0)
     budgets.reserve("new", "small", now_s=101.0)
@@ -243,7 +251,8 @@ def test_every_one_of_several_limits_must_hold():
         terms(budgets)
 
 
-def test_a_window_of_gpu_seconds_books_what_was_metered_and_leaves_a_null_at_its_reservation():
+def test_a_window_of_gpu_seconds_books_what_was_metered():
+    """A window of GPU seconds books what was metered and leaves a null at its reservation."""
     window = Window(name="gpu", channel="gpu_s", total=10.0, window_s=100.0)
     budgets = Budgets(limits=[window], expected={arm: Outcome(gpu_s=4.0) for arm in ARMS})
     for event, outcome in (("metered", Outcome(gpu_s=1.0)), ("null", Outcome(cost_usd=1.0))):
@@ -343,7 +352,8 @@ def lognormal_costs(rng, arm):
 
 
 @pytest.mark.parametrize(("billed", "rewarded"), [(1.0, 1.0), (1.0, 0.8), (1.0, 0.0), (0.8, 0.8)])
-def test_the_mean_of_what_is_truly_spent_is_within_one_percent_of_a_rate_that_binds(billed, rewarded):
+def test_mean_spending_is_within_one_percent_of_a_binding_rate(billed, rewarded):
+    """The mean of what is truly spent is within one percent of a rate that binds."""
     limit = Rate(name="rate", channel="cost_usd", per_request=0.6)
     _, log = play([limit], steps=2000, outcome=lognormal_costs, billed=billed, rewarded=rewarded)
     spent = np.mean([truth["cost_usd"] for _, truth in log])
@@ -395,7 +405,8 @@ def test_a_tail_limit_keeps_its_share_of_requests_below_the_bound():
     assert np.mean([arm for arm, _ in log]) == pytest.approx(0.25, abs=0.05)
 
 
-def test_a_bill_moves_the_price_without_a_reward_and_a_second_bill_moves_nothing():
+def test_a_bill_moves_the_price_once_and_needs_no_reward():
+    """A bill moves the price without a reward and a second bill moves nothing."""
     budgets = Budgets(limits=[Rate(name="rate", channel="cost_usd", per_request=1.0)])
     router = Router(arms=[Arm(id=a) for a in ARMS], context=1, budgets=budgets)
     router.decide([1.0], event_id="r")
@@ -407,7 +418,8 @@ def test_a_bill_moves_the_price_without_a_reward_and_a_second_bill_moves_nothing
     assert budgets.report()[0] == after
 
 
-def test_an_unmetered_channel_leaves_the_booking_at_what_was_expected_not_at_zero():
+def test_an_unmetered_channel_stays_booked_as_expected():
+    """An unmetered channel leaves the booking at what was expected not at zero."""
     limit = Rate(name="rate", channel="energy_j", per_request=1.0)
     budgets = Budgets(limits=[limit], expected={"large": Outcome(energy_j=5.0)})
     budgets.reserve("r", "large", now_s=0.0)
@@ -424,7 +436,8 @@ def test_a_retried_event_is_booked_once():
     assert budgets.report()[0]["requests"] == 1
 
 
-def test_a_request_that_two_processes_have_decided_is_booked_once_before_its_bill_and_after_it():
+def test_a_request_decided_by_two_processes_is_booked_once():
+    """A request that two processes have decided is booked once before its bill and after it."""
     budgets, elsewhere = (Budgets(limits=[HARD], expected=EXPECTED) for _ in range(2))
     again = elsewhere.reserve("r", "small", now_s=0.0)
     budgets.reserve("r", "small", now_s=0.0)

@@ -85,7 +85,8 @@ def test_equal_embeddings_do_not_begin_two_clusters():
     assert trained(["0-1", "0-1", "1-2"], clusters=2).counts.tolist() == [2.0, 1.0]
 
 
-def test_encoding_changes_nothing_and_a_text_without_a_cluster_has_its_own_column():
+def test_encoding_changes_nothing_and_no_cluster_is_a_column():
+    """Encoding changes nothing and a text without a cluster has its own column."""
     encode = SemanticCluster(2, embed=blobs)
     assert encode(Request(text="0-1")).tolist() == [0.0, 0.0, 1.0]
     assert encode(Request()).tolist() == [0.0, 0.0, 1.0]

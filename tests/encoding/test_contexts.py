@@ -35,7 +35,8 @@ def test_bias_is_one_whatever_the_request():
 
 @given(tasks=TASKS, asked=st.none() | st.text(max_size=5))
 @settings(deadline=None)
-def test_every_task_has_exactly_one_column_and_unknown_or_missing_ones_have_the_last(tasks, asked):
+def test_every_task_has_exactly_one_column(tasks, asked):
+    """Every task has exactly one column and unknown or missing ones have the last."""
     x = OneHotTask(tasks)(Request(task=asked))
     assert x.sum() == 1.0
     assert x.argmax() == (tasks.index(asked) if asked in tasks else len(tasks))

@@ -106,7 +106,8 @@ def test_complexity_of_any_text_is_bounded_and_never_looks_missing(text):
     assert x.tolist() == complexity(text).tolist()
 
 
-def test_only_the_beginning_of_a_very_long_text_is_read_but_its_length_counts():
+def test_a_very_long_text_is_read_in_part_and_counted_whole():
+    """Only the beginning of a very long text is read but its length counts."""
     text = "A short sentence. " * LONGEST
     longer = complexity(text + "{" * LONGEST)
     assert longer[LENGTH] > complexity(text)[LENGTH]
@@ -254,7 +255,8 @@ def test_real_prompts_are_encoded_into_bounded_numbers(name):
     assert (figures[:, :EASE].std(axis=0) > 0.01).all()
 
 
-def test_embedding_is_loaded_on_use_and_leaves_the_logging_of_the_program_alone():
+def test_the_embedding_loads_on_use_and_leaves_logging_alone():
+    """Embedding is loaded on use and leaves the logging of the program alone."""
     program = """
 import logging, sys
 from bandit_router.encoding.text import wordllama

@@ -144,7 +144,8 @@ def test_gpu_seconds_are_read_from_throughput_and_interpolated_like_joules(tmp_p
     assert table.request("m", concurrency=16, **request).gpu_s == pytest.approx(0.5), "a straight line in logs"
 
 
-def test_gpu_seconds_are_null_and_not_zero_where_a_row_that_counts_does_not_know_them():
+def test_gpu_seconds_are_null_where_a_row_does_not_know_them():
+    """GPU seconds are null and not zero where a row that counts does not know them."""
     known, unknown = row(1, fixed_gpu_s=0.0, per_prompt_token_gpu_s=0.25), row(16, fixed_j=1.0)
     table = EnergyTable([known, unknown])
     assert joules(table, 1, prompt=8).gpu_s == 2.0
@@ -185,7 +186,7 @@ def test_the_greenserv_figures_are_an_energy_table_too():
 
 @pytest.mark.real_data
 @pytest.mark.skipif("BANDIT_ROUTER_DATA" not in os.environ, reason="needs the development data")
-def test_real_ml_energy_measurements_are_reproduced_and_interpolated_within_a_quarter(tmp_path):
+def test_real_measurements_are_reproduced_and_interpolated(tmp_path):
     """Every curve of three points or more: leave an inner one out and predict it from its neighbours."""
     import polars as pl
 

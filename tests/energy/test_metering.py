@@ -25,7 +25,8 @@ def test_the_shares_of_a_window_sum_to_what_the_meter_counted(tokens, joules, pr
     assert sum(shares.values()) == pytest.approx(joules, rel=1e-9, abs=1e-6)
 
 
-def test_a_share_is_in_proportion_to_output_tokens_and_weighted_prompt_tokens():
+def test_a_share_is_in_proportion_to_weighted_tokens():
+    """A share is in proportion to output tokens and weighted prompt tokens."""
     window = WindowSplit(RecordedMeter([0.0, 90.0]).joules, prompt_weight=0.1)
     window.finish("long prompt", prompt_tokens=100, output_tokens=10)
     window.finish("short", prompt_tokens=0, output_tokens=10)
@@ -42,7 +43,8 @@ def test_joules_of_a_window_in_which_nothing_finished_pass_to_the_next():
 @pytest.mark.parametrize(
     "meter", [NoMeter(), RecordedMeter([None]), RecordedMeter([3.0, None]), RecordedMeter([9.0, 1.0])]
 )
-def test_without_a_difference_of_two_totals_every_share_is_null_and_not_zero(meter):
+def test_without_a_difference_every_share_is_null(meter):
+    """Without a difference of two totals every share is null and not zero."""
     window = WindowSplit(meter.joules)
     window.finish("r", prompt_tokens=1, output_tokens=1)
     assert window.close() == {"r": None}

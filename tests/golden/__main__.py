@@ -4,7 +4,7 @@ import difflib
 import json
 import sys
 
-from tests.golden import PINNED, compute_all
+from . import PINNED, compute_all
 
 before = PINNED.read_text() if PINNED.exists() else ""
 policies = (f"  {json.dumps(name)}: {json.dumps(numbers)}" for name, numbers in compute_all().items())

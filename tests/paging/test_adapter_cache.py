@@ -21,7 +21,8 @@ def loop(**options):
     return router, AdapterCache(router=router, load_ms=LOAD_MS, weight=0.2, **{"slots": 1, **options})
 
 
-def test_a_cold_adapter_costs_its_share_of_the_slowest_load_and_a_resident_one_nothing():
+def test_a_cold_adapter_costs_its_share_of_the_slowest_load():
+    """A cold adapter costs its share of the slowest load and a resident one nothing."""
     _, cache = loop(resident=["law"])
     assert cache.penalty() == pytest.approx({"base": 0.0, "law": 0.0, "code": 0.2, "chat": 0.15})
 
@@ -51,7 +52,8 @@ def test_a_loop_learns_which_adapter_to_use_and_keeps_it_resident():
 
 
 @pytest.mark.parametrize("policy", ["GaussianThompson", "UCB1", "EpsilonGreedy"])
-def test_a_router_that_has_not_tried_an_arm_yet_still_gets_the_best_one_loaded(policy):
+def test_an_untried_arm_does_not_keep_the_best_from_being_loaded(policy):
+    """A router that has not tried an arm yet still gets the best one loaded."""
     router, _ = loop()
     router = Router(arms=list(router.catalogue), context=2, policy=policy, key=b"k")
     cache = AdapterCache(router=router, load_ms=LOAD_MS, weight=0.2, slots=1, on_miss="page_through")

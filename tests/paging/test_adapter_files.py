@@ -30,7 +30,8 @@ def test_the_header_is_what_the_library_wrote(tmp_path: Path) -> None:
     assert {name: (tensor["dtype"], tensor["shape"]) for name, tensor in header.items()} == {"a": ("F32", [2, 3])}
 
 
-def test_a_users_folder_gives_its_files_by_size_and_says_which_peft_can_load(tmp_path: Path) -> None:
+def test_a_folder_gives_files_by_size_and_what_peft_can_load(tmp_path: Path) -> None:
+    """A users folder gives its files by size and says which PEFT can load."""
     save_file({"a": np.zeros(100, np.float32)}, tmp_path / "large.safetensors")
     save_file({"a": np.zeros(10, np.float32)}, tmp_path / "small.safetensors")
     save_file({"b": np.zeros(10, np.float32)}, tmp_path / "small-too.safetensors")

@@ -49,7 +49,7 @@ def test_two_hundred_adapters_keep_ids_of_one_length_in_order() -> None:
 )
 def test_a_library_that_cannot_be_built_is_refused(settings: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
-        adapter_library(**settings)  # type: ignore[arg-type]
+        adapter_library(**settings)
 
 
 def test_unknown_modules_and_empty_shapes_are_refused() -> None:

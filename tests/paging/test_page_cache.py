@@ -9,7 +9,8 @@ from pathlib import Path
 from bandit_router.paging.page_cache import cached_share, evict
 
 
-def test_a_file_that_was_just_written_is_cached_and_an_evicted_one_is_not_claimed_to_be(tmp_path: Path) -> None:
+def test_a_written_file_is_cached_and_an_evicted_one_is_not(tmp_path: Path) -> None:
+    """A file that was just written is cached and an evicted one is not claimed to be."""
     path = tmp_path / "file"
     path.write_bytes(os.urandom(1 << 20))
     share = cached_share(path)

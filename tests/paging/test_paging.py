@@ -42,7 +42,8 @@ def test_every_shipped_profile_loads_and_names_its_source_and_certainty(name: st
 
 
 @pytest.mark.parametrize("name", profile_names())
-def test_every_tier_of_every_shipped_profile_gives_ascending_quantiles_at_every_size(name: str) -> None:
+def test_every_tier_gives_ascending_quantiles_at_every_size(name: str) -> None:
+    """Every tier of every shipped profile gives ascending quantiles at every size."""
     shipped = load_profile(name)
     for tier in shipped.tiers:
         model = PagingModel(profile=shipped, tier=tier)
@@ -62,13 +63,15 @@ def test_the_peft_line_is_211_ms_plus_1604_us_per_mb() -> None:
     assert expected == pytest.approx(210.80 + 1.6040 * sizes_mb, abs=0.05)
 
 
-def test_the_pinned_profile_copies_ten_gigabytes_a_second_after_a_fixed_cost() -> None:
+def test_the_pinned_profile_copies_ten_gigabytes_a_second() -> None:
+    """The pinned profile copies ten gigabytes a second after a fixed cost."""
     model = PagingModel.load("pinned-host")
     assert float(model.expected_ms(100 * MB)) == pytest.approx(1.5 + 10.0)
     assert float(model.sample_ms(100 * MB, 0.0)) == pytest.approx(1.0 + 10.0)
 
 
-def test_the_cloud_profile_has_the_published_percentiles_and_nearly_the_published_mean() -> None:
+def test_the_cloud_profile_has_the_published_percentiles() -> None:
+    """The cloud profile has the published percentiles and nearly the published mean."""
     model = PagingModel.load("cloud-storage")
     assert model.sample_ms(80 * MB, [0.05, 0.5, 0.95]).tolist() == [1274.5, 4399.0, 6771.5]
     assert float(model.expected_ms(80 * MB)) == pytest.approx(4442.977, rel=0.015)
@@ -83,7 +86,8 @@ def test_quantiles_are_interpolated_in_size_and_probability() -> None:
     assert float(model.expected_ms(150 * MB)) == pytest.approx(38.75)
 
 
-def test_outside_the_table_small_sizes_cost_the_smallest_row_and_large_ones_grow_in_proportion() -> None:
+def test_sizes_outside_the_table_cost_the_least_or_in_proportion() -> None:
+    """Outside the table small sizes cost the smallest row and large ones grow in proportion."""
     model = PagingModel(profile=profile())
     assert model.sample_ms([1 * MB, 600 * MB], 0.5).tolist() == pytest.approx([20.0, 3 * 40.0])
 
@@ -108,14 +112,16 @@ def test_samples_follow_the_quantiles_and_average_to_the_expectation() -> None:
     assert times.mean() == pytest.approx(float(model.expected_ms(100 * MB)), abs=0.15)
 
 
-def test_the_same_uniform_gives_the_same_time_whatever_else_is_in_the_batch() -> None:
+def test_a_uniform_gives_the_same_time_in_any_batch() -> None:
+    """The same uniform gives the same time whatever else is in the batch."""
     model = PagingModel.load("cloud-storage")
     uniform = np.random.default_rng(0).random(7)
     alone = [float(model.sample_ms(50 * MB, u)) for u in uniform]
     assert model.sample_ms(np.full(7, 50 * MB), uniform).tolist() == alone
 
 
-def test_energy_is_interpolated_where_every_row_is_metered_and_missing_otherwise() -> None:
+def test_energy_is_interpolated_only_where_every_row_is_metered() -> None:
+    """Energy is interpolated where every row is metered and missing otherwise."""
     metered = profile(row(energy_j=2.0), row(size_mb=200.0, energy_j=6.0))
     assert float(PagingModel(profile=metered).energy_j(150 * MB)) == pytest.approx(4.0)
     assert PagingModel(profile=metered).energy_j([0, 400 * MB]).tolist() == [0.0, 12.0]

@@ -36,7 +36,8 @@ def test_a_miss_is_paid_and_counted_and_a_hit_is_not():
     assert (counters.paged_ms, counters.paged_bytes) == (30.0, 300.0)
 
 
-def test_keeping_a_missed_adapter_is_free_under_insert_and_a_load_under_page_through():
+def test_keeping_a_missed_adapter_is_free_under_insert_only():
+    """Keeping a missed adapter is free under insert and a load under page through."""
     for on_miss, charge, ms in (("insert", 0.0, 10.0), ("page_through", 1.0, 20.0)):
         state = residency(on_miss)
         state.serve(1, 10.0)
@@ -56,7 +57,8 @@ def test_an_exchange_counts_the_load_and_the_eviction():
 
 
 @pytest.mark.parametrize("proposal", [mask(1, 2), np.array([False, True, False])])
-def test_a_set_that_does_not_fit_or_drops_the_base_model_is_refused_and_changes_nothing(proposal):
+def test_a_set_that_does_not_fit_is_refused_and_changes_nothing(proposal):
+    """A set that does not fit or drops the base model is refused and changes nothing."""
     state = residency()
     with pytest.raises(InvalidInput, match="does not fit or drops"):
         state.apply(proposal, MS)

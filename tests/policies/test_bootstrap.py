@@ -7,7 +7,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies import BootstrapLinear
 
 
-def test_replicates_spread_like_the_standard_error_of_the_mean_and_follow_each_arms_own_noise():
+def test_replicates_spread_like_the_standard_error_of_each_arm():
     """Poisson weights: the variance of a bootstrapped mean of n outcomes is that of the outcomes over n."""
     rng, n = np.random.default_rng(0), 400
     policy = BootstrapLinear(n_arms=2, dim=1, replicates=800, ridge=1e-6, prior=0.0)
@@ -32,7 +32,8 @@ def test_propensities_are_the_share_of_replicates_that_find_an_arm_best():
     assert policy.probabilities(x, prices=prices, penalty=penalty) == pytest.approx(expected, abs=1e-12)
 
 
-def test_before_any_outcome_all_arms_are_drawn_about_alike_and_without_priors_exactly():
+def test_before_any_outcome_all_arms_are_drawn_about_alike():
+    """Before any outcome all arms are drawn about alike and without priors exactly."""
     p = BootstrapLinear(n_arms=4, dim=2, replicates=1000).probabilities([1.0, 0.5])
     assert p == pytest.approx([0.25] * 4, abs=0.06)
     assert BootstrapLinear(n_arms=4, dim=2, prior=0.0).probabilities([1.0, 0.5]).tolist() == [0.25] * 4

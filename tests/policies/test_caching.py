@@ -91,7 +91,8 @@ def test_gdsf_keeps_the_small_adapter_of_equal_cost_and_use():
     assert np.flatnonzero(controller.resident).tolist() == [0, 2, 3]
 
 
-def test_belady_misses_as_few_as_a_hand_worked_example_and_never_more_than_lru():
+def test_belady_misses_as_few_as_by_hand_and_as_lru_at_most():
+    """Belady misses as few as a hand worked example and never more than LRU."""
     capacity, costs = equal_arms(2)
     stream = [1, 2, 3, 1, 2, 3]
     # 1, 2 and 3 miss; 3 is needed last and is not kept; 1 and 2 hit; 3 misses again
@@ -137,14 +138,16 @@ def test_room_after_an_exchange_is_room_for_the_exchanged_set(sizes, slots, limi
             assert room[row, joining] == capacity.fits(exchanged[:-1])
 
 
-def test_exchange_credit_keeps_a_missed_adapter_at_once_when_there_is_room_and_that_is_free():
+def test_exchange_credit_keeps_at_once_what_is_free_to_keep():
+    """Exchange credit keeps a missed adapter at once when there is room and that is free."""
     capacity, costs = equal_arms(1)
     controller = ExchangeCredit(capacity=capacity, costs=costs)
     assert controller.after(Served(0, np.ones(1), 1, True), named(1)) is not None
 
 
 @pytest.mark.parametrize("free_insert", [True, False])
-def test_exchange_credit_lets_two_that_take_turns_not_take_the_slot_in_turns(free_insert):
+def test_exchange_credit_does_not_swap_two_that_take_turns(free_insert):
+    """Exchange credit lets two that take turns not take the slot in turns."""
     capacity, costs = equal_arms(1)
     controller = ExchangeCredit(capacity=capacity, costs=costs, free_insert=free_insert)
     loads = 0
@@ -172,7 +175,8 @@ def test_exchange_credit_asks_for_more_before_a_second_load():
     assert waits == [3, 3, 5]  # each lacking request costs 0.2, one load; more than 2, 2 and 4 loads are needed
 
 
-def test_uncertainty_counts_only_for_an_arm_that_is_not_played_because_it_is_cold():
+def test_uncertainty_counts_only_for_an_arm_kept_out_by_the_cold():
+    """Uncertainty counts only for an arm that is not played because it is cold."""
     capacity, costs = equal_arms(1)
     mean, bonus = np.full((16, ARMS), 0.5), np.zeros((16, ARMS))
     bonus[:, 1:4] = 0.1, 0.3, 0.05  # would be played if warm; is played though cold; is not played though warm
@@ -192,7 +196,8 @@ def test_expected_improvement_equals_its_integral(ahead, deviation):
     assert _improvement(np.array([-1.0, 1.0]), np.zeros(2)).tolist() == [0.0, 1.0]
 
 
-def test_exchange_credit_follows_a_change_within_memory_plus_again_loads_however_long_the_past():
+def test_exchange_credit_follows_a_change_however_long_the_past():
+    """Exchange credit follows a change within memory plus again loads however long the past."""
     capacity, costs = equal_arms(1)
     controller = ExchangeCredit(capacity=capacity, costs=costs, free_insert=False)
     for step in range(2000):
@@ -229,7 +234,8 @@ def test_a_static_set_that_does_not_fit_is_refused():
         Static(capacity=capacity, costs=costs, resident=np.ones(ARMS, dtype=bool))
 
 
-def test_an_unknown_controller_and_an_unknown_setting_are_refused_with_what_there_is():
+def test_an_unknown_controller_or_setting_is_told_what_there_is():
+    """An unknown controller and an unknown setting are refused with what there is."""
     env = LinearAdapters(n_adapters=2, dim=2)
     paging = Paging(arms=env.arms, model=PagingModel.load("peft-local"), weight=0.1, slots=1)
     known = Hindsight(paging.capacity.floor, 0.0, np.zeros(1, dtype=np.intp), 0)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bandit_router.errors import InvalidInput
-from bandit_router.policies import POLICIES
+from bandit_router.policies import POLICIES, LinUCB
 from bandit_router.policies.compiled import CompiledRidge, ridge_statistics
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.distributions import greedy as greedy_distribution
@@ -58,7 +58,8 @@ def nearly_parallel(seed, steps, dim=16):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_float32_keeps_a_useful_inverse_where_features_are_long_and_nearly_the_same(form):
+def test_float32_keeps_a_useful_inverse_for_long_alike_features(form):
+    """Float32 keeps a useful inverse where features are long and nearly the same."""
     for seed in range(8):
         short, full = (form(1, 16, 1, ridge=1.0, precision=bits) for bits in (32, 64))
         for x, y in zip(*nearly_parallel(seed, 1200), strict=True):
@@ -89,7 +90,7 @@ def test_a_score_that_is_no_number_is_seen_in_the_distribution():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_arms_without_a_bound_keep_their_penalties_in_a_zero_context(form):
-    policy = POLICIES["LinUCB"](n_arms=64, dim=32, forgetting=0.99, floor=0.0)
+    policy = LinUCB(n_arms=64, dim=32, forgetting=0.99, floor=0.0)
     policy.statistics = form(64, 32, 1, ridge=1.0, forgetting=0.99)
     for arm, x in enumerate(np.random.default_rng(0).normal(size=(64, 32))):
         policy.learn(x, arm, [0.5])
@@ -326,7 +327,8 @@ def test_forgetting_keeps_every_width_below_the_prior(form):
 
 
 @pytest.mark.parametrize("form", FORMS[1:])
-def test_a_variance_that_rounding_made_negative_is_repaired_where_it_is_met(form):
+def test_a_variance_made_negative_by_rounding_is_repaired(form):
+    """A variance that rounding made negative is repaired where it is met."""
     statistics = form(1, 4, 1, ridge=1.0)
     damaged = {name: array.copy() for name, array in statistics.arrays().items()}
     damaged["inverse"] = pack(np.diag([1.0, 1.0, 1.0, -1e-9])[None])

@@ -57,6 +57,7 @@ def assert_same(one, two, channels):
         assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-8, abs=1e-10), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_both_forms_learn_and_answer_the_same(vector_bytes, sizes):
     one, two, told, told_too = both(sizes, 150)

@@ -78,7 +78,8 @@ def test_features_that_matter_are_used():
 
 
 @pytest.mark.parametrize("gap", [0.15, 0.3])
-def test_after_two_arms_change_places_it_recovers_within_150_requests_in_the_median(gap):
+def test_it_recovers_within_150_requests_after_arms_change_places(gap):
+    """After two arms change places it recovers within 150 requests in the median."""
     delays = []
     for seed in range(5):
         means = np.tile([0.75, 0.75 - gap], (1400, 1))
@@ -152,7 +153,8 @@ def test_on_adversarial_orders_it_stays_close_to_the_best_single_arm(order):
     assert np.mean(shortfalls) < 0.04
 
 
-def test_with_a_premium_it_is_insured_and_with_none_it_answers_its_own_odds():
+def test_with_a_premium_it_is_insured_and_without_it_is_not():
+    """With a premium it is insured and with none it answers its own odds."""
     plain, insured = EvidenceThompson(n_arms=2, dim=1), EvidenceThompson(n_arms=2, dim=1, premium=0.1)
     for policy in (plain, insured):
         for _ in range(30):

@@ -32,7 +32,8 @@ def greenserv_covariance(x):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_thompson_sampling_draws_with_the_posterior_deviation_once_and_not_a_quarter_of_it(seed):
+def test_thompson_sampling_draws_with_the_whole_deviation(seed):
+    """Thompson sampling draws with the posterior deviation once and not a quarter of it."""
     x, rewards = observed(seed)
     policy = LinTS(n_arms=2, dim=5, noise=SIGMA, ridge=SIGMA**2 / PRIOR_VARIANCE)
     for context, reward in zip(x, rewards, strict=True):

@@ -48,7 +48,8 @@ def test_without_evidence_it_evicts_what_was_used_longest_ago():
     assert np.flatnonzero(controller.resident).tolist() == [0, 1, 3]
 
 
-def test_an_adapter_named_once_does_not_displace_the_ones_that_always_come_back():
+def test_an_adapter_named_once_displaces_none_that_come_back():
+    """An adapter named once does not displace the ones that always come back."""
     rng = np.random.default_rng(0)
     arms = 700
     stream = [int(rng.integers(1, 3)) if rng.random() < 0.5 else 3 + step % (arms - 3) for step in range(600)]
@@ -71,8 +72,10 @@ def test_an_adapter_larger_than_memory_is_passed_through():
     assert not controller.resident[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slots", [2, 8, 32])
-def test_on_zipf_requests_with_repetition_it_pages_less_than_recency_and_more_than_the_clairvoyant(slots):
+def test_on_zipf_it_pages_between_the_clairvoyant_and_recency(slots):
+    """On Zipf requests with repetition it pages less than recency and more than the clairvoyant."""
     env = TraceEnvironment(name="test/hazard", horizon=4_000)
     learned = misses("ReuseHazard", env, slots)
     assert misses("Belady", env, slots) < learned < misses("LRU", env, slots)

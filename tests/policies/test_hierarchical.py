@@ -68,7 +68,7 @@ def test_means_and_variances_of_gaps_are_those_of_the_joint_regression():
         assert got[others] == pytest.approx(expected[others], rel=1e-9)
 
 
-def test_the_evidence_is_the_marginal_likelihood_with_the_noise_integrated_out():
+def test_the_evidence_is_the_marginal_likelihood():
     """log p(y) of y ~ Normal(0, s (I + X C X')), s inverse-gamma: differences between scales, by dense algebra."""
     x, arms, y = history()
     model = learned(x, arms, y)

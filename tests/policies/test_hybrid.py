@@ -135,7 +135,8 @@ def test_a_new_arm_can_be_described_until_it_learns():
     assert again.described.tolist() == policy.described.tolist()
 
 
-def test_a_very_large_own_ridge_makes_all_arms_one_and_a_very_large_shared_one_makes_them_strangers():
+def test_a_very_large_ridge_makes_arms_one_or_strangers():
+    """A very large own ridge makes all arms one and a very large shared one makes them strangers."""
     shared, strangers = HybridLinUCB(n_arms=2, dim=1, ridge=1e9), HybridLinUCB(n_arms=2, dim=1, shared_ridge=1e9)
     alone = LinUCB(n_arms=2, dim=1)
     for policy in (shared, strangers, alone):

@@ -38,7 +38,8 @@ def assert_solves(statistics, arm, gram, moment):
 
 @given(history=histories)
 @settings(max_examples=60, deadline=None)
-def test_estimates_and_widths_equal_a_direct_solve_for_any_ridge_and_weights(history):
+def test_estimates_and_widths_equal_a_direct_solve(history):
+    """Estimates and widths equal a direct solve for any ridge and weights."""
     ridge, dim, channels = history["ridge"], history["dim"], history["channels"]
     statistics = RidgeStatistics(2, dim, channels, ridge=ridge)
     gram = np.stack([ridge * np.eye(dim)] * 2)
@@ -74,11 +75,13 @@ def test_forgetting_equals_the_recurrence_solved_directly(history, forgetting):
         assert_solves(statistics, arm, gram[arm], moment[arm])
 
 
-def test_the_initial_inverse_is_the_inverse_of_the_initial_matrix_for_ridge_other_than_one():
+def test_the_initial_inverse_belongs_to_the_initial_matrix():
+    """The initial inverse is the inverse of the initial matrix for ridge other than one."""
     statistics = RidgeStatistics(1, 3, 1, ridge=4.0)
     np.testing.assert_allclose(statistics.predict(np.array([2.0, 0.0, 0.0]))[1], [1.0])
 
 
+@pytest.mark.slow
 def test_a_million_updates_stay_within_1e_8_of_a_direct_solve():
     rng = np.random.default_rng(1)
     contexts, targets = rng.normal(size=(1_000_000, 3)), rng.normal(size=(1_000_000, 1))
@@ -88,7 +91,8 @@ def test_a_million_updates_stay_within_1e_8_of_a_direct_solve():
     assert_solves(statistics, 0, 0.5 * np.eye(3) + contexts.T @ contexts, targets.T @ contexts)
 
 
-def test_forgetting_never_lets_the_width_of_an_unseen_direction_grow_without_bound():
+def test_forgetting_bounds_the_width_of_an_unseen_direction():
+    """Forgetting never lets the width of an unseen direction grow without bound."""
     statistics = RidgeStatistics(1, 2, 1, ridge=1.0, forgetting=0.9)
     for _ in range(5000):
         statistics.learn(0, np.array([1.0, 0.0]), np.array([1.0]), 1.0)

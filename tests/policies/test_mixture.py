@@ -27,9 +27,10 @@ def test_shares_and_probabilities_are_those_of_the_parts_run_by_hand():
         mixture.learn(x, arm, y)
 
 
-def test_the_average_prediction_is_within_the_bound_of_the_best_part_on_any_sequence():
+def test_the_average_is_within_the_bound_of_the_best_part():
     """Total squared error at most the best one's plus log(3) / rate, for qualities that follow, flip and are noise."""
     rng = np.random.default_rng(1)
+    mixture: MixtureThompson
     sequences = {
         "linear": lambda t, x: np.clip(0.5 + 0.3 * x[1], 0, 1),
         "flips": lambda t, x: float(t // 25 % 2),

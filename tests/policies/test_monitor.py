@@ -37,7 +37,8 @@ def run(shift, *, steps=600, at=300, noise=0.2, seed=0, monitor=None, policy=Non
 
 
 @pytest.mark.parametrize("shift", [-0.2, 0.2])
-def test_a_shift_of_one_deviation_either_way_is_found_within_forty_outcomes_and_the_other_arm_is_left_alone(shift):
+def test_a_shift_of_one_deviation_is_found_within_forty_outcomes(shift):
+    """A shift of one deviation either way is found within forty outcomes and the other arm is left alone."""
     for seed in range(5):
         found, _, _ = run(shift, seed=seed)
         assert found[1] == []
@@ -66,7 +67,9 @@ def test_widening_keeps_the_estimate_and_the_stated_share_of_the_evidence(make):
     assert policy.estimate(np.ones(3)).bonus[0] > before.bonus[0]
 
 
-def test_after_a_change_the_model_reaches_the_new_level_sooner_than_without_the_monitor():
+def test_the_monitor_makes_the_model_reach_a_new_level_sooner():
+    """After a change the model reaches the new level sooner than without the monitor."""
+
     def error(monitor):
         _, policy, _ = run(-0.3, steps=360, monitor=monitor)
         return abs(policy.estimate([1.0, 0.0]).mean[0, 0] - 0.4)
@@ -111,7 +114,8 @@ def watched(**settings):
     )
 
 
-def test_a_router_with_a_monitor_trusts_a_changed_arm_less_and_leaves_the_other_alone():
+def test_a_router_with_a_monitor_trusts_only_a_changed_arm_less():
+    """A router with a monitor trusts a changed arm less and leaves the other alone."""
     plain, router = watched(monitor=None), watched()
     drifting(plain)
     drifting(router)
@@ -127,7 +131,9 @@ def test_a_quality_that_never_comes_is_not_watched():
     assert router.learner.monitor.state()["sums"].shape == (0, 4)
 
 
-def test_a_monitor_goes_on_after_a_restart_and_from_the_log_alone_at_the_same_bytes(tmp_path):
+def test_a_monitor_goes_on_at_the_same_bytes_after_a_restart(tmp_path):
+    """A monitor goes on after a restart and from the log alone at the same bytes."""
+
     def opened():
         return watched(store=Store(f"sqlite:///{tmp_path}/events.db", snapshot_every=150, wait_s=20.0))
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bandit_router.errors import InvalidInput
-from bandit_router.policies import POLICIES
+from bandit_router.policies import POLICIES, LinUCB
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.linear_base import LinearPolicy
 from bandit_router.policies.play import follow, play
@@ -87,7 +87,7 @@ def test_a_step_that_learning_refuses_is_raised_after_the_steps_before_it(name):
 
 
 def test_a_subclass_with_its_own_learning_keeps_it():
-    class Sceptic(POLICIES["LinUCB"]):
+    class Sceptic(LinUCB):
         def _learn(self, x, arm, y, weight, propensity):
             super()._learn(x, arm, y * 0.0, weight, propensity)
 
@@ -122,7 +122,8 @@ def test_following_a_log_equals_the_two_verbs(name):
 
 
 @pytest.mark.parametrize("name", [*LINEAR, "UCB1"])
-def test_the_propensities_of_a_log_change_nothing_for_a_policy_that_does_not_weigh_by_them(name):
+def test_propensities_change_nothing_for_a_policy_without_use(name):
+    """The propensities of a log change nothing for a policy that does not weigh by them."""
     contexts, outcomes, uniforms = stream(100, seed=5)
     logged, rows = (uniforms * 7).astype(int), np.arange(100)
     given = (contexts, logged, np.nan_to_num(outcomes[rows, logged]), PRICES)

@@ -7,8 +7,13 @@ from bandit_router.policies import POLICIES, LinUCB, UniformRandom
 from bandit_router.policies.distributions import draw
 from bandit_router.testing import POLICY_LAWS, check_policy
 
+SLOW = ("logs_are_unbiased", "memory_is_bounded")
+LAWS = [
+    pytest.param(law, id=law.__name__, marks=pytest.mark.slow if law.__name__ in SLOW else ()) for law in POLICY_LAWS
+]
 
-@pytest.mark.parametrize("law", POLICY_LAWS, ids=lambda law: law.__name__)
+
+@pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("name", POLICIES)
 def test_law(name, law):
     law(POLICIES[name])
@@ -60,7 +65,7 @@ def test_a_new_policy_estimates_its_arms_without_a_warning(name, learned):
     assert policy.estimate([1.0, 0.5]).bonus.shape == (3,)
 
 
-def test_logging_a_softmax_for_an_argmax_biases_ips_and_logging_the_drawing_distribution_does_not():
+def test_logging_a_softmax_for_an_argmax_biases_ips():
     """Four Bernoulli arms, uniform policy worth 0.45: the defect of a peer, and why p is what we draw from."""
     means, rng = np.array([0.3, 0.4, 0.5, 0.6]), np.random.default_rng(0)
     policy = LinUCB(n_arms=4, dim=1, alpha=1.0, floor=0.1)

@@ -12,7 +12,8 @@ def estimates(policy, x):
     return mean[:, :, 0], bonus
 
 
-def test_an_arm_without_data_is_expected_to_be_worth_the_mean_of_the_others():
+def test_an_arm_without_data_is_worth_the_mean_of_the_others():
+    """An arm without data is expected to be worth the mean of the others."""
     ridge = 1e-6  # so that played arms keep nothing of their prior
     policy = LinUCB(n_arms=3, dim=1, alpha=1e-3, ridge=ridge)
     for arm, quality in ((0, 0.4), (1, 0.8)):

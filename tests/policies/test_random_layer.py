@@ -21,7 +21,7 @@ def test_exclusive_or_is_learned_where_a_linear_model_says_one_half():
     assert exclusive_or(RandomLayerTS(n_arms=2, dim=3)) < 0.1
 
 
-def test_features_are_the_context_and_rectified_units_of_mean_square_near_that_of_the_context():
+def test_features_are_the_context_and_rectified_units():
     """E[max(0, u)^2] = Var(u) / 2, so width units of sqrt(2 / width) have mean square |x|^2 / dim + 1 in total."""
     x = np.array([1.0, -2.0, 0.5, 1.0])
     layers = np.array([RandomLayerTS(n_arms=1, dim=4, width=100, seed=seed).features(x) for seed in range(500)])

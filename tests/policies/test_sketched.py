@@ -85,7 +85,8 @@ def test_a_turn_keeps_every_estimate_and_the_trace_of_every_precision():
     np.testing.assert_allclose([policy.estimate(x).mean for x in probes], means, atol=1e-9)
 
 
-def test_embeddings_with_decaying_energy_cost_no_more_regret_than_full_statistics():
+def test_decaying_embeddings_cost_no_more_regret_than_in_full():
+    """Embeddings with decaying energy cost no more regret than full statistics."""
     n_arms, dim, steps = 6, 96, 1500
     regrets = {SketchedLinUCB: [], LinUCB: []}
     for seed in range(3):

@@ -76,7 +76,8 @@ def test_greedy_is_within_one_minus_one_over_e_of_the_exact_cache(case, slots):
 
 @given(instances, st.floats(1.0, 15.0))
 @settings(max_examples=40, deadline=None)
-def test_a_cache_solved_under_a_byte_limit_fits_and_is_never_worse_than_none(case, limit):
+def test_a_solved_cache_fits_and_is_never_worse_than_none(case, limit):
+    """A cache solved under a byte limit fits and is never worse than none."""
     utilities, costs, capacity, _ = instance(**case, limit_bytes=limit)
     gain = gains(utilities, costs)
     chosen = solve_cache(gain, capacity)

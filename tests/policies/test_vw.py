@@ -134,7 +134,8 @@ def test_a_penalty_widens_squarecb_gaps_by_itself() -> None:
 
 
 @pytest.mark.parametrize("cls", SHIFTABLE, ids=names)
-def test_a_penalty_on_all_arms_changes_nothing_and_a_large_one_removes_an_arm(cls: type[VWPolicy]) -> None:
+def test_a_large_penalty_removes_an_arm_and_one_on_all_nothing(cls: type[VWPolicy]) -> None:
+    """A penalty on all arms changes nothing and a large one removes an arm."""
     policy = train(cls(n_arms=K, dim=D), stream(200))
     assert probes(policy, penalty=np.full(K, 3.0)).tolist() == probes(policy).tolist()
     favourite = int(probes(policy).sum(axis=0).argmax())
@@ -190,10 +191,12 @@ def test_an_added_arm_is_usable_learns_and_survives_a_save(cls: type[VWPolicy]) 
     assert probes(cls.from_state(policy.state())).tolist() == p.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("cls", "settings"), CASES, ids=names)
-def test_with_an_added_arm_a_reloaded_policy_still_chooses_and_learns_as_the_original(
+def test_a_reload_with_an_added_arm_goes_on_as_the_original(
     cls: type[VWPolicy], settings: dict[str, Estimator]
 ) -> None:
+    """With an added arm a reloaded policy still chooses and learns as the original."""
     policy = train(cls(n_arms=K, dim=D, seed=5, **settings), stream(150))
     policy.add_arm()
     for seed in (1, 2):  # saved before the arm has learned anything, and after
@@ -270,7 +273,7 @@ def test_explorations_whose_step_count_deltas_lose_refuse_to_merge(cls: type[VWP
 )
 def test_a_damaged_model_is_refused(damage: object) -> None:
     state = train(VWBag(n_arms=K, dim=D), stream(50)).state()
-    state["model"] = np.frombuffer(damage(state["model"].tobytes()), dtype=np.uint8)  # type: ignore[operator]
+    state["model"] = np.frombuffer(damage(state["model"].tobytes()), dtype=np.uint8)
     with pytest.raises(InvalidInput, match="checksum"):
         VWBag.from_state(state)
 

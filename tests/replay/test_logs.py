@@ -74,7 +74,7 @@ def full_log(n: int = 40, *, unknowns: bool = True) -> LoggedEvents:
 
 
 def read(path: Path, intake: Intake | None = None, **options: object) -> LoggedEvents:
-    return read_logs([path], intake or Intake(), **options)  # type: ignore[arg-type]
+    return read_logs([path], intake or Intake(), **options)
 
 
 def assert_same(got: LoggedEvents, expected: LoggedEvents, names: set[str]) -> None:
@@ -263,7 +263,8 @@ def test_vw_itself_reads_what_is_written(tmp_path: Path) -> None:
 # -- gateways and traces --------------------------------------------------------------------------------------------
 
 
-def test_litellm_records_are_joined_on_the_call_and_not_on_the_repeating_response_id(tmp_path: Path) -> None:
+def test_litellm_records_are_joined_on_the_call(tmp_path: Path) -> None:
+    """LiteLLM records are joined on the call and not on the repeating response id."""
     own = {"bandit_router": {"propensity": 0.25, "context": [1.0, 0.5], "eligible": ["d-1", "d-2"]}}
     records = [
         {
@@ -307,7 +308,8 @@ def test_litellm_records_are_joined_on_the_call_and_not_on_the_repeating_respons
     assert dict(intake.reasons) == {"no litellm_call_id": 1, "no decision for this reward or cost": 1}
 
 
-def test_spans_with_old_and_new_attribute_names_and_evaluations_make_one_log(tmp_path: Path) -> None:
+def test_spans_with_old_and_new_names_make_one_log(tmp_path: Path) -> None:
+    """Spans with old and new attribute names and evaluations make one log."""
     new = {
         "gen_ai.request.model": "large",
         "gen_ai.response.id": "r-1",

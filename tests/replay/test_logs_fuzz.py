@@ -67,7 +67,9 @@ def test_each_odd_line_is_taken_or_reported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["litellm", "otel"])
-def test_odd_records_that_are_joined_do_not_crash_and_whole_lines_are_counted(name: str) -> None:
+def test_odd_joined_records_do_not_crash_and_are_counted(name: str) -> None:
+    """Odd records that are joined do not crash and whole lines are counted."""
+
     @settings(max_examples=60, deadline=None)
     @given(st.lists(mutated(SEEDS[name]), min_size=1, max_size=5))
     def check(lines: list[bytes]) -> None:

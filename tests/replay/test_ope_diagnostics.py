@@ -81,7 +81,8 @@ def test_an_arm_with_a_wrong_propensity_stands_out_in_the_calibration() -> None:
     assert checks[1].calibration_z < -10
 
 
-def test_traffic_that_does_not_follow_its_probabilities_is_a_sample_ratio_mismatch() -> None:
+def test_traffic_beside_its_probabilities_is_a_mismatch() -> None:
+    """Traffic that does not follow its probabilities is a sample ratio mismatch."""
     log = uniform_log()
     fine = diagnose(log, uniform(log), log.channel("quality"))
     skewed = log.take((log.arm != 0) | (np.arange(4000) % 2 == 0))
@@ -109,7 +110,8 @@ def test_every_metered_channel_has_a_value_and_new_prices_need_no_new_log() -> N
 
 
 @pytest.mark.parametrize("estimators", [("ips",), ("ips", "snips", "dm", "dr"), ("ips", "replay")])
-def test_a_channel_metered_only_where_the_target_never_plays_is_left_out_with_a_note(estimators) -> None:
+def test_a_channel_the_target_never_meets_is_left_out(estimators) -> None:
+    """A channel metered only where the target never plays is left out with a note."""
     log = uniform_log()
     log.outcomes[log.arm == 0, CHANNELS.index("energy_j")] = 1.0
     result = evaluate(log, one_arm(log, "d"), estimators=estimators)
@@ -191,7 +193,8 @@ class Witness(UniformRandom):
         self.told = [*getattr(self, "told", []), propensity]
 
 
-def test_a_row_is_learned_with_the_probability_that_its_history_was_drawn_with() -> None:
+def test_a_row_is_learned_with_its_own_probability() -> None:
+    """A row is learned with the probability that its history was drawn with."""
     p = np.linspace(0.3, 0.9, 500)
     p[7] = np.nan
     log = uniform_log(n=500, propensity=p)
@@ -204,7 +207,8 @@ def test_a_row_is_learned_with_the_probability_that_its_history_was_drawn_with()
     assert set(told["accepted"]) == {0.25}
 
 
-def test_a_policy_that_weighs_by_propensity_learns_the_better_arm_from_every_row() -> None:
+def test_a_policy_that_weighs_learns_the_better_arm_from_every_row() -> None:
+    """A policy that weighs by propensity learns the better arm from every row."""
     log = uniform_log(arms=2)
     table, _ = follow(Exp3(n_arms=2, dim=2, channels=len(CHANNELS)), log, learning="every")
     assert table[-500:, 1].mean() > 0.95
@@ -219,7 +223,8 @@ def test_what_a_replayed_policy_lived_through_is_what_it_earns() -> None:
     assert abs(lived.value - weighted.value) < 3 * (lived.standard_error + weighted.standard_error)
 
 
-def test_a_frozen_policy_does_not_learn_and_a_probability_knows_only_the_past() -> None:
+def test_a_frozen_policy_does_not_learn() -> None:
+    """A frozen policy does not learn and a probability knows only the past."""
     log = uniform_log(n=300)
     frozen = LinUCB(n_arms=4, dim=2, channels=len(CHANNELS))
     follow(frozen, log, learning="nothing")

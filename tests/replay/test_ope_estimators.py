@@ -94,14 +94,16 @@ def test_every_estimator_finds_the_true_value_of_a_well_logged_policy(name: str)
     assert abs(scores.mean() - truth) < max(4 * scores.std() / np.sqrt(len(scores)), 0.012)
 
 
-def test_the_doubly_robust_estimate_survives_a_useless_model_but_the_direct_one_does_not() -> None:
+def test_doubly_robust_survives_a_useless_model() -> None:
+    """The doubly robust estimate survives a useless model but the direct one does not."""
     sample, truth = simulated(20_000, seed=4)
     useless = Sample(**{**vars_of(sample), "predictions": np.full_like(sample.target, 0.9)})
     assert abs(dr(useless).mean() - truth) < 0.02
     assert abs(dm(useless).mean() - truth) > 0.2
 
 
-def test_the_doubly_robust_estimate_survives_wrong_propensities_but_ips_does_not() -> None:
+def test_doubly_robust_survives_wrong_propensities() -> None:
+    """The doubly robust estimate survives wrong propensities but IPS does not."""
     sample, truth = simulated(20_000, seed=5)
     wrong = Sample(**{**vars_of(sample), "propensity": np.clip(sample.propensity * 0.6, 0, 1)})
     assert abs(dr(wrong).mean() - truth) < 0.02
@@ -113,7 +115,8 @@ def vars_of(sample: Sample) -> dict:
     return {name: getattr(sample, name) for name in names}
 
 
-def test_replay_of_a_deterministic_target_on_a_uniform_log_keeps_the_matching_rows() -> None:
+def test_replay_on_a_uniform_log_keeps_the_matching_rows() -> None:
+    """Replay of a deterministic target on a uniform log keeps the matching rows."""
     rng = np.random.default_rng(0)
     arm, wanted = rng.integers(0, 4, 500), rng.integers(0, 4, 500)
     reward = rng.random(500)

@@ -66,7 +66,8 @@ def log_of(rows: list[Row]) -> LoggedEvents:
 
 
 @pytest.mark.parametrize("made", MADE)
-def test_a_row_carries_the_mode_and_the_distribution_its_arm_was_drawn_from(made: str) -> None:
+def test_a_row_carries_its_mode_and_its_distribution(made: str) -> None:
+    """A row carries the mode and the distribution its arm was drawn from."""
     decisions, rows = served(made, 60)
     assert made in {d.mode for d in decisions} or made in ("bounds", "allowed", "degraded")
     for decision, row in zip(decisions, rows, strict=True):

@@ -41,7 +41,8 @@ def test_gates_compare_with_numbers_margins_and_unbounded_channels(gate: str, co
     assert run("replay", log_file, "--policy", "arm=d", "--gate", gate).exit_code == code
 
 
-def test_the_json_document_holds_values_of_every_channel_and_the_diagnostics(log_file: Path) -> None:
+def test_the_document_holds_every_channel_and_the_diagnostics(log_file: Path) -> None:
+    """The json document holds values of every channel and the diagnostics."""
     result = run(
         "replay", log_file, "--policy", "arm=d", "--price", "cost_usd=2", "--bound", "cost_usd=0:0.1", "--json"
     )

@@ -38,7 +38,8 @@ def five_star_log() -> LoggedEvents:
 # -- the utility -----------------------------------------------------------------------------------------------------
 
 
-def test_a_price_on_a_channel_that_was_never_metered_leaves_no_utility_to_stream(log_file: Path) -> None:
+def test_a_price_on_an_unmetered_channel_leaves_no_utility(log_file: Path) -> None:
+    """A price on a channel that was never metered leaves no utility to stream."""
     for more in ((), ("--stream",)):
         result = run(
             "replay", log_file, "--policy", "arm=d", "--price", "energy_j=1", "--gate", "utility > 0.5", "--json", *more
@@ -60,9 +61,10 @@ def test_a_log_without_a_column_for_a_priced_channel_cannot_answer_either(tmp_pa
 
 
 @pytest.mark.parametrize("more", [(), ("--stream",)])
-def test_values_outside_their_declared_range_are_refused_in_memory_and_streamed(
+def test_values_outside_their_range_are_refused_on_both_paths(
     more: tuple[str, ...], log_file: Path, tmp_path: Path
 ) -> None:
+    """Values outside their declared range are refused in memory and streamed."""
     costs = run("replay", log_file, "--policy", "arm=d", "--bound", "cost_usd=0:0.001", *more)
     assert costs.exit_code == 4
     assert "cost_usd was logged in 0..0.03, outside its range 0:0.001" in costs.stderr
@@ -201,7 +203,8 @@ def test_a_row_without_an_arm_is_no_arm(tmp_path: Path) -> None:
     assert values[0] == pytest.approx(values[1])
 
 
-def test_an_arm_that_the_log_does_not_know_is_a_usage_error_and_leaves_no_sums(log_file: Path, tmp_path: Path) -> None:
+def test_an_unknown_arm_is_a_usage_error_and_leaves_no_sums(log_file: Path, tmp_path: Path) -> None:
+    """An arm that the log does not know is a usage error and leaves no sums."""
     for path in (log_file, save_columns(tmp_path / "log.parquet")):
         result = stream(path, "--moments", tmp_path / "sums.json", policy="arm=nope")
         assert result.exit_code == 2
@@ -209,7 +212,8 @@ def test_an_arm_that_the_log_does_not_know_is_a_usage_error_and_leaves_no_sums(l
         assert not (tmp_path / "sums.json").exists()
 
 
-def test_where_one_file_does_not_know_the_arm_the_rest_is_shared_as_in_memory(tmp_path: Path) -> None:
+def test_a_file_that_does_not_know_the_arm_shares_the_rest(tmp_path: Path) -> None:
+    """Where one file does not know the arm the rest is shared as in memory."""
     first = save_columns(tmp_path / "first.parquet")
     second = save_columns(tmp_path / "second.parquet", arm=["c", "b"] * 50)
     values = in_memory_and_streamed(first, second, policy="arm=c")
@@ -225,7 +229,8 @@ def test_saved_sums_of_an_older_version_are_refused(log_file: Path, tmp_path: Pa
     assert stream(sums).exit_code == 4
 
 
-def test_a_channel_that_the_policy_says_nothing_of_does_not_cost_the_answer(tmp_path: Path) -> None:
+def test_a_channel_the_policy_omits_does_not_cost_the_answer(tmp_path: Path) -> None:
+    """A channel that the policy says nothing of does not cost the answer."""
     log = uniform_log()
     outcomes = log.outcomes.copy()
     outcomes[log.arm == 0, CHANNELS.index("latency_s")] = 1.0

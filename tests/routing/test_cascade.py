@@ -44,7 +44,7 @@ def step(engine, arm):
     raise AssertionError(arm)
 
 
-def test_the_product_of_both_logged_propensities_is_how_often_a_course_is_taken():
+def test_the_product_of_propensities_is_the_share_of_a_course():
     """Were both steps drawn with the same number, small-and-stop would never happen here."""
     engine = cascade()
     courses = serve(engine, 4000, answers=lambda i: ({a: Outcome(quality=0.5) for a in ("small", "large")}, 0.5))
@@ -59,7 +59,7 @@ def _propensities(engine, i, course):
         yield engine.gate.events.find(f"e{i}:gate").propensity
 
 
-def test_inverse_propensities_of_a_learning_cascade_value_another_course_without_bias():
+def test_a_learning_cascade_values_another_course_without_bias():
     """Always small, then always escalate: worth the large arm's quality, 0.7."""
     rng, engine = np.random.default_rng(0), cascade(first="LinTS", gate="LinUCB")
     total = []
@@ -91,7 +91,8 @@ def test_the_gate_learns_to_escalate_what_looks_bad_and_only_that():
     assert np.mean([escalated for score, escalated in late if score > 0.7]) < 0.02
 
 
-def test_the_first_decision_is_credited_with_the_whole_course_and_the_gate_with_what_was_still_open():
+def test_both_decisions_are_credited_with_what_they_decided():
+    """The first decision is credited with the whole course and the gate with what was still open."""
     always_exploring = {dim: LinUCB(n_arms=2, dim=dim, channels=len(CHANNELS), floor=1.0) for dim in (1, 2)}
     engine = cascade(first=always_exploring[1], gate=always_exploring[2], objective=PRICED)
     small, large = Outcome(quality=0.2, cost_usd=0.1), Outcome(quality=0.9, cost_usd=1.0, latency_s=2.0)
@@ -135,7 +136,8 @@ def test_a_second_outcome_must_be_there_just_when_the_gate_escalated():
 
 
 @pytest.mark.parametrize("wanted", [STOP, ESCALATE])
-def test_what_the_gate_has_forgotten_is_unknown_to_it_and_still_counts_for_the_first_decision(wanted):
+def test_what_the_gate_forgot_counts_for_the_first_decision(wanted):
+    """What the gate has forgotten is unknown to it and still counts for the first decision."""
     engine = cascade(objective=PRICED)
     engine.gate.pause(STOP if wanted == ESCALATE else ESCALATE)
     engine.gate.events.max_events = 1
@@ -150,7 +152,8 @@ def test_what_the_gate_has_forgotten_is_unknown_to_it_and_still_counts_for_the_f
     assert (engine.first.policy.steps, engine.gate.policy.steps) == (1, 0)
 
 
-def test_a_request_that_began_at_the_last_arm_has_no_second_outcome_and_nothing_for_the_gate():
+def test_a_request_that_began_at_the_last_arm_has_no_gate():
+    """A request that began at the last arm has no second outcome and nothing for the gate."""
     engine = cascade()
     decision = step(engine, "large")
     with pytest.raises(InvalidInput, match="no second outcome"):

@@ -41,7 +41,8 @@ def explained(made, ids=("a", "b", "c")):
     return explain(made, ids, Knowing(n_arms=len(ids), dim=1, channels=3), CHANNELS, WEIGHTS)
 
 
-def test_arms_come_likeliest_first_and_the_runner_up_is_the_likeliest_other():
+def test_arms_come_likeliest_first_then_the_runner_up():
+    """Arms come likeliest first and the runner up is the likeliest other."""
     explanation = explained(decision())
     assert [arm.arm for arm in explanation.arms] == ["b", "c", "a"]
     assert (explanation.chosen, explanation.runner_up) == ("b", "c")

@@ -54,7 +54,8 @@ def test_what_the_baseline_saves_counts_at_its_lower_bound() -> None:
     assert guard.budget == pytest.approx(0.25 * 0.4)
 
 
-def test_a_channel_that_is_never_metered_and_not_priced_does_not_stop_the_policy() -> None:
+def test_an_unmetered_and_unpriced_channel_stops_no_policy() -> None:
+    """A channel that is never metered and not priced does not stop the policy."""
     arms = [Arm(id="base"), Arm(id="better")]
     guard = ConservativeGuard(slack=0.2)
     router = Router(
@@ -92,8 +93,10 @@ def test_cumulative_utility_stays_over_the_promised_share_of_the_baseline(key: b
     assert worst["free"] < 0  # the guard has something to prevent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["GaussianThompson", "EvidenceThompson"])
-def test_a_policy_whose_bonus_is_one_deviation_goes_under_the_line_by_a_few_requests_at_most(policy: str) -> None:
+def test_a_bonus_of_one_deviation_goes_little_under_the_line(policy: str) -> None:
+    """A policy whose bonus is one deviation goes under the line by a few requests at most."""
     means, slack = np.array([0.6, *[0.05] * 8, 0.8]), 0.1
     arms = [Arm(id=str(number)) for number in range(len(means))]
     for seed in range(3):

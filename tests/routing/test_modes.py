@@ -66,7 +66,7 @@ def test_an_apprentice_learns_about_the_arm_that_served() -> None:
 
 def test_the_kill_switch_does_not_ask_the_policy_and_can_be_undone() -> None:
     engine = router()
-    engine.policy.probabilities = None  # type: ignore[method-assign, assignment]
+    engine.policy.probabilities = None
     engine.set_rollout(mode="off")
     decision = engine.decide([1.0, 0.5], event_id="e")
     assert (decision.arm, decision.mode, decision.proposed, decision.degraded) == ("base", "off", None, False)
@@ -139,9 +139,8 @@ def test_the_baseline_serves_where_the_policy_may_choose_no_eligible_arm(rollout
 
 
 @pytest.mark.parametrize(("baseline", "eligible"), [(None, ["base"]), ("base", ["c"]), ("base", [])])
-def test_where_neither_the_policy_nor_a_declared_baseline_may_serve_the_request_is_refused(
-    baseline: str | None, eligible: list[str]
-) -> None:
+def test_a_request_that_no_arm_may_serve_is_refused(baseline: str | None, eligible: list[str]) -> None:
+    """Where neither the policy nor a declared baseline may serve the request is refused."""
     with pytest.raises(InvalidInput, match="no arm is eligible"):
         router(Rollout(allowed=("b",)), baseline=baseline).decide([1.0, 0.5], event_id="e", eligible=eligible)
 
@@ -161,9 +160,10 @@ def test_where_neither_the_policy_nor_a_declared_baseline_may_serve_the_request_
         (Rollout(allowed=("b",), mode="apprentice"), "base", "refuse", "base"),
     ],
 )
-def test_budgets_are_asked_about_the_arms_that_may_serve_and_not_about_others(
+def test_budgets_are_asked_only_about_arms_that_may_serve(
     rollout: Rollout, baseline: str | None, exhausted: Any, served: str | None
 ) -> None:
+    """Budgets are asked about the arms that may serve and not about others."""
     costs = {"base": 0.1, "b": 3.0, "c": 2.0}
     budgets = Budgets(
         limits=[Window(name="day", channel="cost_usd", total=1.0, window_s=86400.0)],
@@ -228,7 +228,8 @@ def test_impossible_rollouts_are_refused(wrong: dict[str, Any]) -> None:
         Rollout(**wrong)
 
 
-def test_a_rollout_that_does_not_fit_the_router_is_refused_and_changes_nothing() -> None:
+def test_a_rollout_that_does_not_fit_changes_nothing() -> None:
+    """A rollout that does not fit the router is refused and changes nothing."""
     engine = router(baseline=None)
     for rollout in (Rollout(mode="off"), Rollout(holdout=0.1), Rollout(allowed=("nobody",)), Rollout(caps={"x": 1.0})):
         with pytest.raises(InvalidInput):

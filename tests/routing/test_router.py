@@ -35,7 +35,8 @@ def router(**settings: Any) -> Router:
     return make_router(**{"arms": ARMS, "context": 2, "policy": "LinUCB", "key": b"k", "clock": Clock(), **settings})
 
 
-def test_the_same_event_gets_the_same_decision_whatever_was_learned_in_between() -> None:
+def test_the_same_event_gets_the_same_decision() -> None:
+    """The same event gets the same decision whatever was learned in between."""
     engine = router()
     first = engine.decide([1.0, 0.0], event_id="e")
     engine.observe("e", Outcome(quality=1.0))
@@ -77,10 +78,10 @@ def test_an_early_reward_waits_for_its_decision_and_not_longer() -> None:
     clock = engine.clock
     assert engine.observe("soon", Outcome(quality=0.5)).pending
     assert engine.observe("never", Outcome(quality=0.5)).pending
-    clock.now += 4.0  # type: ignore[attr-defined]
+    clock.now += 4.0
     engine.decide([1.0, 0.0], event_id="soon")
     assert engine.policy.steps == 1
-    clock.now += 4.0  # type: ignore[attr-defined]
+    clock.now += 4.0
     engine.decide([1.0, 0.0], event_id="other")
     assert engine.counters["refused_unknown"] == 1
     assert router().observe("x", Outcome(quality=0.5)).refused == "unknown"
@@ -90,7 +91,7 @@ def test_a_window_closes_at_the_default_and_what_comes_later_is_late() -> None:
     engine = router(rewards=RewardRule(window_s=10.0, default=Outcome(quality=0.0)))
     clock = engine.clock
     engine.decide([1.0, 0.0], event_id="e")
-    clock.now += 11.0  # type: ignore[attr-defined]
+    clock.now += 11.0
     assert engine.observe("e", Outcome(quality=1.0)).refused == "late"
     assert (engine.policy.steps, engine.counters["settled_default"]) == (1, 1)
     assert engine.policy.statistics.sums()["moment"].sum() == pytest.approx(0.0)
@@ -101,7 +102,7 @@ def test_the_largest_of_several_rewards_is_learned_when_the_window_closes() -> N
     engine.decide([1.0, 0.0], event_id="e")
     for number, quality in enumerate((0.25, 0.75, 0.5)):
         assert engine.observe("e", Outcome(quality=quality), reward_id=str(number)).pending
-    engine.clock.now += 11.0  # type: ignore[attr-defined]
+    engine.clock.now += 11.0
     engine.decide([1.0, 0.0], event_id="other")
     assert engine.policy.statistics.sums()["moment"][:, 0].sum() == pytest.approx(0.75)
 
@@ -123,7 +124,7 @@ def test_a_failing_policy_serves_the_baseline_and_is_not_learned_from(caplog: py
     def fail(*_: object) -> None:
         raise FloatingPointError("broken")
 
-    engine.policy._distribution = fail  # type: ignore[method-assign, assignment]
+    engine.policy._distribution = fail
     decided = engine.decide([1.0, 0.0], event_id="e")
     assert (decided.arm, decided.propensity, decided.degraded) == ("large", 1.0, True)
     assert engine.observe("e", Outcome(quality=1.0)).refused == "degraded"
@@ -138,7 +139,7 @@ def test_a_policy_that_cannot_use_a_settled_outcome_does_not_stop_the_log(caplog
     def fail(*_: object) -> None:
         raise FloatingPointError("broken")
 
-    engine.policy._learn = fail  # type: ignore[method-assign, assignment]
+    engine.policy._learn = fail
     assert engine.observe("e", Outcome(quality=1.0)).reward == 1.0
     assert (engine.learner.position, engine.learner.skipped) == (1, 1)
     assert "was not learned" in caplog.text

@@ -302,7 +302,8 @@ def test_an_unusable_price_is_refused(prices):
 
 
 @every_policy
-def test_a_retired_arm_is_never_drawn_and_its_late_reward_is_accounted_to_it(policy):
+def test_a_retired_arm_is_never_drawn_and_keeps_its_late_reward(policy):
+    """A retired arm is never drawn and its late reward is accounted to it."""
     engine = router(policy)
     serve(engine, 20)
     pending = engine.decide(X, event_id="pending", eligible=["b"])
@@ -348,7 +349,8 @@ def test_a_paused_arm_rests_until_it_is_resumed():
 
 
 @pytest.mark.parametrize("mode", ["raises", "nan", "zeros", "negative"])
-def test_a_failing_policy_serves_the_baseline_marked_degraded_and_never_learned(mode, caplog):
+def test_a_failing_policy_serves_the_baseline_unlearned(mode, caplog):
+    """A failing policy serves the baseline marked degraded and never learned."""
     engine = failing(mode, baseline="b")
     decision = engine.decide(X, event_id="r-1")
     assert (decision.arm, decision.degraded, decision.propensity, decision.probabilities) == ("b", True, 1.0, None)
@@ -361,7 +363,8 @@ def test_a_failing_policy_serves_the_baseline_marked_degraded_and_never_learned(
 
 
 @pytest.mark.parametrize(("eligible", "served"), [(None, "a"), (["a", "c"], "a"), (["c"], "c")])
-def test_a_baseline_that_is_not_eligible_gives_way_to_the_first_arm_that_is(eligible, served):
+def test_an_ineligible_baseline_gives_way_to_the_first_arm(eligible, served):
+    """A baseline that is not eligible gives way to the first arm that is."""
     engine = failing("raises", baseline="b")
     engine.pause("b")
     engine.policy._eligible = lambda mask: np.flatnonzero(np.ones(3))  # so that it fails for a single arm too
@@ -406,7 +409,8 @@ def test_every_policy_can_be_explained(policy):
 # -- limits ----------------------------------------------------------------------------------------------------------
 
 
-def test_only_so_many_events_are_remembered_and_unsettled_ones_are_counted_when_forgotten():
+def test_only_so_many_events_are_remembered():
+    """Only so many events are remembered and unsettled ones are counted when forgotten."""
     engine = router(store=Memory(max_events=10))
     for i in range(25):
         engine.decide(X, event_id=f"e{i}")

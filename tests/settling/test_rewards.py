@@ -97,7 +97,8 @@ def test_a_reward_is_refused_for_the_reason_that_applies(
     assert refusal(rule, report, decision(), seen=seen, settled=settled) == reason
 
 
-def test_a_reward_without_decision_is_unknown_and_one_of_a_degraded_decision_is_refused() -> None:
+def test_rewards_of_no_or_degraded_decisions_are_turned_away() -> None:
+    """A reward without decision is unknown and one of a degraded decision is refused."""
     rule = StoreRule(early_s=120.0)
     assert refusal(rule, reward(quality=0.5), None, seen=(), settled=False) == "unknown"
     assert refusal(rule, reward(quality=0.5), decision(degraded=True), seen=(), settled=False) == "degraded"

@@ -54,7 +54,8 @@ def test_the_document_holds_the_hand_calculation(scenario):
     assert (small["quality_mean"], small["cost_usd_mean"]) == (pytest.approx(2.5 / 6), pytest.approx(1.0))
 
 
-def test_policies_come_in_the_given_order_and_only_the_untouched_default_is_marked(scenario):
+def test_policies_come_in_order_and_the_default_is_marked(scenario):
+    """Policies come in the given order and only the untouched default is marked."""
     default, changed = PolicyConfig(name=DEFAULT_POLICY), PolicyConfig(name="Fixed", settings={"arm": 1})
     rows = run_scenario(with_overrides(scenario, policies=(changed, default))).document["policies"]
     assert [(row["policy"], row["default"]) for row in rows] == [("Fixed", False), (DEFAULT_POLICY, True)]

@@ -50,12 +50,14 @@ def test_left_of_the_first_point_quality_falls_to_nothing_at_nothing():
     assert frontier([(2.0, 0.8)], (1.0, 2.0))["aiq"] == pytest.approx(0.6)
 
 
-def test_peak_and_average_are_over_the_points_and_a_span_without_width_has_no_area():
+def test_peak_and_average_are_over_the_points():
+    """Peak and average are over the points and a span without width has no area."""
     figures = frontier([(1.0, 0.5), (1.0, 0.7)], (1.0, 1.0))
     assert figures == {"aiq": None, "peak_quality": 0.7, "average_quality": pytest.approx(0.6)}
 
 
-def test_a_dearer_price_never_buys_a_dearer_oracle_and_zero_price_buys_the_best_one():
+def test_a_dearer_price_never_buys_a_dearer_oracle():
+    """A dearer price never buys a dearer oracle and zero price buys the best one."""
     scenario, folder = load_scenario("models/llm")
     scenario = with_overrides(scenario, seeds=2, horizon_requests=100, policies=scenario.policies[:1])
     document = run_sweep(scenario, folder, channel="cost_usd", prices=[0.0, 0.5, 1.0])

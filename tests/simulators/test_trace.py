@@ -82,7 +82,8 @@ def test_synthetic_traces_depend_on_the_seed_alone_and_repeat_as_stated():
     assert recent == pytest.approx(0.5, abs=0.05)
 
 
-def test_contexts_say_which_adapter_was_named_also_when_they_are_read_later():
+def test_contexts_say_which_adapter_was_named():
+    """Contexts say which adapter was named also when they are read later."""
     contexts = []
 
     class Collecting(LRU):

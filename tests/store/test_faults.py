@@ -48,7 +48,7 @@ def recovers(router: Router, url: str, decisions: int) -> None:
     """Wait until everything decided is in the database."""
     for _ in range(1000):
         with suppress(exc.OperationalError):  # a slow start: the tables are not there yet
-            if router.events.healthy and count(url, "decisions") == decisions:  # type: ignore[attr-defined]
+            if router.events.healthy and count(url, "decisions") == decisions:
                 return
         time.sleep(0.02)
     raise AssertionError((router.counters, count(url, "decisions")))
@@ -79,9 +79,8 @@ def operational(message: str) -> Exception:
         OSError(28, "No space left on device"),
     ],
 )
-def test_decisions_go_on_while_the_database_fails_and_are_written_when_it_is_back(
-    error: Exception, sqlite_url: str, open_router: OpenRouter
-) -> None:
+def test_decisions_outlive_a_failing_database(error: Exception, sqlite_url: str, open_router: OpenRouter) -> None:
+    """Decisions go on while the database fails and are written when it is back."""
     router = open_router(sqlite_url, store={"wait_s": 0.2})
     decide(router, 5, "before")
     recovers(router, sqlite_url, 5)
@@ -99,6 +98,7 @@ def test_decisions_go_on_while_the_database_fails_and_are_written_when_it_is_bac
     assert router.counters["shed_decisions"] == 0
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_survived_for_real(tmp_path: Path) -> None:
     """The database is limited to a few pages, so that SQLite itself says that the disk is full."""
     code = """
@@ -155,13 +155,12 @@ def test_a_slow_database_delays_no_decision(sqlite_url: str, open_router: OpenRo
     recovers(router, sqlite_url, 200)
 
 
-def test_at_the_power_level_a_decision_waits_for_its_commit_but_not_beyond_its_bound(
-    sqlite_url: str, open_router: OpenRouter
-) -> None:
+def test_at_the_power_level_a_decision_waits_within_its_bound(sqlite_url: str, open_router: OpenRouter) -> None:
+    """At the power level a decision waits for its commit but not beyond its bound."""
     router = open_router(sqlite_url, store={"durability": "power", "bound_s": 2.0})
     router.decide([1.0, 0.0, 0.0], event_id="e")
     assert count(sqlite_url, "decisions") == 1
-    router.events.settings.bound_s = 0.05  # type: ignore[attr-defined]
+    router.events.settings.bound_s = 0.05
     with locked(sqlite_url):
         router.decide([1.0, 0.0, 0.0], event_id="f")
     assert router.counters["unconfirmed"] == 1
@@ -185,7 +184,7 @@ def test_a_full_queue_does_what_the_setting_says_and_counts_it(
     assert all(decision.arm == "large" for decision in decisions if decision.degraded)
     assert refused in ("unavailable", None)
     for _ in range(6000):
-        if router.events.healthy and not len(router.events._spool):  # type: ignore[attr-defined]
+        if router.events.healthy and not len(router.events._spool):
             break
         time.sleep(0.01)
     kept = count(sqlite_url, "decisions")
@@ -209,7 +208,7 @@ def test_a_record_that_no_database_takes_does_not_hold_up_the_others(sqlite_url:
         failing_rows(patch, lambda event_id: event_id == "poison")
         for event_id in ("a", "poison", "b"):
             router.decide([1.0, 0.0, 0.0], event_id=event_id)
-        router.events.flush()  # type: ignore[attr-defined]
+        router.events.flush()
     assert count(sqlite_url, "decisions") == 2
     assert router.counters["failed_records"] == 1
     assert router.observe("b", Outcome(quality=0.5)).reward == 0.5

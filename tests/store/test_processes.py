@@ -7,6 +7,8 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
 from bandit_router.store import Store
@@ -39,7 +41,9 @@ def report_everything(url: str, spool: Path, queue: multiprocessing.Queue[Counte
     queue.put(total)
 
 
-def test_4_processes_of_16_threads_that_all_report_the_same_rewards_count_each_once(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_4_processes_of_16_threads_count_each_reward_once(tmp_path: Path) -> None:
+    """4 processes of 16 threads that all report the same rewards count each once."""
     url, spool = f"sqlite:///{tmp_path}/events.db", tmp_path / "spool"
     with open_router(url, spool) as router:
         for number in range(EVENTS):

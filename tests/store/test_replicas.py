@@ -45,7 +45,8 @@ def assert_equal(one: RidgeStatistics, other: RidgeStatistics) -> None:
         np.testing.assert_allclose(one.arrays()[name], other.arrays()[name], rtol=1e-9, atol=1e-9)
 
 
-def test_merged_replicas_hold_exactly_the_sums_of_one_stream_in_any_order_of_merging() -> None:
+def test_merged_replicas_hold_the_sums_of_one_stream() -> None:
+    """Merged replicas hold exactly the sums of one stream in any order of merging."""
     stream = whole_numbers(90)
     single = fresh()
     replicas = [SharedStatistics(fresh(), replica=str(number)) for number in range(3)]
@@ -105,10 +106,10 @@ def test_a_delta_out_of_order_or_about_an_unknown_arm_is_refused() -> None:
         deltas.append(source.publish())
         source.published()
     with pytest.raises(InvalidInput, match="predecessor"):
-        target.merge([deltas[1]])  # type: ignore[list-item]
+        target.merge([deltas[1]])
     small = SharedStatistics(RidgeStatistics(2, DIM, CHANNELS, ridge=1.0), replica="c")
     with pytest.raises(InvalidInput, match="not here yet"):
-        small.merge([deltas[0]])  # type: ignore[list-item]
+        small.merge([deltas[0]])
 
 
 def test_the_trigger_is_the_growth_of_the_determinant() -> None:
@@ -155,7 +156,9 @@ def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
         SharedStatistics(RidgeStatistics(1, 1, 1, ridge=1.0, forgetting=0.9), replica="a")
 
 
-def test_four_replicas_come_within_15_percent_of_one_learner_with_5_percent_of_the_syncs() -> None:
+@pytest.mark.slow
+def test_four_replicas_come_near_one_learner_with_few_syncs() -> None:
+    """Four replicas come within 15 percent of one learner with 5 percent of the syncs."""
     central = replay_shared(replicas=4, horizon=4000, gamma=0.0, seed=1)
     shared = replay_shared(replicas=4, horizon=4000, gamma=0.5, seed=1)
     alone = replay_shared(replicas=4, horizon=4000, gamma=np.inf, seed=1)

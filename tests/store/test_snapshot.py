@@ -13,7 +13,7 @@ import pytest
 import safetensors.numpy
 
 from bandit_router.errors import InvalidInput
-from bandit_router.policies import POLICIES, LinUCB
+from bandit_router.policies import POLICIES, DriftLinUCB, LinUCB
 from bandit_router.policies.base import Policy
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.outcomes import Utility
@@ -151,7 +151,7 @@ def test_objects_cannot_be_saved() -> None:
 def test_one_bad_arm_is_put_back_to_its_prior_and_the_others_stay(damage: object, reason: str) -> None:
     policy = trained()
     state = policy.state()
-    damage(state)  # type: ignore[operator]
+    damage(state)
     assert bad_arms(state) == {1: reason}
     clean, found = sanitise(state, policy)
     assert found == {1: reason}
@@ -192,7 +192,8 @@ def test_damage_outside_of_the_arms_is_not_repaired() -> None:
         bad_arms(state)
 
 
-def test_the_key_of_a_policy_tells_settings_apart_and_not_the_number_of_arms() -> None:
+def test_the_key_of_a_policy_tells_its_settings_apart() -> None:
+    """The key of a policy tells settings apart and not the number of arms."""
     key = policy_key(LinUCB(n_arms=2, dim=3), ["quality"])
     assert key == policy_key(LinUCB(n_arms=5, dim=3), ["quality"])
     assert key != policy_key(LinUCB(n_arms=2, dim=3, alpha=0.5), ["quality"])
@@ -204,7 +205,7 @@ def settings_of(cls: type[Policy]) -> Iterator[tuple[str, Any]]:
     """Every setting of a policy and of the one it wraps, and a value that is not its default."""
     for name, parameter in inspect.signature(cls.__init__).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            yield from settings_of(cls.inner)  # type: ignore[attr-defined]
+            yield from settings_of(cls.inner)
         elif name == "precision":
             yield name, 32
         elif isinstance(parameter.default, float):
@@ -230,7 +231,7 @@ def test_a_state_is_taken_by_policies_of_exactly_its_settings(name: str) -> None
 
 
 def test_a_bad_arm_starts_at_the_prior_of_the_wrapped_policys_own_settings() -> None:
-    policy = POLICIES["DriftLinUCB"](n_arms=2, dim=1, ridge=5.0)  # type: ignore[call-arg]
+    policy = DriftLinUCB(n_arms=2, dim=1, ridge=5.0)
     state = policy.state()
     state["inner.inverse"][1] = np.nan
     assert sanitise(state, policy)[0]["inner.inverse"].tolist() == [[0.2], [0.2]]

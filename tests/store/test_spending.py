@@ -46,7 +46,7 @@ class Killed(BaseException):
 
 def kill(router: Router, place: str | None = None) -> None:
     """Let the process die: its writer stops where it stands, the queue's files stay, the locks on them go."""
-    writer, spool = router.events._writer, router.events._spool  # type: ignore[attr-defined]
+    writer, spool = router.events._writer, router.events._spool
     owner, name = {
         None: (writer, "_round"),
         "in the transaction": (writer.spending, "write"),
@@ -166,21 +166,22 @@ class Spender(RuleBasedStateMachine):
             shutil.rmtree(self.folder)
 
 
-TestSpender = Spender.TestCase
+TestSpender = pytest.mark.slow(Spender.TestCase)
 TestSpender.settings = settings(max_examples=8, stateful_step_count=15, deadline=None)
 
 
 def serve(router: Router, count: int, *, seed: int = 0, bills: float = 0.7, diverted: str | None = None) -> None:
     rng = np.random.default_rng(seed)
     for n in range(count):
-        router.clock.now += rng.random()  # type: ignore[attr-defined]
+        router.clock.now += rng.random()
         decision = router.decide([1.0], event_id=f"{seed}-{n}", tenant="acme" if n % 2 else None)
         if rng.random() < bills:
-            cost = rng.random() * EXPECTED[decision.arm].cost_usd  # type: ignore[operator]
+            cost = rng.random() * EXPECTED[decision.arm].cost_usd
             outcome = Outcome(cost_usd=cost, quality=rng.random() if n % 3 else None)
             router.observe(decision.event_id, outcome, served_arm=diverted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [None, "in the transaction", "after the commit", "before the queue is released"])
 def test_after_a_kill_the_budgets_stand_where_they_stood_number_for_number(
     url: str, place: str | None, open_router: OpenRouter
@@ -188,20 +189,22 @@ def test_after_a_kill_the_budgets_stand_where_they_stood_number_for_number(
     settings = {"context": 1, "clock": Clock(), "store": {"snapshot_every": 30}}
     first = open_router(url, budgets=budgets(total=1e6), **settings)
     serve(first, 100)
-    first.budgets.reprice("large", "cost_usd", 0.5)  # type: ignore[union-attr]
+    first.budgets.reprice("large", "cost_usd", 0.5)
     serve(first, 5, seed=1)
     serve(first, 5, seed=3, diverted="adapter")
     kill(first, place)
     second = open_router(url, budgets=budgets(total=1e6), **settings)
-    assert second.budgets.state() == first.budgets.state()  # type: ignore[union-attr]
-    assert second.budgets.state()["holds"], "some were never billed"  # type: ignore[union-attr]
+    assert second.budgets.state() == first.budgets.state()
+    assert second.budgets.state()["holds"], "some were never billed"
     serve(second, 20, seed=2)
     second.close()
     third = open_router(url, budgets=budgets(total=1e6), **settings)
-    assert third.budgets.state() == second.budgets.state()  # type: ignore[union-attr]
+    assert third.budgets.state() == second.budgets.state()
 
 
-def test_a_hard_window_holds_while_a_process_with_threads_is_killed_again_and_again(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_hard_window_holds_through_kills(tmp_path: Path) -> None:
+    """A hard window holds while a process with threads is killed again and again."""
     report = spending_campaign(f"sqlite:///{tmp_path}/events.db", tmp_path, kills=3, total=500.0)
     assert report["violations"] == []
     assert report["decisions"] > 100
@@ -212,14 +215,13 @@ def follow(*routers: Router) -> None:
     """Let every router's writer look for what the others have written."""
     for _ in range(2):
         for router in routers:
-            router.events._writer._next_tick = 0.0  # type: ignore[attr-defined]
-            router.events.flush()  # type: ignore[attr-defined]
-            router.events.flush()  # type: ignore[attr-defined]
+            router.events._writer._next_tick = 0.0
+            router.events.flush()
+            router.events.flush()
 
 
-def test_routers_on_one_store_know_what_the_others_have_booked_and_were_billed(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_routers_on_one_store_know_each_others_bookings(url: str, open_router: OpenRouter) -> None:
+    """Routers on one store know what the others have booked and were billed."""
     clock = Clock()
     one, two = (open_router(url, context=1, clock=clock, budgets=budgets(total=12.0)) for _ in range(2))
     only = {"eligible": ["large"]}
@@ -228,21 +230,20 @@ def test_routers_on_one_store_know_what_the_others_have_booked_and_were_billed(
     two.decide([1.0], event_id="c", **only)
     follow(one, two)
     for router in (one, two):
-        assert router.budgets.report()[0]["committed"] == 12.0  # type: ignore[union-attr]
+        assert router.budgets.report()[0]["committed"] == 12.0
         with pytest.raises(BudgetExhausted):
             router.decide([1.0], event_id="d")
     two.observe("a", Outcome(cost_usd=1.0))  # the bill may come to either
     follow(one, two)
-    assert [router.budgets.report()[0]["committed"] for router in (one, two)] == [9.0, 9.0]  # type: ignore[union-attr]
+    assert [router.budgets.report()[0]["committed"] for router in (one, two)] == [9.0, 9.0]
 
 
 def committed(*routers: Router) -> list[float]:
-    return [router.budgets.report()[0]["committed"] for router in routers]  # type: ignore[union-attr]
+    return [router.budgets.report()[0]["committed"] for router in routers]
 
 
-def test_an_event_that_two_routers_have_decided_is_booked_once_in_both_and_after_a_restart(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_an_event_decided_by_two_routers_is_booked_once(url: str, open_router: OpenRouter) -> None:
+    """An event that two routers have decided is booked once in both and after a restart."""
     clock = Clock()
     one, two = (open_router(url, context=1, clock=clock, budgets=budgets()) for _ in range(2))
     for router in (one, two):
@@ -254,9 +255,8 @@ def test_an_event_that_two_routers_have_decided_is_booked_once_in_both_and_after
     assert committed(one, two, open_router(url, context=1, clock=clock, budgets=budgets())) == [1.0, 1.0, 1.0]
 
 
-def test_what_one_router_has_decided_may_be_billed_to_another_before_that_one_knows_of_it(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_a_bill_may_reach_a_router_before_the_decision(url: str, open_router: OpenRouter) -> None:
+    """What one router has decided may be billed to another before that one knows of it."""
     clock = Clock()
     one, two = (open_router(url, context=1, clock=clock, budgets=budgets()) for _ in range(2))
     for n in range(9):
@@ -287,9 +287,8 @@ def test_a_corrected_bill_counts_after_a_restart_as_it_did_before(url: str, open
     assert committed(first, open_router(url, context=1, clock=clock, budgets=budgets())) == [5.0, 5.0]
 
 
-def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_another_process_captured(
-    tmp_path: Path, open_router: OpenRouter
-) -> None:
+def test_a_limit_of_ones_own_name_is_found_in_anothers_state(tmp_path: Path, open_router: OpenRouter) -> None:
+    """A process with a limit of its own name finds it again in the state another process captured."""
     clock, url = Clock(), f"sqlite:///{tmp_path}/events.db"
 
     def open_as(name: str) -> Router:
@@ -308,7 +307,7 @@ def test_a_process_with_a_limit_of_its_own_name_finds_it_again_in_the_state_anot
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM spending"))
     engine.dispose()
-    committed = [open_as(name).budgets.report()[0]["committed"] for name in ("east", "west")]  # type: ignore[union-attr]
+    committed = [open_as(name).budgets.report()[0]["committed"] for name in ("east", "west")]
     assert committed == [12.0, 4.0]
 
 
@@ -316,36 +315,36 @@ def test_a_limit_that_was_replaced_while_running_is_the_one_that_is_folded(url: 
     clock = Clock()
     first = open_router(url, context=1, clock=clock, budgets=budgets(total=1e6))
     serve(first, 10)
-    first.budgets.replace(Window(name="cap", channel="cost_usd", total=2e6, window_s=WINDOW_S))  # type: ignore[union-attr]
+    first.budgets.replace(Window(name="cap", channel="cost_usd", total=2e6, window_s=WINDOW_S))
     follow(first)
     serve(first, 10, seed=1)
     first.close()
     second = open_router(url, context=1, clock=clock, budgets=budgets(total=2e6))
-    assert second.budgets.state() == first.budgets.state()  # type: ignore[union-attr]
+    assert second.budgets.state() == first.budgets.state()
 
 
 def mean(router: Router, arm: str) -> float:
-    return router.budgets.state()["seen"]["cap"][arm]["mean"]  # type: ignore[union-attr, no-any-return]
+    return router.budgets.state()["seen"]["cap"][arm]["mean"]
 
 
-def test_a_price_change_that_no_decision_follows_is_known_after_a_restart_and_to_others_and_counts_once(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_a_price_change_is_known_everywhere_and_counts_once(url: str, open_router: OpenRouter) -> None:
+    """A price change that no decision follows is known after a restart and to others and counts once."""
     clock = Clock()
     one, two = (open_router(url, context=1, clock=clock, budgets=budgets()) for _ in range(2))
-    one.budgets.reprice("large", "cost_usd", 10.0)  # type: ignore[union-attr]
+    one.budgets.reprice("large", "cost_usd", 10.0)
     follow(one, two)
     one.decide([1.0], event_id="a")
     follow(one, two)
     assert [mean(router, "large") for router in (one, two)] == [40.0, 40.0]
-    one.budgets.reprice("large", "cost_usd", 2.0)  # type: ignore[union-attr]
+    one.budgets.reprice("large", "cost_usd", 2.0)
     one.close()
     assert mean(open_router(url, context=1, clock=clock, budgets=budgets()), "large") == 80.0
 
 
-def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_of_what_is_in_it(
+def test_decisions_before_the_database_are_booked_on_top_of_it(
     url: str, open_router: OpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What was decided before the database could be reached is booked on top of what is in it."""
     clock, only = Clock(), {"eligible": ["large"]}
     first = open_router(url, context=1, clock=clock, budgets=budgets(total=12.0))
     first.decide([1.0], event_id="a", **only)
@@ -355,18 +354,19 @@ def test_what_was_decided_before_the_database_could_be_reached_is_booked_on_top_
     second = open_router(url, context=1, clock=clock, budgets=budgets(total=12.0), store={"wait_s": 0.1})
     second.decide([1.0], event_id="b", **only)
     second.observe("b", Outcome(cost_usd=3.0))
-    second.budgets.reprice("adapter", "cost_usd", 2.0)  # type: ignore[union-attr]
+    second.budgets.reprice("adapter", "cost_usd", 2.0)
     monkeypatch.setattr(Ledger, "open", real)
-    second.events._writer._opened.result(20.0)  # type: ignore[attr-defined]
-    second.events.settings.wait_s = 20.0  # type: ignore[attr-defined]
+    second.events._writer._opened.result(20.0)
+    second.events.settings.wait_s = 20.0
     follow(second)
     third = open_router(url, context=1, clock=clock, budgets=budgets(total=12.0))
     for router in (second, third):
-        assert router.budgets.report()[0]["committed"] == 4.0 + 3.0  # type: ignore[union-attr]
+        assert router.budgets.report()[0]["committed"] == 4.0 + 3.0
         assert mean(router, "adapter") == 4.0
 
 
-def test_rows_that_the_kept_states_hold_are_dropped_and_damaged_states_and_rows_are_passed_over(
+def test_rows_in_kept_states_are_dropped_and_damage_is_passed(tmp_path: Path, open_router: OpenRouter) -> None:
+    """Rows that the kept states hold are dropped and damaged states and rows are passed over."""
     tmp_path: Path, open_router: OpenRouter
 ) -> None:
     url, settings = f"sqlite:///{tmp_path}/events.db", {"context": 1, "clock": Clock(), "store": {"snapshot_every": 20}}
@@ -386,7 +386,7 @@ def test_rows_that_the_kept_states_hold_are_dropped_and_damaged_states_and_rows_
         connection.execute(text(unreadable))
     engine.dispose()
     again = open_router(url, budgets=budgets(total=1e6), **settings)
-    assert again.budgets.state() == router.budgets.state()  # type: ignore[union-attr]
+    assert again.budgets.state() == router.budgets.state()
     assert (again.counters["snapshots_rejected"], again.counters["failed_records"]) == (1, 1)
 
 
@@ -406,4 +406,4 @@ def test_a_database_from_before_budgets_were_kept_is_brought_up_to_date(url: str
     serve(first, 10)
     first.close()
     second = open_router(url, context=1, clock=clock, budgets=budgets(total=1e6))
-    assert second.budgets.state() == first.budgets.state()  # type: ignore[union-attr]
+    assert second.budgets.state() == first.budgets.state()

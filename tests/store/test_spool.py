@@ -49,9 +49,8 @@ def test_what_was_offered_is_taken_in_order_until_it_is_done(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("folder", [None, "files"])
-def test_a_full_queue_declines_and_has_room_again_when_its_other_half_is_done(
-    folder: str | None, tmp_path: Path
-) -> None:
+def test_a_full_queue_declines_until_its_other_half_is_done(folder: str | None, tmp_path: Path) -> None:
+    """A full queue declines and has room again when its other half is done."""
     spool = Spool(folder=folder and tmp_path / folder, capacity_bytes=4096)
     accepted = 0
     while spool.offer(item(accepted)):
@@ -141,7 +140,7 @@ def test_a_reward_and_its_decision_left_in_two_files_find_each_other(names: str,
         used.rename(tmp_path / f"{name}.spool")
     store = Store(f"sqlite:///{tmp_path}/events.db", spool=tmp_path, wait_s=10.0)
     with Router(arms=[Arm(id="a")], context=1, store=store) as router:
-        router.events.flush()  # type: ignore[attr-defined]
+        router.events.flush()
         assert router.counters["recovered_records"] == 2
         assert router.policy.steps == 1
     assert list(tmp_path.glob("*.spool")) == []

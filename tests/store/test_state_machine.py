@@ -132,15 +132,15 @@ class Serving(RuleBasedStateMachine):
             objective=Objective(prices={"cost_usd": PRICE}, rewards=self.rule),
             store=Store(self.url, wait_s=30.0, snapshot_every=3, replica=str(place), early_s=EARLY_S),
         )
-        router.events._writer._tick_s = float("inf")  # type: ignore[attr-defined]
-        router.events.flush()  # type: ignore[attr-defined]
+        router.events._writer._tick_s = float("inf")
+        router.events.flush()
         self.passed()
         return router
 
     def tick(self, router: Router) -> None:
         """Let a router's writer look at the clock and at the log."""
-        router.events._writer._next_tick = 0.0  # type: ignore[attr-defined]
-        router.events.flush()  # type: ignore[attr-defined]
+        router.events._writer._next_tick = 0.0
+        router.events.flush()
         self.passed()
 
     def passed(self) -> None:
@@ -156,7 +156,7 @@ class Serving(RuleBasedStateMachine):
             return  # the other process made this decision: a retry there is another test's subject
         context = np.random.default_rng(seed).normal(size=DIM)
         decision = self.routers[place].decide(context, event_id=event)
-        self.routers[place].events.flush()  # type: ignore[attr-defined]
+        self.routers[place].events.flush()
         self.model.forget_early(self.clock.now)
         if event not in self.model.decided:
             self.model.decide(event, self.clock.now, decision)
@@ -243,10 +243,11 @@ class Serving(RuleBasedStateMachine):
         return decision.context, decision.arm_index, [quality, cost, np.nan, np.nan, np.nan, np.nan]
 
 
-TestServing = Serving.TestCase
+TestServing = pytest.mark.slow(Serving.TestCase)
 TestServing.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("aggregate", ["first", "last", "sum"])
 def test_a_long_history_at_random_is_the_models(aggregate: str) -> None:
     """Denser than what Hypothesis draws: many events, each with a few rewards, and restarts in between."""

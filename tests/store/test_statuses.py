@@ -55,9 +55,10 @@ def test_a_pause_stands_whatever_the_writer_had_read_before_it(
     assert status(router) is Status.PAUSED
 
 
-def test_a_pause_that_the_writer_undoes_under_way_is_in_force_when_it_returns(
+def test_a_pause_undone_under_way_is_in_force_on_return(
     url: str, open_router: OpenRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A pause that the writer undoes under way is in force when it returns."""
     router = open_router(url)
     keep = router.events.set_status
 
@@ -71,9 +72,10 @@ def test_a_pause_that_the_writer_undoes_under_way_is_in_force_when_it_returns(
 
 
 @pytest.mark.parametrize("reached", [True, False], ids=["since the start", "not yet"])
-def test_a_pause_that_the_store_could_not_take_holds_here_and_is_saved_later(
+def test_a_pause_the_store_could_not_take_is_saved_later(
     reached: bool, tmp_path: Path, open_router: OpenRouter
 ) -> None:
+    """A pause that the store could not take holds here and is saved later."""
     url = f"sqlite:///{tmp_path}/events.db"
     router = open_router(url, store={"wait_s": 0.1})
     if not reached:
@@ -110,9 +112,8 @@ def test_two_processes_may_retire_the_same_arm(url: str, open_router: OpenRouter
     assert status(two) is Status.RETIRED
 
 
-def test_a_pause_on_its_way_does_not_replace_a_retirement_that_is_not_saved_yet(
-    tmp_path: Path, open_router: OpenRouter
-) -> None:
+def test_a_pause_does_not_replace_an_unsaved_retirement(tmp_path: Path, open_router: OpenRouter) -> None:
+    """A pause on its way does not replace a retirement that is not saved yet."""
     url = f"sqlite:///{tmp_path}/events.db"
     router = open_router(url, store={"wait_s": 0.1})
     with locked(url):

@@ -43,8 +43,8 @@ def same_state(one: Learner, other: Learner) -> bool:
 
 
 def rows(router: Router, table: str) -> list[Any]:
-    router.events.flush()  # type: ignore[attr-defined]
-    url = router.events.settings.url.replace("postgresql://", "postgresql+psycopg://")  # type: ignore[attr-defined]
+    router.events.flush()
+    url = router.events.settings.url.replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(url)
     with engine.connect() as connection:
         found = list(connection.execute(text(f"SELECT * FROM {table}")).mappings())
@@ -130,11 +130,11 @@ def test_windows_close_by_themselves_at_the_default(url: str, open_router: OpenR
     router = open_router(url, rewards=rule)
     router.decide([1.0, 0.0, 0.0], event_id="e")
     router.events.flush()
-    router.clock.now += 1.0  # type: ignore[attr-defined]
+    router.clock.now += 1.0
     for _ in range(200):
         if router.learner.position:
             break
-        router.events._writer._stop.wait(0.01)  # type: ignore[attr-defined]
+        router.events._writer._stop.wait(0.01)
     (entry,) = rows(router, "log")
     assert (entry["reward"], bool(entry["learned"])) == (0.25, True)
     assert router.observe("e", Outcome(quality=1.0)).refused == "late"
@@ -146,7 +146,7 @@ def test_refused_rewards_are_kept_with_their_reason(url: str, open_router: OpenR
     assert router.observe("nobody", Outcome(quality=0.5)).refused == "unknown"
     assert router.observe("e", Outcome(quality=2.0)).refused == "out_of_range"
     assert router.observe("e", Outcome(quality=float("nan"))).refused == "invalid"
-    router.clock.now += 20.0  # type: ignore[attr-defined]
+    router.clock.now += 20.0
     assert router.observe("e", Outcome(quality=0.5)).refused == "late"
     assert [row["reason"] for row in rows(router, "quarantine")] == ["unknown", "out_of_range", "invalid", "late"]
     assert router.observe("a\0b", Outcome(quality=0.5)).refused == "invalid"
@@ -190,9 +190,8 @@ def test_a_wrapped_policy_runs_with_the_settings_it_was_opened_with(url: str, op
     assert (second.learner.position, second.policy.steps) == (5, 5)
 
 
-def test_a_log_from_before_a_channel_existed_is_learned_with_that_channel_null(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_a_log_older_than_a_channel_is_learned_with_it_null(url: str, open_router: OpenRouter) -> None:
+    """A log from before a channel existed is learned with that channel null."""
     first = open_router(url, channels=[name for name in CHANNELS if name != "gpu_s"])
     serve(first, 10)
     first.close()
@@ -237,6 +236,7 @@ def test_arms_are_added_at_the_end_and_keep_their_status(url: str, open_router: 
         open_router(url, arms=[Arm(id="large"), Arm(id="small")])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(POLICIES))
 def test_every_policy_restarts_at_the_same_bytes(name: str, tmp_path: Path, open_router: OpenRouter) -> None:
     url = f"sqlite:///{tmp_path}/{name}.db"

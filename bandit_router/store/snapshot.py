@@ -150,9 +150,10 @@ def bad_arms(state: Mapping[str, NDArray[Any]], forms: Mapping[str, Form]) -> di
     for name, array in state.items():
         if array.dtype.kind != "f":
             continue
-        per_arm = array.ndim > 0 and len(array) == n_arms
+        form = forms.get(name)
+        per_arm = array.ndim > (2 if form == "symmetric" else 0) and len(array) == n_arms
         for row, part in enumerate(array if per_arm else [array]):
-            problem = _problem(part, forms.get(name))
+            problem = _problem(part, form)
             if problem is not None and not per_arm:
                 raise InvalidInput(f"state['{name}'] {problem}")
             if problem is not None:

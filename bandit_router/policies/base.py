@@ -60,7 +60,8 @@ class Policy(Stateful, ABC):
         has_estimates     `estimate` gives the quality of an arm that has learned
         reads_propensity  `learn` reads the propensity, at least at some setting
         widens            `widen` shrinks the evidence of one arm
-        merges            what replicas learned apart can be put together: "sums" add up exactly, "models" are averaged
+        merges            what replicas learned apart can be put together: "sums" in `statistics` add up exactly,
+                          "models" are averaged by `delta` and `merge`
     """
 
     contextual: ClassVar[bool] = True

@@ -39,6 +39,7 @@ class ReuseHazard(CacheController):
     what is resident changes what is asked for, and `ExchangeCredit` is the better choice.
 
     Example:
+        >>> from bandit_router import Capacity
         >>> capacity = Capacity(np.array([0.0, 1.0, 1.0]), slots=1)
         >>> cache = ReuseHazard(capacity=capacity, costs=np.array([0.0, 0.2, 0.2]))
         >>> nothing = np.zeros(1)

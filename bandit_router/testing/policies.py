@@ -79,7 +79,7 @@ def deciding_changes_nothing(make: Factory) -> None:
     expect(same_state(before, policy.state()), "deciding changed the state")
 
 
-def a_reload_chooses_thesame_state(make: Factory) -> None:
+def a_reload_chooses_the_same(make: Factory) -> None:
     """State saved and loaded reproduces 1,000 of 1,000 choices, and goes on learning alike."""
     policy = trained(make)
     state = policy.state()

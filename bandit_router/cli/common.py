@@ -37,6 +37,19 @@ def invalid_as(code: int) -> Iterator[None]:
         fail(str(error), FAILED)
 
 
+def assigned(flag: str, options: list[str] | None) -> dict[str, str]:
+    """NAME=VALUE options; what a value means is said by what has the name."""
+    found: dict[str, str] = {}
+    for option in options or ():
+        name, _, value = option.partition("=")
+        if not name or not value:
+            fail(f"{flag} must be NAME=VALUE, got {option!r}", USAGE)
+        if name in found:
+            fail(f"{flag} gives {name} twice; leave one of the two out", USAGE)
+        found[name] = value
+    return found
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write a file, or into a folder, into a message and FAILED."""

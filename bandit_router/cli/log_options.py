@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -110,23 +110,3 @@ def ranges(options: list[str] | None) -> dict[str, tuple[float, float]]:
         if not -math.inf < found[key][0] < found[key][1] < math.inf:
             fail(f"--bound needs a finite LOW below HIGH, got {option!r}", USAGE)
     return found
-
-
-def settings(options: list[str] | None) -> dict[str, list[Any]]:
-    """NAME=VALUE[,VALUE...] options; a value is a number where it reads as one."""
-    found: dict[str, list[Any]] = {}
-    for option in options or ():
-        key, _, values = option.partition("=")
-        if not key or not values:
-            fail(f"--set must be NAME=VALUE, got {option!r}", USAGE)
-        found[key] = [_value(value) for value in values.split(",")]
-    return found
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bandit_router.cli import log_options as options
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json
+from bandit_router.cli.common import INVALID_DATA, USAGE, assigned, fail, invalid_as, print_json
 from bandit_router.cli.replay_output import leave, save, show
 from bandit_router.cli.replay_stream import check_options, collected, keep, streamed
 
@@ -115,16 +115,17 @@ def _check_names(gate: str | None, policy: str, baseline: str | None) -> None:
 
 def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
     """One value of each setting, for a policy that has settings."""
+    from bandit_router.policies import read_settings
     from bandit_router.replay.compare import is_fixed
 
-    found = options.settings(texts)
-    for name, values in found.items():
-        if is_fixed(policy):
-            fail(f"{policy} takes no --set; it goes with the name of a policy, such as LinUCB", USAGE)
-        if len(values) > 1:
-            given = ", ".join(str(value) for value in values)
-            fail(f"replay takes one value of {name}, got {given}; tune tries several", USAGE)
-    return {name: values[0] for name, values in found.items()}
+    found = assigned("--set", texts)
+    if found and is_fixed(policy):
+        fail(f"{policy} takes no --set; it goes with the name of a policy, such as LinUCB", USAGE)
+    for name, value in found.items():
+        if "," in value:
+            fail(f"replay takes one value of {name}, got {value}; tune tries several", USAGE)
+    with invalid_as(USAGE):
+        return {} if is_fixed(policy) else read_settings(policy, found)
 
 
 def _estimators(names: list[str] | None) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import typer
 from bandit_router.cli.common import (
     INVALID_DATA,
     USAGE,
+    assigned,
     fail,
     invalid_as,
     make_folder,
@@ -31,10 +32,14 @@ def simulate(
     scenario: Annotated[str | None, typer.Argument(help="Preset or SCENARIO.toml; default models/llm.")] = None,
     table: Annotated[Path | None, typer.Option(help="Folder of an outcome table to run on instead.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Policy to run; repeat for several.")] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of every --policy.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of streams.")] = None,
     horizon: Annotated[int | None, typer.Option(min=1, help="Requests per stream; default one pass.")] = None,
     price: Annotated[list[str] | None, typer.Option(help="CHANNEL=VALUE, utility per reference amount.")] = None,
     controller: Annotated[list[str] | None, typer.Option(help="Cache controller; repeat for several.")] = None,
+    set_controller: Annotated[
+        list[str] | None, typer.Option("--set-controller", help="NAME=VALUE, a setting of every --controller.")
+    ] = None,
     capacity: Annotated[int | None, typer.Option(min=0, help="Adapter slots.")] = None,
     paging: Annotated[
         str | None, typer.Option(help="Paging profile: shipped name or file, with optional @tier.")
@@ -51,8 +56,8 @@ def simulate(
 ) -> None:
     """Run policies on a scenario and report utility and regret with 95 % intervals over seeds."""
     with invalid_as(USAGE):
-        chosen, folder = _scenario(scenario, table, policy, seeds, horizon, price)
-        chosen = with_paging(chosen, trace, controller, capacity, paging, paging_weight)
+        chosen, folder = _scenario(scenario, table, policy, seeds, horizon, price, set)
+        chosen = with_paging(chosen, trace, controller, capacity, paging, paging_weight, set_controller)
     from bandit_router.simulators.experiment import run_scenario
 
     total = chosen.seeds * (1 + len(chosen.policies))
@@ -76,7 +81,9 @@ def _scenario(
     seeds: int | None,
     horizon: int | None,
     prices: list[str] | None,
+    settings: list[str] | None = None,
 ) -> tuple[Scenario, Path | None]:
+    from bandit_router.policies import read_settings
     from bandit_router.simulators.configs import AdapterTableConfig, PolicyConfig, TableConfig
     from bandit_router.simulators.scenario import DEFAULT_PRESET, load_scenario, with_overrides
 
@@ -87,8 +94,11 @@ def _scenario(
     if table is not None:
         kind = TableConfig if scenario.paging is None else AdapterTableConfig
         changes |= {"name": table.resolve().name, "environment": kind(table=str(table)), "prices": {}}
+    chosen = assigned("--set", settings)
+    if chosen and not policies:
+        fail("--set goes with --policy NAME; a scenario file has settings of its own", USAGE)
     if policies:
-        changes["policies"] = tuple(PolicyConfig(name=policy) for policy in policies)
+        changes["policies"] = tuple(PolicyConfig(name=name, settings=read_settings(name, chosen)) for name in policies)
     if prices:
         changes["prices"] = {**changes.get("prices", scenario.prices), **_prices(prices)}
     return with_overrides(scenario, **changes), None if table is not None else folder
@@ -101,11 +111,13 @@ def with_paging(
     capacity: int | None,
     profile: str | None,
     weight: float | None,
+    settings: list[str] | None = None,
 ) -> Scenario:
     """The scenario with the paging options of the command line."""
     from msgspec.structs import replace
 
     from bandit_router.simulators.configs import PolicyConfig, TraceConfig
+    from bandit_router.simulators.controllers import read_controller
 
     if trace is not None:
         scenario = replace(scenario, environment=TraceConfig(path=str(trace)), name=trace.stem, horizon_requests=None)
@@ -116,11 +128,19 @@ def with_paging(
         if changes or controllers:
             fail(f"scenario {scenario.name} has no paging; use one such as adapters/zipf", USAGE)
         return scenario
+    chosen = assigned("--set-controller", settings)
+    if chosen and not controllers:
+        fail("--set-controller goes with --controller NAME; a scenario file has settings of its own", USAGE)
     if controllers:
         routers = {(policy.name, tuple(policy.settings.items())): policy for policy in scenario.policies}
         pairs = [(policy, controller) for policy in routers.values() for controller in controllers]
         policies = tuple(
-            PolicyConfig(name=policy.name, settings=policy.settings, controller=controller)
+            PolicyConfig(
+                name=policy.name,
+                settings=policy.settings,
+                controller=controller,
+                controller_settings=read_controller(controller, chosen),
+            )
             for policy, controller in pairs
         )
         scenario = replace(scenario, policies=policies)
@@ -185,16 +205,17 @@ def _with_interval(value: dict[str, Any], digits: int) -> str:
 
 
 def policies(json: _Json = False) -> None:
-    """List the policies."""
+    """List the policies, what can be set and what they can do."""
     from bandit_router.policies import DEFAULT_POLICY, POLICIES
+    from bandit_router.policies.base import CAPABILITIES
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "policy": name,
             "default": name == DEFAULT_POLICY,
-            "contextual": policy.contextual,
-            "settings": list(policy.parameters()[3:]),
             "summary": (policy.__doc__ or "").strip().splitlines()[0],
+            "settings": [setting.described(key) for key, setting in policy.choices().items()],
+            **{name: getattr(policy, name) for name in CAPABILITIES},
         }
         for name, policy in POLICIES.items()
     ]
@@ -203,7 +224,10 @@ def policies(json: _Json = False) -> None:
         return
     for row in rows:
         typer.echo(f"{row['policy']}{' (default)' if row['default'] else ''}: {row['summary']}")
-        typer.echo(f"    settings: {', '.join(row['settings']) or 'none'}")  # type: ignore[arg-type]
+        for setting in row["settings"]:
+            limits = ", ".join(filter(None, (setting["type"], setting["check"])))
+            unit = f" [{setting['unit']}]" if setting["unit"] else ""
+            typer.echo(f"    {setting['name']} = {setting['default']}{unit}: {limits}")
 
 
 def presets(json: _Json = False) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bandit_router.cli import log_options as options
-from bandit_router.cli.common import GATE, INVALID_DATA, USAGE, fail, invalid_as, print_json
+from bandit_router.cli.common import GATE, INVALID_DATA, USAGE, assigned, fail, invalid_as, print_json
 
 
 def tune(
@@ -30,12 +30,10 @@ def tune(
     from bandit_router.errors import Unanswerable
     from bandit_router.replay import tune as ope
 
-    values = options.settings(set)
+    values = {name: text.split(",") for name, text in assigned("--set", set).items()}
     with invalid_as(USAGE):
-        ope.check_options(policy, values)
+        ope.read_options(policy, values)
     log, _ = options.read(logs, format, columns, arms, strict=strict)
-    with invalid_as(USAGE):
-        ope.check_settings(log, policy, values)
     with invalid_as(INVALID_DATA):
         try:
             tuned = ope.tune(log, policy, values, utility=utility, bounds=bounds, head=head, alpha=alpha)

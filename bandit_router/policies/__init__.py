@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bandit_router.declared import check_names, named
+from bandit_router import declared
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.baselines import Fixed, RoundRobin, UniformRandom
@@ -71,7 +71,17 @@ DEFAULT_POLICY = "EvidenceThompson"
 
 def policy_class(name: str) -> type[Policy]:
     """The policy of that name; raises InvalidInput with the names there are."""
-    return named("policy", name, POLICIES)
+    return declared.named("policy", name, POLICIES)
+
+
+def read_settings(policy: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a named policy, texts read by their types; raises InvalidInput as `build` does, before it is built.
+
+    Example:
+        >>> read_settings("LinUCB", {"alpha": "0.1", "precision": 32})
+        {'alpha': 0.1, 'precision': 32}
+    """
+    return declared.read(policy, policy_class(policy), settings)
 
 
 def build(policy: str | Policy, settings: Mapping[str, Any] | None = None, **sizes: int) -> Policy:
@@ -81,7 +91,7 @@ def build(policy: str | Policy, settings: Mapping[str, Any] | None = None, **siz
 
     Args:
         policy: name of a registered policy, or an instance, which has its settings already.
-        settings: of a named policy. sizes: n_arms, dim and, optionally, channels.
+        settings: of a named policy; texts are read by the declared type. sizes: n_arms, dim and, optionally, channels.
 
     Raises:
         InvalidInput: an unknown policy or setting, settings beside an instance, or an instance of other sizes.
@@ -90,17 +100,24 @@ def build(policy: str | Policy, settings: Mapping[str, Any] | None = None, **siz
         >>> build("LinUCB", {"alpha": 0.1}, n_arms=2, dim=3).settings()["alpha"]
         0.1
     """
-    settings = dict(settings or {})
     if isinstance(policy, str):
-        kind = policy_class(policy)
-        check_names(policy, settings, kind.parameters()[3:])
-        return kind(**sizes, **settings)
+        return declared.build("policy", policy, settings or {}, POLICIES, **sizes)
     if settings:
-        raise InvalidInput(f"settings {settings} go with a policy's name, and a {type(policy).__name__} was given")
+        raise InvalidInput(f"settings {dict(settings)} go with a policy's name, got a {type(policy).__name__} as well")
     got = {name: getattr(policy, name) for name in sizes}
     if got != sizes:
         raise InvalidInput(f"the policy must have {sizes}, got {got}")
     return policy
 
 
-__all__ = ["DEFAULT_POLICY", "POLICIES", "Estimate", "InvalidInput", "Policy", "build", "policy_class", *POLICIES]
+__all__ = [
+    "DEFAULT_POLICY",
+    "POLICIES",
+    "Estimate",
+    "InvalidInput",
+    "Policy",
+    "build",
+    "policy_class",
+    "read_settings",
+    *POLICIES,
+]

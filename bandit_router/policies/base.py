@@ -7,21 +7,22 @@ to the caller, so the probability that is logged is the probability that was use
 
 from __future__ import annotations
 
-import inspect
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bandit_router.arrays import F64, Bool, Index
+from bandit_router.declared import COUNT, POSITIVE_SHARE, setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.native import sound
+from bandit_router.policies.state import Stateful
 
-_DIMENSIONS = ("n_arms", "dim", "channels")
+CAPABILITIES = ("contextual", "order_free", "has_estimates", "reads_propensity", "widens", "merges")
+Merges = Literal["sums", "models"] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ def utility(outcomes: F64, weights: F64) -> F64:
     return np.asarray(np.where(weights == 0, 0.0, outcomes) @ weights)
 
 
-class Policy(ABC):
+class Policy(Stateful, ABC):
     """Base of all policies: checks every argument once, before any state changes.
 
     Args:
@@ -50,23 +51,35 @@ class Policy(ABC):
         dim: length of the context vector. Policies without context check it and ignore the values.
         channels: length of the outcome vector. Channel 0 is the quality, the rest are metered costs.
 
-    A subclass implements `_distribution` and `_learn`, and `_arrays`/`_restore` for what it has learned. It keeps
-    each constructor argument as an attribute of the same name; that is how `state` finds them.
+    A subclass declares its settings (`bandit_router.declared.setting`), implements `_distribution` and `_learn`, and
+    `_start`, `_arrays` and `_restore` for what it learns. What it can do it declares in class attributes, which
+    `bandit_router.testing.check_policy` compares with what it does:
+
+        contextual        the context matters
+        order_free        the order in which the outcomes of different arms come does not matter
+        has_estimates     `estimate` gives the quality of an arm that has learned
+        reads_propensity  `learn` reads the propensity, at least at some setting
+        widens            `widen` shrinks the evidence of one arm
+        merges            what replicas learned apart can be put together: "sums" in `statistics` add up exactly,
+                          "models" are averaged by `delta` and `merge`
     """
 
     contextual: ClassVar[bool] = True
-    order_free: ClassVar[bool] = True  # False where one outcome moves what others share, so that order matters
-    variable: ClassVar[tuple[str, ...]] = ()  # arrays of `state` whose length is not known before they are read
+    order_free: ClassVar[bool] = True
+    has_estimates: ClassVar[bool] = False
+    reads_propensity: ClassVar[bool] = False
+    widens: ClassVar[bool] = False
+    merges: ClassVar[Merges] = None
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:
-        for name, value in (("n_arms", n_arms), ("dim", dim), ("channels", channels)):
-            if value < 1:
-                raise InvalidInput(f"{name} must be at least 1, got {value}")
-        self.n_arms, self.dim, self.channels = n_arms, dim, channels
-        self.steps = 0
-        self._all_arms: Index = np.arange(n_arms)
-        self._no_penalty = np.zeros(n_arms)
-        self._unpriced = np.zeros(channels)
+    n_arms: int = setting(kind=int, check=COUNT, unit="arms", given=True)
+    dim: int = setting(kind=int, check=COUNT, unit="numbers", given=True)
+    channels: int = setting(default=1, check=COUNT, unit="channels", given=True)
+
+    def _start(self) -> None:
+        super()._start()
+        self._all_arms: Index = np.arange(self.n_arms)
+        self._no_penalty = np.zeros(self.n_arms)
+        self._unpriced = np.zeros(self.channels)
         self._unpriced[0] = 1.0
 
     # -- the two verbs ------------------------------------------------------------------------------------------
@@ -180,46 +193,21 @@ class Policy(ABC):
     def _add_arm(self, like: int | None, strength: float) -> None:
         """Grow whatever is kept per arm; `n_arms` is still the old number."""
 
-    # -- state --------------------------------------------------------------------------------------------------
+    def widen(self, arm: int, keep: float) -> None:
+        """Trust one arm less: keep a share of its evidence around its present estimate, where the class `widens`.
 
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Everything needed to go on as before, as numeric arrays: constructor arguments, step count, estimates."""
-        settings = {f"parameter.{name}": np.asarray(getattr(self, name)) for name in self.parameters()}
-        return {**settings, "steps": np.asarray(self.steps), **{k: v.copy() for k, v in self._arrays().items()}}
+        Raises:
+            InvalidInput: a policy that cannot, an unknown arm, or a share outside (0, 1].
+        """
+        if not self.widens:
+            raise InvalidInput(f"{type(self).__name__} cannot forget one arm's evidence alone; use LinUCB or LinTS")
+        if not 0 <= arm < self.n_arms:
+            raise InvalidInput(f"arm must be in 0..{self.n_arms - 1}, got {arm}")
+        POSITIVE_SHARE.require("keep", keep)
+        self._widen(arm, keep)
 
-    @classmethod
-    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Rebuild a policy from `state`. Raises InvalidInput when an array is missing or has the wrong shape."""
-        try:
-            settings = {name: state[f"parameter.{name}"].item() for name in cls.parameters()}
-            policy = cls(**settings)
-            policy.steps = int(state["steps"])
-            expected = policy._arrays()
-            arrays = {name: np.array(state[name]) for name in expected}
-        except KeyError as missing:
-            raise InvalidInput(f"state of {cls.__name__} lacks {missing}; was it saved by another policy?") from None
-        for name, array in arrays.items():
-            if name not in cls.variable and array.shape != expected[name].shape:
-                raise InvalidInput(f"state['{name}'] must have shape {expected[name].shape}, got {array.shape}")
-        policy._restore(arrays)
-        return policy
-
-    @classmethod
-    def parameters(cls) -> tuple[str, ...]:
-        """Names of the constructor's arguments, dimensions first."""
-        named = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
-        return (*_DIMENSIONS, *(name for name in named if name not in (*_DIMENSIONS, "options")))
-
-    def settings(self) -> dict[str, Any]:
-        """The constructor's arguments as they stand now: what two policies must share to share a state."""
-        return {name: getattr(self, name) for name in self.parameters()}
-
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """The learned arrays, by name."""
-        return {}
-
-    def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
-        """Take over arrays of the shapes that `_arrays` has."""
+    def _widen(self, arm: int, keep: float) -> None:
+        """Shrink the evidence of one arm."""
 
     # -- checks -------------------------------------------------------------------------------------------------
 

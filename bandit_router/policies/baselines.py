@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import SEED, setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy
 
@@ -26,11 +27,12 @@ class Fixed(Policy):
 
     contextual: ClassVar[bool] = False
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, arm: int = 0) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        if not 0 <= arm < n_arms:
-            raise InvalidInput(f"arm must be in 0..{n_arms - 1}, got {arm}")
-        self.arm = arm
+    arm: int = setting(default=0, check=SEED, unit="index")
+
+    def _start(self) -> None:
+        super()._start()
+        if self.arm >= self.n_arms:
+            raise InvalidInput(f"arm must be in 0..{self.n_arms - 1}, got {self.arm}")
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         chosen = arms == self.arm
@@ -78,9 +80,9 @@ class RoundRobin(Policy):
 
     contextual: ClassVar[bool] = False
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.plays = np.zeros(n_arms, dtype=np.int64)
+    def _start(self) -> None:
+        super()._start()
+        self.plays = np.zeros(self.n_arms, dtype=np.int64)
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         p = np.zeros(len(arms))

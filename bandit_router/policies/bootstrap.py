@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
-from bandit_router.errors import InvalidInput
+from bandit_router.declared import COUNT, NOT_NEGATIVE, POSITIVE, SEED, SHARE, setting
 from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled import ridge_statistics
-from bandit_router.policies.distributions import check_share, check_width, mix
+from bandit_router.policies.distributions import mix
+from bandit_router.policies.state import Form
 
 
 class BootstrapLinear(Policy):
@@ -47,29 +49,22 @@ class BootstrapLinear(Policy):
         [1.0, 0.0]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        replicates: int = 20,
-        prior: float = 0.3,
-        floor: float = 0.01,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        if replicates < 1 or seed < 0:
-            raise InvalidInput(f"replicates must be at least 1 and seed at least 0, got {replicates} and {seed}")
-        check_width("prior", prior)
-        check_share("floor", floor)
-        self.ridge, self.replicates, self.prior, self.floor, self.seed = ridge, replicates, prior, floor, seed
-        self.statistics = ridge_statistics(n_arms * replicates, dim, channels, ridge=ridge)
+    has_estimates: ClassVar[bool] = True
+    forms: ClassVar[Mapping[str, Form]] = {"inverse": "packed"}
+
+    ridge: float = setting(default=1.0, check=POSITIVE, unit="observations of length 1")
+    replicates: int = setting(default=20, check=COUNT, unit="models")
+    prior: float = setting(default=0.3, check=NOT_NEGATIVE, unit="utility")
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
+    seed: int = setting(default=0, check=SEED)
+
+    def _start(self) -> None:
+        super()._start()
+        self.statistics = ridge_statistics(self.n_arms * self.replicates, self.dim, self.channels, ridge=self.ridge)
         start = self.statistics.arrays()
-        start["theta"] = np.concatenate([self._prior_means(arm) for arm in range(n_arms)])
+        start["theta"] = np.concatenate([self._prior_means(arm) for arm in range(self.n_arms)])
         self.statistics.restore(start)
-        self.counts = np.zeros(n_arms, dtype=np.int64)
+        self.counts = np.zeros(self.n_arms, dtype=np.int64)
 
     def _prior_means(self, arm: int) -> F64:
         """One random coefficient vector per replicate; metered costs start at 0."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import PART, setting
 from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled_hierarchy import hierarchical_ridge
 from bandit_router.policies.native import kernels
 from bandit_router.policies.safe import ArmInsurance
+from bandit_router.policies.state import Form
 
 _kernels = kernels()
 
@@ -42,7 +45,7 @@ class EvidenceThompson(Policy):
         leader g = argmax of the expected utility
         p_a proportional to q_a / (1 - q_a),   q_a = P(utility_a > utility_g),   by a posterior of half the variance
 
-    There is nothing to set; priors (`TYPICAL`, `TYPICAL_COST`) are fixed. The model (`HierarchicalRidge`, where the
+    Nothing needs to be set; priors (`TYPICAL`, `TYPICAL_COST`) are fixed. The model (`HierarchicalRidge`, where the
     mathematics is) learns how much the context, and which part of it, is worth; arms shrink to what they have in
     common, so a new arm starts as a typical one; noise is estimated per arm. A priced cost enters by its expected
     value, and its variance by price squared: a cost that equal requests do not share is worth exploring like a
@@ -64,6 +67,7 @@ class EvidenceThompson(Policy):
 
     Args:
         n_arms, dim, channels: sizes, see `Policy`. Contexts need no leading 1 and no scaling.
+        premium: share of the traffic that insures against the model being wrong, see `ArmInsurance`; 0 insures nothing.
 
     What theory does not cover: the scales are estimated from adaptively collected outcomes and then taken as known;
     bounded outcomes are treated as normal.
@@ -74,12 +78,22 @@ class EvidenceThompson(Policy):
         [0.333333, 0.333333, 0.333333]
     """
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, premium: float = 0.0) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.model = hierarchical_ridge(n_arms, dim, channels)
-        self.insurance = ArmInsurance(n_arms, channels, premium=premium)
-        self.premium = premium
-        self.bets = np.zeros((n_arms, 3, len(STAKES)))  # log wealth, outcomes and sum of innovations since its start
+    has_estimates: ClassVar[bool] = True
+    reads_propensity: ClassVar[bool] = True  # with a premium
+    forms: ClassVar[Mapping[str, Form]] = {
+        "gram": "symmetric",
+        "inverse": "symmetric",
+        "shared_inverse": "symmetric",
+        "cost_inverse": "symmetric",
+    }
+
+    premium: float = setting(default=0.0, check=PART, unit="share of the traffic")
+
+    def _start(self) -> None:
+        super()._start()
+        self.model = hierarchical_ridge(self.n_arms, self.dim, self.channels)
+        self.insurance = ArmInsurance(self.n_arms, self.channels, premium=self.premium)
+        self.bets = np.zeros((self.n_arms, 3, len(STAKES)))  # log wealth; outcomes, sum of innovations since its start
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         odds = self.model.odds(x, arms, prices, penalty, TEMPER)

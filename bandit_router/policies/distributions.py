@@ -6,7 +6,6 @@ import numpy as np
 from scipy.special import betainc, betaincinv, ndtr
 
 from bandit_router.arrays import F64
-from bandit_router.errors import InvalidInput
 from bandit_router.policies.native import kernels
 
 _kernels = kernels()
@@ -112,21 +111,3 @@ def _product_of_others(cdf: F64) -> F64:
     np.cumprod(cdf[:-1], axis=0, out=before[1:])
     np.cumprod(cdf[:0:-1], axis=0, out=after[-2::-1])
     return before * after
-
-
-def check_share(name: str, value: float) -> None:
-    """Raise InvalidInput unless 0 <= value <= 1."""
-    if not 0 <= value <= 1:
-        raise InvalidInput(f"{name} must be in [0, 1], got {value}")
-
-
-def check_width(name: str, value: float) -> None:
-    """Raise InvalidInput unless value is finite and at least 0."""
-    if not 0 <= value < float("inf"):
-        raise InvalidInput(f"{name} must be finite and at least 0, got {value}")
-
-
-def check_positive(name: str, value: float) -> None:
-    """Raise InvalidInput unless value is finite and greater than 0."""
-    if not 0 < value < float("inf"):
-        raise InvalidInput(f"{name} must be finite and greater than 0, got {value}")

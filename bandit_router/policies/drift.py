@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import POSITIVE, setting
 from bandit_router.policies import river_state
 from bandit_router.policies.base import Estimate, Policy
-from bandit_router.policies.distributions import check_positive
 from bandit_router.policies.lints import LinTS
 from bandit_router.policies.linucb import LinUCB
+from bandit_router.policies.state import nested
 
 WARM_UP = 10  # errors from which an arm's deviation is taken
 
@@ -30,7 +31,7 @@ class DriftPolicy(Policy):
         n_arms, dim, channels: sizes, see `Policy`.
         threshold: of the Page-Hinkley test, in standard deviations of the error summed over outcomes.
         tolerance: mean shift of the error that is not drift, in its standard deviations.
-        options: constructor arguments of the wrapped policy.
+        others: those of the wrapped policy.
 
     Where the wrapped policy keeps no estimate, the quality itself is watched. Override `detector` for
     another of River's detectors; those in compiled code (ADWIN) need `allow_pickle = ("river",)` to be saved.
@@ -48,25 +49,20 @@ class DriftPolicy(Policy):
     inner: ClassVar[type[Policy]]
     allow_pickle: ClassVar[tuple[str, ...]] = ()
 
-    def __init_subclass__(cls) -> None:
-        cls.contextual, cls.order_free = cls.inner.contextual, False
-        cls.variable = ("detectors", *(f"inner.{name}" for name in cls.inner.variable))
+    threshold: float = setting(default=20.0, check=POSITIVE, unit="deviations, summed")
+    tolerance: float = setting(default=0.25, check=POSITIVE, unit="deviations")
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        threshold: float = 20.0,
-        tolerance: float = 0.25,
-        **options: Any,
-    ) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        check_positive("threshold", threshold)
-        check_positive("tolerance", tolerance)
-        self.threshold, self.tolerance = threshold, tolerance
-        self.policy = self.inner(n_arms=n_arms, dim=dim, channels=channels, **options)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        inner = cls.inner
+        cls._declare({**inner.declared, **cls.declared})
+        cls.contextual, cls.order_free = inner.contextual, False
+        cls.has_estimates, cls.reads_propensity = inner.has_estimates, inner.reads_propensity
+        cls.forms = {"detectors": "variable", **nested("inner.", inner.forms)}
+
+    def _start(self) -> None:
+        super()._start()
+        self.policy = self._fresh_policy()
         self.restarts = 0
         self._watch()
 
@@ -76,6 +72,9 @@ class DriftPolicy(Policy):
         from river import drift
 
         return drift.PageHinkley(min_instances=1, delta=self.tolerance, threshold=self.threshold, alpha=1.0)
+
+    def _fresh_policy(self) -> Policy:
+        return self.inner(**{name: getattr(self, name) for name in self.inner.declared})
 
     def _watch(self) -> None:
         """Begin to watch all arms anew."""
@@ -104,7 +103,7 @@ class DriftPolicy(Policy):
 
     def _restart(self) -> None:
         self.restarts += 1
-        self.policy = self.inner(**self.policy.settings())
+        self.policy = self._fresh_policy()
         self._watch()
 
     def _estimate(self, x: F64) -> Estimate:
@@ -116,10 +115,6 @@ class DriftPolicy(Policy):
         self.policy.add_arm(like=like, strength=strength)
         self._detectors.append(self.detector())
         self._errors = np.vstack([self._errors, np.zeros(3)])
-
-    def settings(self) -> dict[str, Any]:
-        """See `Policy.settings`; the options of the wrapped policy among them."""
-        return self.policy.settings() | super().settings()
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         return {
@@ -140,7 +135,7 @@ class DriftPolicy(Policy):
 
 
 class DriftLinUCB(DriftPolicy):
-    """LinUCB, restarted on drift; `options` are those of `LinUCB`.
+    """LinUCB, restarted on drift; takes the settings of both.
 
     Example:
         >>> policy = DriftLinUCB(n_arms=2, dim=1, alpha=0.1, floor=0.1)
@@ -153,9 +148,12 @@ class DriftLinUCB(DriftPolicy):
 
     inner = LinUCB
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+
 
 class DriftLinTS(DriftPolicy):
-    """LinTS, restarted on drift; `options` are those of `LinTS`.
+    """LinTS, restarted on drift; takes the settings of both.
 
     Example:
         >>> DriftLinTS(n_arms=2, dim=1, noise=0.1).probabilities([1.0]).round(6).tolist()
@@ -163,3 +161,6 @@ class DriftLinTS(DriftPolicy):
     """
 
     inner = LinTS
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)

@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
 from bandit_router.arrays import F64, Bool
+from bandit_router.declared import COUNT, POSITIVE, SHARE, Check, Declared, setting
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.distributions import check_positive, check_share, mix
+from bandit_router.policies.distributions import mix
 
 
-class DuelingLinear:
+class DuelingLinear(Declared):
     """Learn who wins from comparisons alone, and duel the pair that could both be best and is least known.
 
         P(a beats b | x) = 1 / (1 + exp(-(theta_a - theta_b) . x))           (Bradley & Terry 1952)
@@ -46,16 +47,16 @@ class DuelingLinear:
         2
     """
 
-    def __init__(self, *, n_arms: int, dim: int, ridge: float = 1.0, alpha: float = 1.0, floor: float = 0.01) -> None:
-        if n_arms < 2 or dim < 1:
-            raise InvalidInput(f"a duel needs n_arms of at least 2 and dim of at least 1, got {n_arms} and {dim}")
-        check_positive("ridge", ridge)
-        check_positive("alpha", alpha)
-        check_share("floor", floor)
-        self.n_arms, self.dim, self.ridge, self.alpha, self.floor = n_arms, dim, ridge, alpha, floor
-        self.pairs = np.array(list(combinations(range(n_arms), 2)))
-        self.theta = np.zeros((n_arms, dim))
-        self.inverse = np.eye(n_arms * dim) / ridge
+    n_arms: int = setting(kind=int, check=Check("at least 2", lambda value: value >= 2), unit="arms", given=True)
+    dim: int = setting(kind=int, check=COUNT, unit="numbers", given=True)
+    ridge: float = setting(default=1.0, check=POSITIVE, unit="observations of length 1")
+    alpha: float = setting(default=1.0, check=POSITIVE, unit="log odds per width")
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the duels")
+
+    def _start(self) -> None:
+        self.pairs = np.array(list(combinations(range(self.n_arms), 2)))
+        self.theta = np.zeros((self.n_arms, self.dim))
+        self.inverse = np.eye(self.n_arms * self.dim) / self.ridge
         self.steps = 0
 
     def probabilities(self, context: ArrayLike, eligible: Bool | None = None) -> F64:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from bandit_router.arrays import F64, Index
-from bandit_router.policies.distributions import check_share, greedy
+from bandit_router.declared import SHARE, setting
+from bandit_router.policies.distributions import greedy
 from bandit_router.policies.means import MeanPolicy
 
 
@@ -42,20 +43,9 @@ class EpsilonGreedy(MeanPolicy):
         [0.1, 0.9]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        epsilon: float = 0.1,
-        decay: float = 1.0,
-        minimum: float = 0.01,
-    ) -> None:
-        for name, value in (("epsilon", epsilon), ("decay", decay), ("minimum", minimum)):
-            check_share(name, value)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.epsilon, self.decay, self.minimum = epsilon, decay, minimum
+    epsilon: float = setting(default=0.1, check=SHARE, unit="share of the traffic")
+    decay: float = setting(default=1.0, check=SHARE, unit="factor per outcome")
+    minimum: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         utility = (self.means() @ prices)[arms] - penalty

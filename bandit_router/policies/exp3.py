@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import POSITIVE, SHARE, setting
 from bandit_router.policies.base import Policy
-from bandit_router.policies.distributions import check_positive, check_share, mix, softmax
+from bandit_router.policies.distributions import mix, softmax
 
 
 class Exp3(Policy):
@@ -38,13 +39,14 @@ class Exp3(Policy):
     """
 
     contextual: ClassVar[bool] = False
+    reads_propensity: ClassVar[bool] = True
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, rate: float = 1.0, floor: float = 0.01) -> None:
-        check_positive("rate", rate)
-        check_share("floor", floor)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.rate, self.floor = rate, floor
-        self.sums = np.zeros((n_arms, channels))
+    rate: float = setting(default=1.0, check=POSITIVE, unit="per unit of utility")
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
+
+    def _start(self) -> None:
+        super()._start()
+        self.sums = np.zeros((self.n_arms, self.channels))
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         k = len(arms)

@@ -64,11 +64,6 @@ FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
 LARGEST = float(np.finfo(np.float64).max)
 FIRST_FIT, REBUILD = 64, 1024  # outcomes before the first maximisation; outcomes between rebuilt inverses
 EVIDENCE_ARMS = 32  # arms that (4) is summed over; more would only make the maximisation slower
-_SAVED_AS = {  # whole matrices, unlike ridge inverses
-    "inverse": "covariance",
-    "shared_inverse": "shared_covariance",
-    "cost_inverse": "cost_covariance",
-}
 OTHERS_KEEP = 0.5  # of the evidence on other arms when one has changed: whether they changed too is unknown
 OWN_VARIANCE = 32.0  # outcomes from which an arm's own variance, then good to 25 %, outweighs the pool's
 
@@ -374,11 +369,11 @@ class HierarchicalRidge(ScaleAscent):
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Sums, scales and the posterior itself, so that a reload chooses exactly as before."""
-        return {_SAVED_AS.get(name, name): np.asarray(getattr(self, name)) for name in self.SAVED}
+        return {name: np.asarray(getattr(self, name)) for name in self.SAVED}
 
     def restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Take over saved arrays."""
         for name in self.SAVED:
-            setattr(self, name, arrays[_SAVED_AS.get(name, name)].astype(np.asarray(getattr(self, name)).dtype))
+            setattr(self, name, arrays[name].astype(np.asarray(getattr(self, name)).dtype))
         self.outcomes = int(self.outcomes)
         self._settled()

@@ -9,17 +9,20 @@ is the average arm.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import NOT_NEGATIVE, POSITIVE, SEED, SHARE, setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled import ridge_statistics
-from bandit_router.policies.distributions import check_positive, check_share, gaussian_wins, greedy
+from bandit_router.policies.distributions import gaussian_wins, greedy
 from bandit_router.policies.linear import RidgeStatistics
+from bandit_router.policies.state import Form
 
 
 class HybridPolicy(Policy):
@@ -46,24 +49,19 @@ class HybridPolicy(Policy):
         shared_ridge: prior precision of the shared ones.
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        features: int = 0,
-        ridge: float = 1.0,
-        shared_ridge: float = 1.0,
-    ) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        if features < 0:
-            raise InvalidInput(f"features must be at least 0, got {features}")
-        self.features, self.ridge, self.shared_ridge = features, ridge, shared_ridge
-        self.own = ridge_statistics(n_arms, dim, channels, ridge=ridge)
-        self.shared = RidgeStatistics(1, (1 + features) * dim, channels, ridge=shared_ridge)
-        self.prior = np.full(n_arms, ridge)
-        self.described = np.zeros((n_arms, 1 + features))
+    has_estimates: ClassVar[bool] = True
+    forms: ClassVar[Mapping[str, Form]] = {"own.inverse": "packed", "shared.inverse": "packed"}
+
+    features: int = setting(default=0, check=SEED, unit="features of an arm")
+    ridge: float = setting(default=1.0, check=POSITIVE, unit="observations of length 1")
+    shared_ridge: float = setting(default=1.0, check=POSITIVE, unit="observations of length 1")
+
+    def _start(self) -> None:
+        super()._start()
+        self.own = ridge_statistics(self.n_arms, self.dim, self.channels, ridge=self.ridge)
+        self.shared = RidgeStatistics(1, (1 + self.features) * self.dim, self.channels, ridge=self.shared_ridge)
+        self.prior = np.full(self.n_arms, self.ridge)
+        self.described = np.zeros((self.n_arms, 1 + self.features))
         self.described[:, 0] = 1.0
 
     def describe(self, arm: int, features: ArrayLike) -> None:
@@ -161,23 +159,8 @@ class HybridLinUCB(HybridPolicy):
         0.5
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        features: int = 0,
-        ridge: float = 1.0,
-        shared_ridge: float = 1.0,
-        alpha: float = 0.3,
-        floor: float = 0.01,
-    ) -> None:
-        check_share("floor", floor)
-        super().__init__(
-            n_arms=n_arms, dim=dim, channels=channels, features=features, ridge=ridge, shared_ridge=shared_ridge
-        )
-        self.alpha, self.floor = alpha, floor
+    alpha: float = setting(default=0.3, check=NOT_NEGATIVE, unit="utility per deviation")
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
 
     def _bonus(self, variance: F64, q: F64) -> F64:
         return np.asarray(self.alpha * np.sqrt(np.maximum(variance + self._shared_variance(q), 0.0)))
@@ -215,22 +198,7 @@ class HierarchicalLinTS(HybridPolicy):
         [0.5, 0.5]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        features: int = 0,
-        ridge: float = 1.0,
-        shared_ridge: float = 1.0,
-        noise: float = 0.2,
-    ) -> None:
-        check_positive("noise", noise)
-        super().__init__(
-            n_arms=n_arms, dim=dim, channels=channels, features=features, ridge=ridge, shared_ridge=shared_ridge
-        )
-        self.noise = noise
+    noise: float = setting(default=0.2, check=POSITIVE, unit="utility")
 
     def _bonus(self, variance: F64, q: F64) -> F64:
         return np.asarray(self.noise * np.sqrt(np.maximum(variance + self._shared_variance(q - q.mean(axis=0)), 0.0)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.distributions import check_share
+from bandit_router.declared import SHARE, setting
 from bandit_router.policies.epsilon_greedy import EpsilonSchedule
 from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
@@ -27,31 +27,13 @@ class LinEpsilonGreedy(LinearPolicy):
         [0.1, 0.9]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        forgetting: float = 1.0,
-        precision: int = 64,
-        epsilon: float = 0.1,
-        decay: float = 1.0,
-        minimum: float = 0.01,
-    ) -> None:
-        for name, value in (("epsilon", epsilon), ("decay", decay), ("minimum", minimum)):
-            check_share(name, value)
-        super().__init__(
-            n_arms=n_arms,
-            dim=dim,
-            channels=channels,
-            ridge=ridge,
-            forgetting=forgetting,
-            precision=precision,
-        )
-        self.epsilon, self.decay, self.minimum = epsilon, decay, minimum
-        self._schedule = EpsilonSchedule(epsilon, decay, minimum)
+    epsilon: float = setting(default=0.1, check=SHARE, unit="share of the traffic")
+    decay: float = setting(default=1.0, check=SHARE, unit="factor per outcome")
+    minimum: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
+
+    def _start(self) -> None:
+        super()._start()
+        self._schedule = EpsilonSchedule(self.epsilon, self.decay, self.minimum)
 
     def _rule(self, steps: int) -> Rule:
         return Rule("greedy", parameter=self._schedule(steps))

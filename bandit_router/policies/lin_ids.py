@@ -6,7 +6,8 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from bandit_router.arrays import F64, Index
-from bandit_router.policies.distributions import check_positive, check_share, mix
+from bandit_router.declared import POSITIVE, SHARE, setting
+from bandit_router.policies.distributions import mix
 from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
@@ -42,29 +43,8 @@ class LinIDS(LinearPolicy):
         [0.58, 0.42]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        forgetting: float = 1.0,
-        precision: int = 64,
-        noise: float = 0.2,
-        floor: float = 0.01,
-    ) -> None:
-        check_positive("noise", noise)
-        check_share("floor", floor)
-        super().__init__(
-            n_arms=n_arms,
-            dim=dim,
-            channels=channels,
-            ridge=ridge,
-            forgetting=forgetting,
-            precision=precision,
-        )
-        self.noise, self.floor = noise, floor
+    noise: float = setting(default=0.2, check=POSITIVE, unit="utility")
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
 
     def _rule(self, steps: int) -> Rule:
         return Rule("wins", self.noise)  # the widths that explanations show; the distribution is this class's own

@@ -184,6 +184,13 @@ class RidgeStatistics:
         self.moment = np.concatenate([self.moment, precision * theta[None]])
         self.theta = np.concatenate([self.theta, theta[None]])
 
+    def widen(self, arm: int, keep: float) -> None:
+        """Keep a share of one arm's evidence around its present estimate: A = keep * A + (1 - keep) * ridge * I."""
+        arrays = {name: array.copy() for name, array in self.arrays().items()}
+        shrunk = invert(keep * self.sums()["gram"][arm] + (1.0 - keep) * self.ridge * np.eye(self.dim))
+        arrays["inverse"][arm] = pack(shrunk[None])[0]
+        self.restore(arrays)
+
     # -- state --------------------------------------------------------------------------------------------------
 
     def arrays(self) -> dict[str, NDArray[Any]]:

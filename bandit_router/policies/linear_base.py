@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
-from bandit_router.policies.base import Estimate, Policy
+from bandit_router.declared import POSITIVE, POSITIVE_SHARE, one_of, setting
+from bandit_router.policies.base import Estimate, Merges, Policy
 from bandit_router.policies.compiled import ridge_statistics
-from bandit_router.policies.linear import Rule
+from bandit_router.policies.linear import RidgeStatistics, Rule
+from bandit_router.policies.state import Form
 
 
 class LinearPolicy(Policy):
@@ -23,24 +26,33 @@ class LinearPolicy(Policy):
         precision: bits of the stored inverses, 64 or 32; see `RidgeStatistics`.
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        forgetting: float = 1.0,
-        precision: int = 64,
-    ) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.ridge, self.forgetting, self.precision = ridge, forgetting, precision
-        self.statistics = ridge_statistics(
-            n_arms, dim, channels, ridge=ridge, forgetting=forgetting, precision=precision
-        )
+    has_estimates: ClassVar[bool] = True
+    widens: ClassVar[bool] = True
+    merges: ClassVar[Merges] = "sums"
+    forms: ClassVar[Mapping[str, Form]] = {"inverse": "packed"}
+    rule_only: ClassVar[bool] = True
+
+    ridge: float = setting(default=1.0, check=POSITIVE, unit="observations of length 1")
+    forgetting: float = setting(default=1.0, check=POSITIVE_SHARE, unit="factor per outcome")
+    precision: int = setting(default=64, check=one_of(64, 32), unit="bits")
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.rule_only = cls.rule_only and not vars(cls).keys() & {"probabilities", "learn", "_distribution", "_learn"}
+
+    def _start(self) -> None:
+        super()._start()
+        self.statistics = self._statistics(self.dim)
+
+    def _statistics(self, columns: int) -> RidgeStatistics:
+        sizes = (self.n_arms, columns, self.channels)
+        return ridge_statistics(*sizes, ridge=self.ridge, forgetting=self.forgetting, precision=self.precision)
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         self.statistics.learn(arm, x, y, weight)
+
+    def _widen(self, arm: int, keep: float) -> None:
+        self.statistics.widen(arm, keep)
 
     @abstractmethod
     def _rule(self, steps: int) -> Rule:

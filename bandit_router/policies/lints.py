@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.distributions import check_positive
+from bandit_router.declared import POSITIVE, setting
 from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
@@ -27,27 +27,7 @@ class LinTS(LinearPolicy):
         [0.5, 0.5]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        forgetting: float = 1.0,
-        precision: int = 64,
-        noise: float = 0.2,
-    ) -> None:
-        check_positive("noise", noise)
-        super().__init__(
-            n_arms=n_arms,
-            dim=dim,
-            channels=channels,
-            ridge=ridge,
-            forgetting=forgetting,
-            precision=precision,
-        )
-        self.noise = noise
+    noise: float = setting(default=0.2, check=POSITIVE, unit="utility")
 
     def _rule(self, steps: int) -> Rule:
         return Rule("wins", self.noise)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.distributions import check_share, check_width
+from bandit_router.declared import NOT_NEGATIVE, SHARE, setting
 from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
@@ -29,30 +29,12 @@ class LinUCB(LinearPolicy):
         [1.0, 0.0]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        forgetting: float = 1.0,
-        precision: int = 64,
-        alpha: float = 0.3,
-        floor: float = 0.01,
-    ) -> None:
-        check_width("alpha", alpha)
-        check_share("floor", floor)
-        super().__init__(
-            n_arms=n_arms,
-            dim=dim,
-            channels=channels,
-            ridge=ridge,
-            forgetting=forgetting,
-            precision=precision,
-        )
-        self.alpha, self.floor = alpha, floor
-        self._greedy = Rule("greedy", alpha, floor)  # made once: a decision takes microseconds
+    alpha: float = setting(default=0.3, check=NOT_NEGATIVE, unit="utility per width")
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
+
+    def _start(self) -> None:
+        super()._start()
+        self._greedy = Rule("greedy", self.alpha, self.floor)  # made once: a decision takes microseconds
 
     def _rule(self, steps: int) -> Rule:
         return self._greedy

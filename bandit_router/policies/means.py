@@ -19,11 +19,12 @@ class MeanPolicy(Policy):
     """
 
     contextual: ClassVar[bool] = False
+    has_estimates: ClassVar[bool] = True
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.counts = np.zeros((n_arms, channels))
-        self.sums = np.zeros((n_arms, channels))
+    def _start(self) -> None:
+        super()._start()
+        self.counts = np.zeros((self.n_arms, self.channels))
+        self.sums = np.zeros((self.n_arms, self.channels))
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         metered = ~np.isnan(y)

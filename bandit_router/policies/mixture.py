@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import POSITIVE, setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Estimate, Policy
-from bandit_router.policies.distributions import check_positive
 from bandit_router.policies.hybrid import HierarchicalLinTS
 from bandit_router.policies.lints import LinTS
+from bandit_router.policies.state import nested
 from bandit_router.policies.thompson import GaussianThompson
 
 
@@ -45,20 +46,24 @@ class PolicyMixture(Policy):
     """
 
     order_free: ClassVar[bool] = False
+    has_estimates: ClassVar[bool] = True
     bases: ClassVar[tuple[type[Policy], ...]]
 
     def __init_subclass__(cls) -> None:
-        if len(set(cls.bases)) < len(cls.bases) or any(base._estimate is Policy._estimate for base in cls.bases):
+        super().__init_subclass__()
+        if len(set(cls.bases)) < len(cls.bases) or not all(base.has_estimates for base in cls.bases):
             names = [base.__name__ for base in cls.bases]
             raise InvalidInput(f"bases must be different policies that estimate qualities, got {names}")
         cls.contextual = any(base.contextual for base in cls.bases)
-        cls.variable = tuple(f"{base.__name__}.{name}" for base in cls.bases for name in base.variable)
+        cls.reads_propensity = any(base.reads_propensity for base in cls.bases)
+        cls.forms = {name: form for base in cls.bases for name, form in nested(f"{base.__name__}.", base.forms).items()}
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, rate: float = 0.5) -> None:
-        check_positive("rate", rate)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.rate = rate
-        self.policies = [base(n_arms=n_arms, dim=dim, channels=channels) for base in self.bases]
+    rate: float = setting(default=0.5, check=POSITIVE, unit="per squared utility")
+
+    def _start(self) -> None:
+        super()._start()
+        sizes = {"n_arms": self.n_arms, "dim": self.dim, "channels": self.channels}
+        self.policies = [base(**sizes) for base in self.bases]
         self.errors = np.zeros(len(self.bases))
 
     def weights(self) -> F64:

@@ -24,8 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.linear import invert, pack
-from bandit_router.policies.linear_base import LinearPolicy
+from bandit_router.policies.base import Policy
 
 
 class DriftMonitor:
@@ -55,7 +54,7 @@ class DriftMonitor:
         self.threshold, self.slack, self.patience, self.keep = threshold, slack, patience, keep
         self._sums = np.zeros((0, 4))  # by arm: outcomes since the last change, mean square error, up, down
 
-    def observe(self, policy: LinearPolicy, context: ArrayLike, *, arm: int, quality: float) -> bool:
+    def observe(self, policy: Policy, context: ArrayLike, *, arm: int, quality: float) -> bool:
         """Compare an outcome with its prediction, before it is learned; on a change shrink the arm's evidence.
 
         Returns:
@@ -74,7 +73,7 @@ class DriftMonitor:
         if row[2:].max() <= self.threshold:
             return False
         row[:] = 0.0
-        widen(policy, arm, self.keep)
+        policy.widen(arm, self.keep)
         return True
 
     @property
@@ -107,13 +106,3 @@ class DriftMonitor:
         if sums.ndim != 2 or sums.shape[1] != 4 or not np.isfinite(sums).all():
             raise InvalidInput(f"state must hold finite sums of shape (arms, 4), got {sums.shape}")
         self._sums = sums.copy()
-
-
-def widen(policy: LinearPolicy, arm: int, keep: float) -> None:
-    """Keep a share of one arm's evidence around its present estimate: A = keep * A + (1 - keep) * ridge * I."""
-    statistics = policy.statistics
-    gram = statistics.sums()["gram"][arm]
-    arrays = {name: array.copy() for name, array in statistics.arrays().items()}
-    shrunk = invert(keep * gram + (1.0 - keep) * statistics.ridge * np.eye(len(gram)))
-    arrays["inverse"][arm] = pack(shrunk[None])[0]
-    statistics.restore(arrays)

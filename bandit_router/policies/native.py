@@ -5,20 +5,20 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from types import ModuleType
 
 import numpy as np
 
-_kernels: ModuleType | None
-try:
-    from bandit_router.policies import _kernels
-except ImportError:  # built without a compiler
-    _kernels = None
+_kernels: ModuleType | None = None
+if os.environ.get("BANDIT_ROUTER_KERNELS") != "numpy":  # asked once: one process works in one form
+    with suppress(ImportError):  # built without a compiler
+        from bandit_router.policies import _kernels
 
 
 def kernels() -> ModuleType | None:
-    """The compiled module, or None where it was not built or BANDIT_ROUTER_KERNELS=numpy asks for the NumPy form."""
-    return None if os.environ.get("BANDIT_ROUTER_KERNELS") == "numpy" else _kernels
+    """The compiled module; None where it was not built, or BANDIT_ROUTER_KERNELS=numpy was set before the import."""
+    return _kernels
 
 
 def kernel_name() -> str:

@@ -122,11 +122,9 @@ def follow(
 
 def _compiled(policy: Policy) -> CompiledRidge | None:
     """The statistics of a policy that adds nothing to `LinearPolicy` but its rule, if they are compiled."""
-    if not (isinstance(policy, LinearPolicy) and isinstance(policy.statistics, CompiledRidge)):
-        return None
-    verbs = ("probabilities", "learn", "_distribution", "_learn")
-    plain = all(getattr(type(policy), verb) is getattr(LinearPolicy, verb) for verb in verbs)
-    return policy.statistics if plain else None
+    if isinstance(policy, LinearPolicy) and policy.rule_only and isinstance(policy.statistics, CompiledRidge):
+        return policy.statistics
+    return None
 
 
 def _rules(policy: Policy, count: int) -> tuple[Rule, F64]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from bandit_router.arrays import F64, Index
-from bandit_router.errors import InvalidInput
-from bandit_router.policies.base import Estimate
-from bandit_router.policies.compiled import ridge_statistics
+from bandit_router.declared import COUNT, SEED, setting
+from bandit_router.policies.base import Estimate, Merges
 from bandit_router.policies.lints import LinTS
 
 
@@ -34,37 +35,17 @@ class RandomLayerTS(LinTS):
         [0.5, 0.5]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        forgetting: float = 1.0,
-        precision: int = 64,
-        noise: float = 0.2,
-        width: int = 32,
-        seed: int = 0,
-    ) -> None:
-        if width < 1 or seed < 0:
-            raise InvalidInput(f"width must be at least 1 and seed at least 0, got {width} and {seed}")
-        super().__init__(
-            n_arms=n_arms,
-            dim=dim,
-            channels=channels,
-            ridge=ridge,
-            forgetting=forgetting,
-            precision=precision,
-            noise=noise,
-        )
-        self.width, self.seed = width, seed
-        rng = np.random.Generator(np.random.Philox(key=seed))
-        self._layer = rng.normal(size=(width, dim)) / np.sqrt(dim)
-        self._bias = rng.normal(size=width)
-        self.statistics = ridge_statistics(
-            n_arms, dim + width, channels, ridge=ridge, forgetting=forgetting, precision=precision
-        )
+    merges: ClassVar[Merges] = None  # its sums are of features, not of contexts
+
+    width: int = setting(default=32, check=COUNT, unit="units")
+    seed: int = setting(default=0, check=SEED)
+
+    def _start(self) -> None:
+        super()._start()
+        rng = np.random.Generator(np.random.Philox(key=self.seed))
+        self._layer = rng.normal(size=(self.width, self.dim)) / np.sqrt(self.dim)
+        self._bias = rng.normal(size=self.width)
+        self.statistics = self._statistics(self.dim + self.width)
 
     def features(self, x: F64) -> F64:
         """What the linear model sees, shape (..., dim) -> (..., dim + width)."""

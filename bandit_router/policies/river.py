@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import POSITIVE, SHARE, setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import river_state
 from bandit_router.policies.base import Estimate, Policy
-from bandit_router.policies.distributions import check_positive, check_share, greedy, inverse_gap, softmax
+from bandit_router.policies.distributions import greedy, inverse_gap, softmax
+from bandit_router.policies.state import Form
 
 
 class RiverPolicy(Policy):
@@ -49,15 +51,16 @@ class RiverPolicy(Policy):
         [0.5, 0.5]
     """
 
-    variable: ClassVar[tuple[str, ...]] = ("models",)
+    has_estimates: ClassVar[bool] = True
+    forms: ClassVar[Mapping[str, Form]] = {"models": "variable"}
     allow_pickle: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
+    def _start(self) -> None:
+        super()._start()
         river_state.check_installed()
         from river import base, compose
 
-        self.models = [self._models() for _ in range(n_arms)]
+        self.models = [self._models() for _ in range(self.n_arms)]
         last = [list(m.steps.values())[-1] if isinstance(m, compose.Pipeline) else m for m in self.models[0]]
         self._classifies = [isinstance(model, base.Classifier) for model in last]
         self._weighted = all("w" in inspect.signature(model.learn_one).parameters for model in last)
@@ -141,10 +144,7 @@ class RiverEpsilonGreedy(RiverPolicy):
         [0.1, 0.9]
     """
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, epsilon: float = 0.05) -> None:
-        check_share("epsilon", epsilon)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.epsilon = epsilon
+    epsilon: float = setting(default=0.05, check=SHARE, unit="share of the traffic")
 
     def _explore(self, scores: F64) -> F64:
         return greedy(scores, self.epsilon)
@@ -162,10 +162,7 @@ class RiverSoftmax(RiverPolicy):
         [0.25, 0.25, 0.25, 0.25]
     """
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, temperature: float = 0.02) -> None:
-        check_positive("temperature", temperature)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.temperature = temperature
+    temperature: float = setting(default=0.02, check=POSITIVE, unit="utility")
 
     def _explore(self, scores: F64) -> F64:
         return softmax(scores, self.temperature)
@@ -189,10 +186,7 @@ class RiverSquareCB(RiverPolicy):
         True
     """
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, rate: float = 20.0) -> None:
-        check_positive("rate", rate)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.rate = rate
+    rate: float = setting(default=20.0, check=POSITIVE, unit="per unit of utility")
 
     def _explore(self, scores: F64) -> F64:
         return inverse_gap(scores, self.rate * (1.0 + self.steps) ** 0.5)

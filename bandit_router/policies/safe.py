@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
-from bandit_router.errors import InvalidInput
+from bandit_router.declared import PART
 
 
 class ArmInsurance:
@@ -44,8 +44,7 @@ class ArmInsurance:
     """
 
     def __init__(self, n_arms: int, channels: int, *, premium: float) -> None:
-        if not 0 <= premium < 1:
-            raise InvalidInput(f"premium must be in [0, 1), got {premium}; 0 insures nothing, 0.01 is a usual one")
+        PART.require("premium", premium)
         self.premium = premium
         self.weighted = np.zeros((n_arms, channels + 1))  # sums of outcome / p and of 1 / p, where a was played
         self.own = np.zeros(channels + 1)  # sums of outcome and of 1

@@ -9,17 +9,19 @@ a coefficient vector, but a single precision for all directions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
-from bandit_router.errors import InvalidInput
+from bandit_router.declared import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, setting
 from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled import ridge_statistics
-from bandit_router.policies.distributions import check_share, check_width, greedy
+from bandit_router.policies.distributions import greedy
 from bandit_router.policies.linear import invert, pack
+from bandit_router.policies.state import Form
 
 
 class SketchedLinUCB(Policy):
@@ -52,30 +54,22 @@ class SketchedLinUCB(Policy):
     """
 
     order_free: ClassVar[bool] = False
+    has_estimates: ClassVar[bool] = True
+    forms: ClassVar[Mapping[str, Form]] = {"inside.inverse": "packed"}
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        rank: int = 32,
-        alpha: float = 0.3,
-        floor: float = 0.01,
-    ) -> None:
-        check_width("alpha", alpha)
-        check_share("floor", floor)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        if rank < 1:
-            raise InvalidInput(f"rank must be at least 1, got {rank}")
-        self.ridge, self.rank, self.alpha, self.floor = ridge, rank, alpha, floor
-        size = min(rank, dim)
-        self.inside = ridge_statistics(n_arms, size, channels, ridge=ridge)
-        self.outside = np.zeros((n_arms, channels, dim))
-        self.precision = np.full(n_arms, ridge)
-        self.basis, self.energy = np.eye(size, dim), np.zeros(size)
-        self.recent = np.zeros((2 * size if size < dim else 0, dim))
+    ridge: float = setting(default=1.0, check=POSITIVE, unit="observations of length 1")
+    rank: int = setting(default=32, check=COUNT, unit="dimensions")
+    alpha: float = setting(default=0.3, check=NOT_NEGATIVE, unit="utility per width")
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
+
+    def _start(self) -> None:
+        super()._start()
+        size = min(self.rank, self.dim)
+        self.inside = ridge_statistics(self.n_arms, size, self.channels, ridge=self.ridge)
+        self.outside = np.zeros((self.n_arms, self.channels, self.dim))
+        self.precision = np.full(self.n_arms, self.ridge)
+        self.basis, self.energy = np.eye(size, self.dim), np.zeros(size)
+        self.recent = np.zeros((2 * size if size < self.dim else 0, self.dim))
 
     def _predict(self, x: F64) -> tuple[F64, F64]:
         """Means (n_arms, channels) and widths (n_arms,)."""

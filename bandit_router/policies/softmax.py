@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.distributions import check_positive
+from bandit_router.declared import POSITIVE, setting
 from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
@@ -23,27 +23,7 @@ class Softmax(LinearPolicy):
         [0.25, 0.25, 0.25, 0.25]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        forgetting: float = 1.0,
-        precision: int = 64,
-        temperature: float = 0.02,
-    ) -> None:
-        check_positive("temperature", temperature)
-        super().__init__(
-            n_arms=n_arms,
-            dim=dim,
-            channels=channels,
-            ridge=ridge,
-            forgetting=forgetting,
-            precision=precision,
-        )
-        self.temperature = temperature
+    temperature: float = setting(default=0.02, check=POSITIVE, unit="utility")
 
     def _rule(self, steps: int) -> Rule:
         return Rule("softmax", parameter=self.temperature)

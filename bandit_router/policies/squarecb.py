@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bandit_router.policies.distributions import check_positive
+from bandit_router.declared import POSITIVE, setting
 from bandit_router.policies.linear import Rule
 from bandit_router.policies.linear_base import LinearPolicy
 
@@ -26,27 +26,7 @@ class SquareCB(LinearPolicy):
         True
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        ridge: float = 1.0,
-        forgetting: float = 1.0,
-        precision: int = 64,
-        rate: float = 20.0,
-    ) -> None:
-        check_positive("rate", rate)
-        super().__init__(
-            n_arms=n_arms,
-            dim=dim,
-            channels=channels,
-            ridge=ridge,
-            forgetting=forgetting,
-            precision=precision,
-        )
-        self.rate = rate
+    rate: float = setting(default=20.0, check=POSITIVE, unit="per unit of utility")
 
     def _rule(self, steps: int) -> Rule:
         return Rule("inverse_gap", parameter=self.rate * (1.0 + steps) ** 0.5)

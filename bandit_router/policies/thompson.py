@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import POSITIVE, setting
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.distributions import beta_wins, check_positive, gaussian_wins, greedy
+from bandit_router.policies.distributions import beta_wins, gaussian_wins, greedy
 from bandit_router.policies.means import MeanPolicy
 
 
@@ -27,11 +28,8 @@ class GaussianThompson(MeanPolicy):
         [0.25, 0.25, 0.25, 0.25]
     """
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, noise: float = 0.3, prior: float = 1.0) -> None:
-        check_positive("noise", noise)
-        check_positive("prior", prior)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.noise, self.prior = noise, prior
+    noise: float = setting(default=0.3, check=POSITIVE, unit="utility")
+    prior: float = setting(default=1.0, check=POSITIVE, unit="observations")
 
     def _bonus(self) -> F64:
         return np.asarray(self.noise / np.sqrt(self.counts[:, 0] + self.prior))
@@ -61,10 +59,7 @@ class BetaThompson(MeanPolicy):
         [0.5, 0.5]
     """
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, prior: float = 1.0) -> None:
-        check_positive("prior", prior)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.prior = prior
+    prior: float = setting(default=1.0, check=POSITIVE, unit="successes, and failures")
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         if not 0 <= y[0] <= 1:

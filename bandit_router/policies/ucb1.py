@@ -7,7 +7,8 @@ import math
 import numpy as np
 
 from bandit_router.arrays import F64, Index
-from bandit_router.policies.distributions import check_share, check_width, greedy
+from bandit_router.declared import NOT_NEGATIVE, SHARE, setting
+from bandit_router.policies.distributions import greedy
 from bandit_router.policies.means import MeanPolicy
 
 
@@ -30,11 +31,8 @@ class UCB1(MeanPolicy):
         [0.0, 1.0]
     """
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, scale: float = 1.0, floor: float = 0.01) -> None:
-        check_width("scale", scale)
-        check_share("floor", floor)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.scale, self.floor = scale, floor
+    scale: float = setting(default=1.0, check=NOT_NEGATIVE, unit="utility")
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
 
     def _bonus(self) -> F64:
         plays = self.counts[:, 0]

@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import POSITIVE, setting, within
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.base import Estimate, Policy
+from bandit_router.policies.base import Estimate, Merges, Policy
 from bandit_router.policies.compiled import ridge_statistics
 from bandit_router.policies.linear import sums_of, unpack
+from bandit_router.policies.state import Form
 from bandit_router.policies.vw_workspace import LARGEST, Workspace, dense_layout, unseal
 
 
@@ -53,26 +55,27 @@ class VWPolicy(Policy):
     """
 
     order_free: ClassVar[bool] = False
-    variable: ClassVar[tuple[str, ...]] = ("model", "layout")
-    mergeable: ClassVar[bool] = True
-    estimator: Estimator = Estimator.MTR
+    reads_propensity: ClassVar[bool] = True
+    merges: ClassVar[Merges] = "models"
+    forms: ClassVar[Mapping[str, Form]] = {"model": "variable", "layout": "variable", "inverse": "packed"}
 
-    def __init__(
-        self, *, n_arms: int, dim: int, channels: int = 1, learning_rate: float = 0.5, bits: int = 18, seed: int = 0
-    ) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        if not 0 < learning_rate < float("inf"):
-            raise InvalidInput(f"learning_rate must be finite and greater than 0, got {learning_rate}")
-        if not 8 <= bits <= 28:
-            raise InvalidInput(f"bits must be in 8..28, got {bits}")
-        self.learning_rate, self.bits, self.seed = learning_rate, bits, seed
-        self.workspace = Workspace(self._command_line(), layout=dense_layout(n_arms, dim), dim=dim)
-        self.metered = ridge_statistics(n_arms, dim, channels - 1, ridge=1.0) if channels > 1 else None
+    learning_rate: float = setting(default=0.5, check=POSITIVE)
+    bits: int = setting(default=18, check=within(8, 28), unit="bits")
+    seed: int = setting(default=0)
+
+    def _start(self) -> None:
+        super()._start()
+        self.workspace = Workspace(self._command_line(), layout=dense_layout(self.n_arms, self.dim), dim=self.dim)
+        sizes = (self.n_arms, self.dim, self.channels - 1)
+        self.metered = ridge_statistics(*sizes, ridge=1.0) if self.channels > 1 else None
 
     def _command_line(self) -> list[str]:
         words = ["--cb_explore_adf", "--quadratic", "SA", "--bit_precision", str(self.bits)]
         words += ["--learning_rate", str(self.learning_rate), "--random_seed", str(self.seed)]
-        return [*words, "--cb_type", self.estimator.name.lower(), *self._exploration()]
+        return [*words, "--cb_type", self._estimator().name.lower(), *self._exploration()]
+
+    def _estimator(self) -> Estimator:
+        return Estimator.MTR
 
     def _exploration(self) -> list[str]:
         """VW's words for the exploration."""
@@ -164,7 +167,7 @@ class VWPolicy(Policy):
                 self.metered.merge(delta)
 
     def _check_mergeable(self) -> None:
-        if not self.mergeable:
+        if self.merges is None:
             raise InvalidInput(
                 f"{type(self).__name__} counts its steps where VW's deltas do not reach; replay the logs"
             )

@@ -5,19 +5,30 @@ from __future__ import annotations
 from typing import ClassVar
 
 from bandit_router.arrays import F64, Index
+from bandit_router.declared import COUNT, POSITIVE, SHARE, setting
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.distributions import check_positive, check_share, mix
+from bandit_router.policies.base import Merges
+from bandit_router.policies.distributions import mix
 from bandit_router.policies.vw import Estimator, VWPolicy
 
 _RESUMABLE = ["--adaptive", "--invariant"]
 
 
-def _count(name: str, value: int) -> None:
-    if value < 1:
-        raise InvalidInput(f"{name} must be at least 1, got {value}")
+class EstimatingVW(VWPolicy):
+    """Base of the explorations that leave the way of learning open.
+
+    Args:
+        n_arms, dim, channels, learning_rate, bits, seed: see `VWPolicy`.
+        estimator: see `Estimator`; its name or number.
+    """
+
+    estimator: Estimator = setting(default=Estimator.MTR)
+
+    def _estimator(self) -> Estimator:
+        return self.estimator
 
 
-class VWEpsilonGreedy(VWPolicy):
+class VWEpsilonGreedy(EstimatingVW):
     """Play VW's cheapest arm, with probability epsilon any arm (`--epsilon`).
 
     Args:
@@ -34,27 +45,13 @@ class VWEpsilonGreedy(VWPolicy):
         [0.1, 0.9]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        learning_rate: float = 0.5,
-        bits: int = 18,
-        seed: int = 0,
-        epsilon: float = 0.05,
-        estimator: int = Estimator.MTR,
-    ) -> None:
-        check_share("epsilon", epsilon)
-        self.epsilon, self.estimator = epsilon, Estimator(estimator)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, learning_rate=learning_rate, bits=bits, seed=seed)
+    epsilon: float = setting(default=0.05, check=SHARE, unit="share of the traffic")
 
     def _exploration(self) -> list[str]:
         return ["--epsilon", str(self.epsilon), *(_RESUMABLE if self.estimator is Estimator.DR else [])]
 
 
-class VWSoftmax(VWPolicy):
+class VWSoftmax(EstimatingVW):
     """Play arms in proportion to exp(-inverse_temperature * cost) (`--softmax --lambda`).
 
     Args:
@@ -70,21 +67,7 @@ class VWSoftmax(VWPolicy):
         [0.2689, 0.7311]
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        learning_rate: float = 0.5,
-        bits: int = 18,
-        seed: int = 0,
-        inverse_temperature: float = 30.0,
-        estimator: int = Estimator.MTR,
-    ) -> None:
-        check_positive("inverse_temperature", inverse_temperature)
-        self.inverse_temperature, self.estimator = inverse_temperature, Estimator(estimator)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, learning_rate=learning_rate, bits=bits, seed=seed)
+    inverse_temperature: float = setting(default=30.0, check=POSITIVE, unit="per unit of quality")
 
     def _exploration(self) -> list[str]:
         words = ["--softmax", "--lambda", str(self.inverse_temperature)]
@@ -107,28 +90,15 @@ class VWSquareCB(VWPolicy):
         True
     """
 
-    mergeable: ClassVar[bool] = False
+    merges: ClassVar[Merges] = None
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        learning_rate: float = 0.5,
-        bits: int = 18,
-        seed: int = 0,
-        gamma_scale: float = 10.0,
-    ) -> None:
-        check_positive("gamma_scale", gamma_scale)
-        self.gamma_scale = gamma_scale
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, learning_rate=learning_rate, bits=bits, seed=seed)
+    gamma_scale: float = setting(default=10.0, check=POSITIVE)
 
     def _exploration(self) -> list[str]:
         return ["--squarecb", "--gamma_scale", str(self.gamma_scale)]
 
 
-class VWBag(VWPolicy):
+class VWBag(EstimatingVW):
     """Train several models on resampled outcomes, play what a random one finds cheapest (`--bag`).
 
     Args:
@@ -144,29 +114,14 @@ class VWBag(VWPolicy):
         1.0
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        learning_rate: float = 0.5,
-        bits: int = 18,
-        seed: int = 0,
-        bags: int = 5,
-        epsilon: float = 0.02,
-        estimator: int = Estimator.MTR,
-    ) -> None:
-        check_share("epsilon", epsilon)
-        _count("bags", bags)
-        self.bags, self.epsilon, self.estimator = bags, epsilon, Estimator(estimator)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, learning_rate=learning_rate, bits=bits, seed=seed)
+    bags: int = setting(default=5, check=COUNT, unit="models")
+    epsilon: float = setting(default=0.02, check=SHARE, unit="share of the traffic")
 
     def _exploration(self) -> list[str]:
         return ["--bag", str(self.bags), "--epsilon", str(self.epsilon), *_RESUMABLE]
 
 
-class VWCover(VWPolicy):
+class VWCover(EstimatingVW):
     """Keep a small set of policies whose mixture covers the plausible ones, play the mixture (`--cover`).
 
     Args:
@@ -182,23 +137,9 @@ class VWCover(VWPolicy):
         1.0
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        learning_rate: float = 0.5,
-        bits: int = 18,
-        seed: int = 0,
-        policies: int = 4,
-        epsilon: float = 0.02,
-        estimator: int = Estimator.DR,
-    ) -> None:
-        check_share("epsilon", epsilon)
-        _count("policies", policies)
-        self.policies, self.epsilon, self.estimator = policies, epsilon, Estimator(estimator)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, learning_rate=learning_rate, bits=bits, seed=seed)
+    policies: int = setting(default=4, check=COUNT, unit="policies")
+    epsilon: float = setting(default=0.02, check=SHARE, unit="share of the traffic")
+    estimator: Estimator = setting(default=Estimator.DR)
 
     def _exploration(self) -> list[str]:
         return ["--cover", str(self.policies), "--epsilon", str(self.epsilon), *_RESUMABLE]
@@ -222,24 +163,10 @@ class VWRegCB(VWPolicy):
         [0.5, 0.5]
     """
 
-    mergeable: ClassVar[bool] = False
+    merges: ClassVar[Merges] = None
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        learning_rate: float = 0.5,
-        bits: int = 18,
-        seed: int = 0,
-        mellowness: float = 0.01,
-        floor: float = 0.01,
-    ) -> None:
-        check_positive("mellowness", mellowness)
-        check_share("floor", floor)
-        self.mellowness, self.floor = mellowness, floor
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, learning_rate=learning_rate, bits=bits, seed=seed)
+    mellowness: float = setting(default=0.01, check=POSITIVE)
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
 
     def _exploration(self) -> list[str]:
         words = ["--regcb", "--regcbopt", "--mellowness", str(self.mellowness)]
@@ -249,7 +176,7 @@ class VWRegCB(VWPolicy):
         return mix(super()._distribution(x, arms, prices, penalty), self.floor)
 
 
-class VWRND(VWPolicy):
+class VWRND(EstimatingVW):
     """Explore where small random networks are still badly predicted (`--rnd`).
 
     Args:
@@ -269,26 +196,9 @@ class VWRND(VWPolicy):
         1.0
     """
 
-    def __init__(
-        self,
-        *,
-        n_arms: int,
-        dim: int,
-        channels: int = 1,
-        learning_rate: float = 0.5,
-        bits: int = 18,
-        seed: int = 0,
-        networks: int = 3,
-        alpha: float = 0.1,
-        epsilon: float = 0.02,
-        estimator: int = Estimator.MTR,
-    ) -> None:
-        check_share("epsilon", epsilon)
-        check_positive("alpha", alpha)
-        _count("networks", networks)
-        self.networks, self.alpha, self.epsilon = networks, alpha, epsilon
-        self.estimator = Estimator(estimator)
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, learning_rate=learning_rate, bits=bits, seed=seed)
+    networks: int = setting(default=3, check=COUNT, unit="networks")
+    alpha: float = setting(default=0.1, check=POSITIVE)
+    epsilon: float = setting(default=0.02, check=SHARE, unit="share of the traffic")
 
     def _exploration(self) -> list[str]:
         words = ["--rnd", str(self.networks), "--rnd_alpha", str(self.alpha), "--epsilon", str(self.epsilon)]

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from bandit_router.errors import InvalidInput, Unanswerable
-from bandit_router.policies import policy_class
+from bandit_router.policies import policy_class, read_settings
 from bandit_router.records.outcomes import Utility
 from bandit_router.replay.compare import make_policy, refusals
 from bandit_router.replay.estimators.intervals import Interval
@@ -67,17 +67,13 @@ def grid(options: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     return [dict(zip(options, values, strict=True)) for values in itertools.product(*options.values())]
 
 
-def check_options(policy: str, options: Mapping[str, Sequence[Any]]) -> None:
-    """Raise InvalidInput for a policy or a setting that does not exist, or none at all."""
-    known = policy_class(policy).parameters()[3:]
-    if not options or not set(options) <= set(known):
-        raise InvalidInput(f"{policy} has the settings {', '.join(known) or 'none'}; got {sorted(options)}")
-
-
-def check_settings(log: LoggedEvents, policy: str, options: Mapping[str, Sequence[Any]]) -> None:
-    """Raise InvalidInput for a value that the policy does not take, before the first one is tried."""
-    for settings in grid(options):
-        make_policy(policy, log, settings)
+def read_options(policy: str, options: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """The values to try, texts read by their types; raises InvalidInput for none, and for what it does not take."""
+    if not options:
+        raise InvalidInput(
+            f"nothing to tune; {policy} has {', '.join(policy_class(policy).choices()) or 'no settings'}"
+        )
+    return {name: [read_settings(policy, {name: value})[name] for value in values] for name, values in options.items()}
 
 
 def tune(
@@ -104,8 +100,7 @@ def tune(
         InvalidInput: unknown setting, a value that the policy does not take, or a head outside (0, 1).
         Unanswerable: the log cannot value the policy.
     """
-    check_options(policy, options)
-    check_settings(log, policy, options)
+    options = read_options(policy, options)
     if not 0 < head < 1:
         raise InvalidInput(f"head must be in (0, 1), got {head}")
     split = int(len(log) * head)

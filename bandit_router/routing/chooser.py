@@ -9,7 +9,6 @@ import numpy as np
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import draw
 from bandit_router.records.decisions import Mode, event_uniform
 from bandit_router.routing.guard import GuardRecord
@@ -47,7 +46,7 @@ class Chooser:
         """Decide by another rollout from now on. Raises InvalidInput, before any change, when it cannot be used."""
         rollout.check(self.learner.catalogue)
         guard = rollout.guard
-        if guard is not None and type(self.learner.policy)._estimate is Policy._estimate:
+        if guard is not None and not self.learner.policy.has_estimates:
             raise InvalidInput("a guard needs a policy that estimates utilities, for instance LinUCB")
         if self._record is None or self._record.guard != guard:
             self._record = None if guard is None else GuardRecord(guard)

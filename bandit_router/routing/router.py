@@ -16,11 +16,11 @@ from numpy.typing import ArrayLike
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.budgets.pacing import Budgets
+from bandit_router.declared import POSITIVE
 from bandit_router.encoding.contexts import Encoder, Request
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import DEFAULT_POLICY, build
 from bandit_router.policies.base import Policy
-from bandit_router.policies.distributions import check_positive
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.booking import Booking
 from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id
@@ -235,7 +235,7 @@ class Router:
     def add_arm(self, arm: Arm, *, like: str | None = None, strength: float = 1.0) -> None:
         """Add an arm, usable at once; `like` starts it at another arm's estimate, see `Policy.add_arm`."""
         index = None if like is None else self.catalogue.index(like)
-        check_positive("strength", strength)
+        POSITIVE.require("strength", strength)
         if arm.id in self.catalogue.ids:
             raise InvalidInput(f"arm {arm.id!r} is in the catalogue already; give the new one another id")
         self.events.add_arm(arm, like=index, strength=strength)

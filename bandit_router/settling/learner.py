@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy
-from bandit_router.policies.linear_base import LinearPolicy
 from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.decisions import Decision
@@ -86,7 +85,7 @@ class Learner:
         utility: Utility,
         monitor: DriftMonitor | None = None,
     ) -> None:
-        if monitor is not None and not isinstance(policy, LinearPolicy):
+        if monitor is not None and not policy.widens:
             raise InvalidInput(
                 f"a DriftMonitor watches linear policies, for instance LinUCB, got {type(policy).__name__}; "
                 "EvidenceThompson watches for changes itself"
@@ -137,7 +136,7 @@ class Learner:
         try:
             if self.watch is not None:
                 self.watch(decision, y)
-            if self.monitor is not None and isinstance(self.policy, LinearPolicy) and not np.isnan(y[0]):
+            if self.monitor is not None and not np.isnan(y[0]):
                 self.monitor.observe(self.policy, decision.context, arm=decision.arm_index, quality=float(y[0]))
             self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
         except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 
 from bandit_router.errors import InvalidInput
 from bandit_router.paging.model import PagingModel
 from bandit_router.paging.residency import OnMiss
-from bandit_router.policies import POLICIES
+from bandit_router.policies import build, read_settings
 from bandit_router.policies.base import Policy
 from bandit_router.simulators.adapters import Drift, LinearAdapters, Paging, TableAdapters
-from bandit_router.simulators.controllers import DEFAULT_CONTROLLER, check_controller
+from bandit_router.simulators.controllers import DEFAULT_CONTROLLER, read_controller
 from bandit_router.simulators.environment import Environment
 from bandit_router.simulators.table import OutcomeTable, TableEnvironment, load_table
 from bandit_router.simulators.trace import TraceEnvironment, load_trace
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Value = bool | int | float | str
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
 
 
@@ -145,21 +146,15 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
     name: str
-    settings: dict[str, float] = msgspec.field(default_factory=dict)
+    settings: dict[str, Value] = msgspec.field(default_factory=dict)
     label: str | None = None
     controller: str | None = None
-    controller_settings: dict[str, Any] = msgspec.field(default_factory=dict)
+    controller_settings: dict[str, Value] = msgspec.field(default_factory=dict)
     cache_aware: bool = True
 
     def __post_init__(self) -> None:
-        if self.name not in POLICIES:
-            raise InvalidInput(f"unknown policy {self.name!r}; there are {', '.join(POLICIES)}")
-        allowed = POLICIES[self.name].parameters()[3:]
-        wrong = [key for key in self.settings if key not in allowed]
-        if wrong:
-            raise InvalidInput(f"{self.name} has no setting {wrong[0]!r}; it has {', '.join(allowed) or 'none'}")
-        if self.controller is not None:
-            check_controller(self.controller)
+        read_settings(self.name, self.settings)
+        read_controller(self.cache, self.controller_settings)
 
     @property
     def title(self) -> str:
@@ -175,5 +170,4 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def build(self, environment: Environment) -> Policy:
         """A fresh policy of the environment's sizes."""
         sizes = {"n_arms": len(environment.arms), "dim": environment.dim, "channels": len(environment.channels)}
-        kinds = {key: type(getattr(POLICIES[self.name](**sizes), key)) for key in self.settings}
-        return POLICIES[self.name](**sizes, **{key: kinds[key](value) for key, value in self.settings.items()})
+        return build(self.name, self.settings, **sizes)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bandit_router.arrays import Bool, Index
-from bandit_router.errors import InvalidInput
+from bandit_router.declared import named, read
 from bandit_router.policies.caching.base import CacheController
 from bandit_router.policies.caching.credit import ExchangeCredit
 from bandit_router.policies.caching.eviction import GDSF, LFU, LRU
@@ -40,25 +40,6 @@ class Hindsight:
     seed: int
 
 
-Build = Callable[[Paging, Hindsight, dict[str, Any]], CacheController]
-
-
-def _learning(kind: type[CacheController]) -> Build:
-    return lambda paging, hindsight, settings: kind(capacity=paging.capacity, costs=paging.costs, **settings)
-
-
-def _seeded(kind: type[CacheController]) -> Build:
-    return lambda paging, hindsight, settings: kind(
-        capacity=paging.capacity, costs=paging.costs, **{"seed": hindsight.seed, **settings}
-    )
-
-
-def _static(choose: Callable[[Paging, Hindsight], Bool]) -> Build:
-    return lambda paging, hindsight, settings: Static(
-        capacity=paging.capacity, costs=paging.costs, resident=choose(paging, hindsight), **settings
-    )
-
-
 def _first_fitting(paging: Paging, order: Index) -> Bool:
     """The arms of `order` that fit, one after another."""
     resident = paging.capacity.floor.copy()
@@ -77,38 +58,50 @@ def _random(paging: Paging, hindsight: Hindsight) -> Bool:
     return _first_fitting(paging, np.random.default_rng(hindsight.seed).permutation(len(paging.costs)))
 
 
-def _belady(paging: Paging, hindsight: Hindsight, settings: dict[str, Any]) -> CacheController:
-    return Belady(capacity=paging.capacity, costs=paging.costs, future=hindsight.wanted.tolist(), **settings)
+class Named(NamedTuple):
+    """A controller and what it is given beside capacity and costs: the seed of the stream, or knowledge of it."""
+
+    part: type[CacheController]
+    given: Callable[[Paging, Hindsight], dict[str, Any]] = lambda paging, hindsight: {}
 
 
-CONTROLLERS: dict[str, Build] = {
-    "ExchangeCredit": _learning(ExchangeCredit),
-    "Polar": _learning(Polar),
+def _static(choose: Callable[[Paging, Hindsight], Bool]) -> Named:
+    return Named(Static, lambda paging, hindsight: {"resident": choose(paging, hindsight)})
+
+
+def _seeded(part: type[CacheController]) -> Named:
+    return Named(part, lambda paging, hindsight: {"seed": hindsight.seed})
+
+
+CONTROLLERS: dict[str, Named] = {
+    "ExchangeCredit": Named(ExchangeCredit),
+    "Polar": Named(Polar),
     "PolarPlus": _seeded(PolarPlus),
-    "LRU": _learning(LRU),
-    "LFU": _learning(LFU),
-    "GDSF": _learning(GDSF),
+    "LRU": Named(LRU),
+    "LFU": Named(LFU),
+    "GDSF": Named(GDSF),
     "FTPL": _seeded(FTPL),
-    "ReuseHazard": _learning(ReuseHazard),
+    "ReuseHazard": Named(ReuseHazard),
     "StaticRandom": _static(_random),
     "StaticPopular": _static(_popular),
     "StaticBest": _static(lambda paging, hindsight: hindsight.best),
-    "Belady": _belady,
+    "Belady": Named(Belady, lambda paging, hindsight: {"future": hindsight.wanted}),
     "NoCache": _static(lambda paging, hindsight: paging.capacity.floor),
     EVERYTHING: _static(lambda paging, hindsight: np.ones(len(paging.costs), dtype=np.bool_)),
 }
 
 
-def check_controller(name: str) -> None:
-    """Raise InvalidInput with the names there are, unless `name` is one."""
-    if name not in CONTROLLERS:
-        raise InvalidInput(f"unknown controller {name!r}; there are {', '.join(CONTROLLERS)}")
+def read_controller(name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of that controller, texts read by their types; raises InvalidInput as `build_controller` does."""
+    return read(name, named("controller", name, CONTROLLERS).part, settings)
 
 
-def build_controller(name: str, paging: Paging, hindsight: Hindsight, settings: dict[str, Any]) -> CacheController:
-    """A fresh controller. `paging` must be unlimited for "EverythingResident", see `Paging.unlimited`."""
-    check_controller(name)
-    try:
-        return CONTROLLERS[name](paging, hindsight, settings)
-    except TypeError as error:
-        raise InvalidInput(f"controller {name}: {error}") from None
+def build_controller(name: str, paging: Paging, hindsight: Hindsight, settings: Mapping[str, Any]) -> CacheController:
+    """A fresh controller. `paging` must be unlimited for "EverythingResident", see `Paging.unlimited`.
+
+    Raises:
+        InvalidInput: an unknown name or setting, a value of another type or out of range.
+    """
+    chosen = read_controller(name, settings)
+    part, given = CONTROLLERS[name]
+    return part(**{"capacity": paging.capacity, "costs": paging.costs, **given(paging, hindsight), **chosen})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from sqlalchemy import func, select
@@ -103,13 +103,15 @@ def join(ledger: Ledger, learner: Learner, *, policy: str, gamma: float, max_age
     Raises:
         InvalidInput: the policy has no statistics that are sums.
     """
-    if not isinstance(learner.policy, LinearPolicy):
-        raise InvalidInput(f"only linear policies can be shared by deltas, got {type(learner.policy).__name__}")
+    if learner.policy.merges != "sums":
+        raise InvalidInput(
+            f"only policies whose statistics are sums can be shared by deltas, got {type(learner.policy).__name__}"
+        )
     if learner.monitor is not None:
         raise InvalidInput(
             "what a DriftMonitor takes back is no sum and cannot be shared by deltas; use one or the other"
         )
-    statistics = learner.policy.statistics
+    statistics = cast(LinearPolicy, learner.policy).statistics
     shared = SharedStatistics(statistics, replica=ledger.replica, gamma=gamma, max_age_s=max_age_s)
     mine = (deltas.c.policy == policy) & (deltas.c.replica == ledger.replica)
     with ledger.engine.connect() as connection:

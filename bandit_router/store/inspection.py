@@ -218,7 +218,7 @@ class Inspection:
     def _fault(self, policy: str, body: bytes) -> str | None:
         try:
             found = decode(body, key=self.key)
-            faults = bad_arms(found.state)
+            faults = bad_arms(found.state, policy_class(class_of(policy)).forms)
         except InvalidInput as problem:
             return str(problem)
         if found.policy != policy:

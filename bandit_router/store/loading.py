@@ -78,7 +78,7 @@ def newest_valid(ledger: Ledger, learner: Learner, *, key: bytes | None, counter
     for position, body in ledger.snapshots(policy_key(learner.policy, learner.channels, learner.monitor)):
         try:
             found = decode(body, key=key)
-            faults = bad_arms(found.state)
+            faults = bad_arms(found.state, learner.policy.forms)
         except InvalidInput as problem:
             counters["snapshots_rejected"] += 1
             _log.error("snapshot at %d rejected: %s", position, problem)

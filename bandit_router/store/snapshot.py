@@ -24,6 +24,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy
 from bandit_router.policies.linear import unpack
 from bandit_router.policies.monitor import DriftMonitor
+from bandit_router.policies.state import Form
 from bandit_router.settling.learner import State
 
 FORMAT, VERSION = "bandit-router-state", "1"
@@ -138,10 +139,8 @@ def _digest(body: bytes, key: bytes | None) -> bytes:
     return hashlib.sha256(body).digest() if key is None else hmac.digest(key, body, "sha256")
 
 
-def bad_arms(state: Mapping[str, NDArray[Any]]) -> dict[int, str]:
-    """Arms whose part of a state cannot be right, and why: not finite, a matrix not symmetric or not positive definite.
-
-    Inverses are stored as lower halves, by rows; they cannot be asymmetric.
+def bad_arms(state: Mapping[str, NDArray[Any]], forms: Mapping[str, Form]) -> dict[int, str]:
+    """Arms whose part of a state cannot be right, and why: not finite, or not a matrix of the policy's `forms`.
 
     Raises:
         InvalidInput: the fault is not in one arm's part.
@@ -151,9 +150,10 @@ def bad_arms(state: Mapping[str, NDArray[Any]]) -> dict[int, str]:
     for name, array in state.items():
         if array.dtype.kind != "f":
             continue
-        per_arm = array.ndim > 0 and len(array) == n_arms
+        form = forms.get(name)
+        per_arm = array.ndim > (2 if form == "symmetric" else 0) and len(array) == n_arms
         for row, part in enumerate(array if per_arm else [array]):
-            problem = _problem(name, part)
+            problem = _problem(part, form)
             if problem is not None and not per_arm:
                 raise InvalidInput(f"state['{name}'] {problem}")
             if problem is not None:
@@ -161,12 +161,12 @@ def bad_arms(state: Mapping[str, NDArray[Any]]) -> dict[int, str]:
     return found
 
 
-def _problem(name: str, part: NDArray[Any]) -> str | None:
+def _problem(part: NDArray[Any], form: Form | None) -> str | None:
     if not np.isfinite(part).all():
         return "is not finite"
-    if name.endswith(("gram", "covariance")) and part.ndim == 2 and part.shape[0] == part.shape[1]:
+    if form == "symmetric":
         return _problem_of_matrix(part)
-    if not name.endswith("inverse"):
+    if form != "packed":
         return None
     dim = math.isqrt(2 * part.shape[-1])
     if part.ndim > 2 or part.shape[-1] * 2 != dim * (dim + 1):
@@ -179,6 +179,8 @@ def _problem(name: str, part: NDArray[Any]) -> str | None:
 
 
 def _problem_of_matrix(matrix: NDArray[Any]) -> str | None:
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
+        return f"has shape {matrix.shape}, expected a symmetric matrix"
     slack = _ROUNDING * float(np.abs(matrix).max())
     if np.abs(matrix - matrix.T).max() > slack:
         return "is not symmetric"
@@ -187,7 +189,7 @@ def _problem_of_matrix(matrix: NDArray[Any]) -> str | None:
 
 def sanitise(state: State, policy: Policy) -> tuple[State, dict[int, str]]:
     """A state with its bad arms put back to the prior of `policy`'s kind, and which they were."""
-    found = bad_arms(state)
+    found = bad_arms(state, policy.forms)
     if not found:
         return state, {}
     n_arms = int(state["parameter.n_arms"])

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import numpy as np
 from scipy.special import chdtrc
 
-from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy
 from bandit_router.policies.distributions import draw
+from bandit_router.testing.capabilities import CAPABILITY_LAWS
 from bandit_router.testing.laws import check, expect
-
-ARMS, DIM, CHANNELS = 4, 3, 2
-PRICES = np.array([1.0, -0.2])
-
-
-class Factory(Protocol):
-    """Makes a fresh policy of the given sizes; a policy class is one."""
-
-    def __call__(self, *, n_arms: int, dim: int, channels: int) -> Policy:
-        """A policy that has learned nothing."""
-        ...
+from bandit_router.testing.subjects import (
+    ARMS,
+    CHANNELS,
+    DIM,
+    PRICES,
+    Factory,
+    play,
+    random_context,
+    same_state,
+    trained,
+)
 
 
 def check_policy(make: Factory) -> None:
@@ -36,31 +35,6 @@ def check_policy(make: Factory) -> None:
     check(POLICY_LAWS, make)
 
 
-def trained(make: Factory, seed: int = 0, steps: int = 200) -> Policy:
-    """A policy that has learned a random history from its own draws."""
-    policy = make(n_arms=ARMS, dim=DIM, channels=CHANNELS)
-    play(policy, np.random.default_rng(seed), steps)
-    return policy
-
-
-def play(policy: Policy, rng: np.random.Generator, steps: int) -> list[int]:
-    """Let a policy decide and learn on random contexts with linear qualities in [0, 1]; returns the arms it drew."""
-    slopes = np.random.default_rng(99).normal(size=(policy.n_arms, policy.dim))
-    arms = []
-    for _ in range(steps):
-        x = _context(rng, policy.dim)
-        p = policy.probabilities(x, prices=PRICES)
-        arm = draw(p, rng.random())
-        quality = np.clip(0.5 + 0.2 * slopes[arm] @ x + 0.1 * rng.normal(), 0.0, 1.0)
-        policy.learn(x, arm, [quality, 0.1 * arm], propensity=min(float(p[arm]), 1.0))
-        arms.append(arm)
-    return arms
-
-
-def _context(rng: np.random.Generator, dim: int) -> F64:
-    return np.concatenate([[1.0], rng.uniform(-1, 1, dim - 1)])
-
-
 def propensities_are_a_distribution(make: Factory) -> None:
     """They sum to 1, lie in [0, 1] and are 0 on ineligible arms, before and after learning."""
     rng = np.random.default_rng(1)
@@ -68,7 +42,7 @@ def propensities_are_a_distribution(make: Factory) -> None:
     for _ in range(40):
         eligible = rng.random(ARMS) < 0.6
         eligible[rng.integers(ARMS)] = True
-        p = policy.probabilities(_context(rng, DIM), eligible, PRICES, rng.uniform(0, 0.3, ARMS))
+        p = policy.probabilities(random_context(rng, DIM), eligible, PRICES, rng.uniform(0, 0.3, ARMS))
         expect(p.shape == (ARMS,), f"expected shape ({ARMS},), got {p.shape}")
         expect(abs(p.sum() - 1.0) < 1e-9, f"propensities sum to {p.sum()}")
         expect((p >= 0).all(), f"negative propensity in {p}")
@@ -81,7 +55,7 @@ def propensities_match_frequencies(make: Factory) -> None:
     policy = trained(make)
     rng = np.random.default_rng(2)
     for _ in range(3):
-        p = policy.probabilities(_context(rng, DIM), prices=PRICES)
+        p = policy.probabilities(random_context(rng, DIM), prices=PRICES)
         counts = np.bincount([draw(p, u) for u in rng.random(100_000)], minlength=ARMS)
         expect((counts[p == 0] == 0).all(), f"an arm of propensity 0 was drawn: {p}, {counts}")
         likely = p * counts.sum() >= 5
@@ -102,7 +76,7 @@ def deciding_changes_nothing(make: Factory) -> None:
     second = policy.probabilities(x, prices=PRICES)
     first[:] = -1.0  # a caller may scribble on the answer
     expect((second == first_copy).all(), f"two answers differ: {first_copy}, {second}")
-    expect(_same(before, policy.state()), "deciding changed the state")
+    expect(same_state(before, policy.state()), "deciding changed the state")
 
 
 def a_reload_chooses_the_same(make: Factory) -> None:
@@ -112,13 +86,13 @@ def a_reload_chooses_the_same(make: Factory) -> None:
     copy = type(policy).from_state(state)
     rng = np.random.default_rng(3)
     for _ in range(1000):
-        x, uniform = _context(rng, DIM), rng.random()
+        x, uniform = random_context(rng, DIM), rng.random()
         ours, theirs = policy.probabilities(x, prices=PRICES), copy.probabilities(x, prices=PRICES)
         expect(draw(ours, uniform) == draw(theirs, uniform), f"{ours} before saving, {theirs} after")
     play(policy, np.random.default_rng(4), 50)
-    expect(not _same(state, policy.state()) or policy.steps == 0, "the saved state changed with the policy")
+    expect(not same_state(state, policy.state()) or policy.steps == 0, "the saved state changed with the policy")
     play(copy, np.random.default_rng(4), 50)
-    expect(_same(policy.state(), copy.state()), "the reloaded policy learned differently")
+    expect(same_state(policy.state(), copy.state()), "the reloaded policy learned differently")
 
 
 def order_of_independent_arms_does_not_matter(make: Factory) -> None:
@@ -126,14 +100,14 @@ def order_of_independent_arms_does_not_matter(make: Factory) -> None:
     if not make(n_arms=ARMS, dim=DIM, channels=CHANNELS).order_free:
         return
     rng = np.random.default_rng(5)
-    events = [(_context(rng, DIM), arm, [rng.random(), 0.1], rng.uniform(0.1, 1)) for arm in (0, 1) * 30]
+    events = [(random_context(rng, DIM), arm, [rng.random(), 0.1], rng.uniform(0.1, 1)) for arm in (0, 1) * 30]
     grouped = sorted(events, key=lambda event: event[1])
     first, second = (make(n_arms=ARMS, dim=DIM, channels=CHANNELS) for _ in range(2))
     for policy, order in ((first, events), (second, grouped)):
         for x, arm, outcome, propensity in order:
             policy.learn(x, arm, outcome, propensity=propensity)
     for _ in range(20):
-        x = _context(rng, DIM)
+        x = random_context(rng, DIM)
         ours, theirs = first.probabilities(x, prices=PRICES), second.probabilities(x, prices=PRICES)
         expect(np.allclose(ours, theirs, atol=1e-6), f"{ours} interleaved, {theirs} arm by arm")
 
@@ -154,7 +128,9 @@ def a_new_arm_is_usable_at_once(make: Factory) -> None:
     expect(np.allclose(after[:ARMS], before, equal_nan=True), "adding an arm changed the others")
     expect(np.allclose(after[ARMS + 1], before[0], atol=1e-9, equal_nan=True), "like= must copy the estimate")
     policy.learn(x, ARMS, [1.0, 0.0], propensity=0.5)
-    expect(_same(policy.state(), type(policy).from_state(policy.state()).state()), "state with a new arm must reload")
+    expect(
+        same_state(policy.state(), type(policy).from_state(policy.state()).state()), "state with a new arm must reload"
+    )
 
 
 def memory_is_bounded(make: Factory) -> None:
@@ -194,7 +170,7 @@ def bad_input_is_refused_before_anything_changes(make: Factory) -> None:
             pass
         else:
             raise AssertionError(f"{name} was accepted")
-        expect(_same(before, policy.state()), f"{name} changed the state")
+        expect(same_state(before, policy.state()), f"{name} changed the state")
 
 
 def equal_seeds_give_equal_runs(make: Factory) -> None:
@@ -209,7 +185,7 @@ def a_penalty_never_attracts(make: Factory) -> None:
     policy = trained(make)
     rng = np.random.default_rng(8)
     for _ in range(20):
-        x, arm = _context(rng, DIM), int(rng.integers(ARMS))
+        x, arm = random_context(rng, DIM), int(rng.integers(ARMS))
         penalty = np.zeros(ARMS)
         low = policy.probabilities(x, prices=PRICES, penalty=penalty)[arm]
         penalty[arm] = 0.3
@@ -237,7 +213,7 @@ def logs_are_unbiased(make: Factory) -> None:
     means = np.array([0.3, 0.4, 0.5, 0.6])
     error = variance = 0.0
     for _ in range(3000):
-        x = _context(rng, DIM)
+        x = random_context(rng, DIM)
         p = policy.probabilities(x, prices=PRICES)
         arm = draw(p, rng.random())
         quality = float(rng.random() < means[arm])
@@ -263,13 +239,8 @@ POLICY_LAWS: tuple[Callable[[Factory], None], ...] = (
     a_penalty_never_attracts,
     an_unmetered_channel_keeps_its_estimate,
     logs_are_unbiased,
+    *CAPABILITY_LAWS,
 )
-
-
-def _same(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
-    return first.keys() == second.keys() and all(
-        first[k].shape == second[k].shape and first[k].tobytes() == second[k].tobytes() for k in first
-    )
 
 
 def _bytes(policy: Policy) -> int:

@@ -96,7 +96,7 @@ def test_belady_misses_as_few_as_by_hand_and_as_lru_at_most():
     capacity, costs = equal_arms(2)
     stream = [1, 2, 3, 1, 2, 3]
     # 1, 2 and 3 miss; 3 is needed last and is not kept; 1 and 2 hit; 3 misses again
-    assert misses(Belady(capacity=capacity, costs=costs, future=stream), stream) == 4
+    assert misses(Belady(capacity=capacity, costs=costs, future=np.array(stream)), stream) == 4
     assert misses(LRU(capacity=capacity, costs=costs), stream) == 6
 
 
@@ -104,7 +104,7 @@ def test_belady_misses_as_few_as_by_hand_and_as_lru_at_most():
 @settings(max_examples=60, deadline=None)
 def test_no_demand_cache_misses_less_than_belady(requests, slots):
     capacity, costs = equal_arms(slots)
-    best = misses(Belady(capacity=capacity, costs=costs, future=requests), requests)
+    best = misses(Belady(capacity=capacity, costs=costs, future=np.array(requests)), requests)
     for kind in (LRU, LFU, GDSF, ExchangeCredit):
         assert misses(kind(capacity=capacity, costs=costs), requests) >= best
 
@@ -241,5 +241,5 @@ def test_an_unknown_controller_or_setting_is_told_what_there_is():
     known = Hindsight(paging.capacity.floor, 0.0, np.zeros(1, dtype=np.intp), 0)
     with pytest.raises(InvalidInput, match="there are ExchangeCredit"):
         build_controller("Clock", paging, known, {})
-    with pytest.raises(InvalidInput, match="controller LRU"):
+    with pytest.raises(InvalidInput, match="LRU has no setting 'epoch'; it has none"):
         build_controller("LRU", paging, known, {"epoch": 3})

@@ -1,7 +1,10 @@
 """Both forms of the ridge statistics: against the textbook, against each other, and what only the compiled one does."""
 
 import copy
+import os
 import pickle
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -14,7 +17,7 @@ from bandit_router.policies.distributions import draw
 from bandit_router.policies.distributions import greedy as greedy_distribution
 from bandit_router.policies.linear import RidgeStatistics, Rule, pack, unpack
 from bandit_router.policies.linear_base import LinearPolicy
-from bandit_router.policies.native import kernel_name, kernels
+from bandit_router.policies.native import kernels
 
 BUILT = kernels() is not None
 FORMS = (RidgeStatistics, CompiledRidge) if BUILT else (RidgeStatistics,)
@@ -106,12 +109,20 @@ def assert_same(a, b, tolerance):
             np.testing.assert_allclose(left, right, rtol=tolerance, atol=tolerance)
 
 
-def test_the_kernels_are_active_wherever_numpy_was_not_asked_for(monkeypatch):
-    monkeypatch.delenv("BANDIT_ROUTER_KERNELS", raising=False)
-    assert kernel_name().startswith("compiled"), "run `python setup.py build_ext --inplace` or install the package"
-    monkeypatch.setenv("BANDIT_ROUTER_KERNELS", "numpy")
-    assert kernel_name() == "numpy"
-    assert type(ridge_statistics(2, 3, 1, ridge=1.0)) is RidgeStatistics
+@pytest.mark.parametrize(("asked", "form"), [("", "compiled"), ("numpy", "numpy")])
+def test_the_kernels_are_active_wherever_numpy_was_not_asked_for(asked, form):
+    """Run `python setup.py build_ext --inplace` or install the package where the first one fails."""
+    script = (
+        "from bandit_router import EvidenceThompson, LinUCB; from bandit_router.policies import distributions, native;"
+        "made = LinUCB(n_arms=2, dim=1).statistics, EvidenceThompson(n_arms=2, dim=1).model;"
+        "print(native.kernel_name(), *(type(each).__name__ for each in made), native.sound.__name__)"
+    )
+    environment = {**os.environ, "BANDIT_ROUTER_KERNELS": asked}
+    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    words = ran.stdout.split()
+    assert words[0] == form
+    expected = ["RidgeStatistics", "HierarchicalRidge", "_sound"] if form == "numpy" else ["CompiledRidge"]
+    assert words[-3:] == expected or (form == "compiled" and "CompiledRidge" in words and words[-1] == "sound")
 
 
 @pytest.mark.parametrize("precision", [64, 32])
@@ -176,7 +187,7 @@ def test_arms_that_know_the_same_tie_to_the_bit(form, n_arms, vector_bytes):
 def test_policies_choose_alike_in_both_forms(name, monkeypatch):
     sizes = {"n_arms": 6, "dim": 8, "channels": 2}
     compiled = POLICIES[name](**sizes)
-    monkeypatch.setenv("BANDIT_ROUTER_KERNELS", "numpy")
+    monkeypatch.setattr("bandit_router.policies.native._kernels", None)
     reference = POLICIES[name](**sizes)
     assert type(reference.statistics) is RidgeStatistics
     rng = np.random.default_rng(7)

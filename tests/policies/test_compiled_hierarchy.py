@@ -90,7 +90,7 @@ def test_a_copy_learns_on_its_own(copied):
 
 
 def test_where_numpy_is_asked_for_the_policy_uses_it(monkeypatch):
-    monkeypatch.setenv("BANDIT_ROUTER_KERNELS", "numpy")
+    monkeypatch.setattr("bandit_router.policies.native._kernels", None)
     assert type(EvidenceThompson(n_arms=2, dim=1).model) is HierarchicalRidge
 
 

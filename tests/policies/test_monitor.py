@@ -10,7 +10,7 @@ import pytest
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import POLICIES, LinTS, LinUCB
 from bandit_router.policies.linear_base import LinearPolicy
-from bandit_router.policies.monitor import DriftMonitor, widen
+from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.arms import Arm
 from bandit_router.records.outcomes import Outcome
 from bandit_router.settling.rules import RewardRule
@@ -58,7 +58,7 @@ def test_widening_keeps_the_estimate_and_the_stated_share_of_the_evidence(make):
         policy.learn(rng.normal(size=3), int(rng.integers(2)), [rng.random()])
     before, evidence = policy.estimate(np.ones(3)), policy.statistics.sums()["gram"]
     other = policy.statistics.sums()["gram"][1]
-    widen(policy, 0, 0.1)
+    policy.widen(0, 0.1)
     np.testing.assert_allclose(policy.estimate(np.ones(3)).mean, before.mean, atol=1e-12)
     np.testing.assert_allclose(
         policy.statistics.sums()["gram"][0], 0.1 * evidence[0] + 0.9 * 0.5 * np.eye(3), atol=1e-9
@@ -176,7 +176,7 @@ def test_only_linear_policies_are_watched_and_every_one_of_them_can_be():
         if issubclass(policy, LinearPolicy):
             made = policy(n_arms=2, dim=2)
             made.learn([1.0, 0.5], 1, [0.5])
-            widen(made, 1, 0.5)
+            made.widen(1, 0.5)
             assert np.isfinite(made.probabilities([1.0, 0.0])).all(), name
     with pytest.raises(InvalidInput, match="EvidenceThompson watches for changes itself"):
         watched(policy="EvidenceThompson")

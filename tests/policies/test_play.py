@@ -59,7 +59,7 @@ def test_both_forms_choose_the_same_arms_on_a_longer_run(monkeypatch):
     contexts, outcomes, uniforms = stream(3000, seed=4)
     compiled = POLICIES["LinUCB"](**SIZES)
     arms, propensities = play(compiled, contexts, outcomes, uniforms, PRICES)
-    monkeypatch.setenv("BANDIT_ROUTER_KERNELS", "numpy")
+    monkeypatch.setattr("bandit_router.policies.native._kernels", None)
     reference, chances = play(POLICIES["LinUCB"](**SIZES), contexts, outcomes, uniforms, PRICES)
     assert arms.tolist() == reference.tolist()
     np.testing.assert_allclose(propensities, chances, atol=1e-12)

@@ -45,5 +45,5 @@ def test_many_contexts_are_estimated_as_one_by_one():
 def test_a_layer_without_units_and_a_negative_seed_are_refused():
     with pytest.raises(InvalidInput, match="width must be at least 1"):
         RandomLayerTS(n_arms=1, dim=1, width=0)
-    with pytest.raises(InvalidInput, match="seed at least 0, got 32 and -1"):
+    with pytest.raises(InvalidInput, match="seed must be at least 0, got -1"):
         RandomLayerTS(n_arms=1, dim=1, seed=-1)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from bandit_router.declared import setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import LinUCB, SketchedLinUCB
 from bandit_router.policies.distributions import draw
@@ -135,8 +136,7 @@ def test_a_rank_below_one_is_refused():
 class RankTwo(SketchedLinUCB):
     """A subspace smaller than the contexts of the laws."""
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1) -> None:
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels, rank=2)
+    rank: int = setting(default=2)
 
 
 @pytest.mark.parametrize("law", POLICY_LAWS, ids=lambda law: law.__name__)

@@ -71,7 +71,7 @@ def test_a_log_that_cannot_be_written_is_no_traceback(name: str, log_file: Path,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--policy", "LinUCB", "--set", "alpha=0.1,0.5"), "replay takes one value of alpha, got 0.1, 0.5"),
+        (("--policy", "LinUCB", "--set", "alpha=0.1,0.5"), "replay takes one value of alpha, got 0.1,0.5"),
         (("--policy", "uniform", "--set", "alpha=3"), "uniform takes no --set"),
         (("--policy", "arm=d", "--set", "alpha=3"), "arm=d takes no --set"),
         (("--policy", "state.npz", "--set", "alpha=3"), "state.npz takes no --set"),

@@ -122,5 +122,5 @@ def test_every_policy_can_be_put_into_a_scenario_with_its_own_defaults(name, wri
 
     environment = TableEnvironment(load_table(write_table()))
     plain = PolicyConfig(name=name).build(environment)
-    settings = {key: getattr(plain, key) for key in type(plain).parameters()[3:]}
+    settings = {key: getattr(plain, key) for key in type(plain).choices()}
     assert PolicyConfig(name=name, settings=settings).build(environment).state().keys() == plain.state().keys()

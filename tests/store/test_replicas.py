@@ -225,7 +225,7 @@ def test_sharing_needs_a_lasting_name_and_a_policy_of_sums(tmp_path: Path, open_
     url = f"sqlite:///{tmp_path}/events.db"
     with pytest.raises(InvalidInput, match="outlives the process"):
         open_router(url, store={"share": Sharing(), "replica": None})
-    with pytest.raises(InvalidInput, match="only linear policies"):
+    with pytest.raises(InvalidInput, match="only policies whose statistics are sums"):
         open_router(url, store={"share": Sharing()}, policy="UCB1")
     with pytest.raises(InvalidInput, match="not sums"):
         open_router(url, store={"share": Sharing()}, settings={"forgetting": 0.9})

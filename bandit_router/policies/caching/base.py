@@ -10,6 +10,7 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 
 from bandit_router.arrays import F64, Bool, Index
+from bandit_router.declared import Declared, setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import utility
 
@@ -97,7 +98,7 @@ class Served(NamedTuple):
     miss: bool
 
 
-class CacheController(ABC):
+class CacheController(Declared, ABC):
     """Base of the controllers.
 
     Args:
@@ -107,15 +108,19 @@ class CacheController(ABC):
     Class attribute `wakes_on_miss`: it may propose after any miss, whatever `holds` says. Simulations run whole spans
     of requests at once: as many as `holds` says, or until a miss where that wakes it.
 
-    A controller proposes; `Residency` applies the proposal and charges the loads. Nothing is loaded at the start.
+    A subclass declares its settings (`bandit_router.declared`), prepares itself in `_start`, implements `_after`. A
+    controller proposes; `Residency` applies the proposal and charges the loads. Nothing is loaded at the start.
     """
 
     wakes_on_miss: ClassVar[bool] = False
 
-    def __init__(self, *, capacity: Capacity, costs: F64) -> None:
+    capacity: Capacity = setting(kind=Capacity, given=True)
+    costs: F64 = setting(kind=np.ndarray, given=True, unit="utility")
+
+    def _start(self) -> None:
+        capacity, costs = self.capacity, self.costs
         if costs.shape != capacity.sizes.shape or not (np.isfinite(costs).all() and (costs >= 0).all()):
             raise InvalidInput(f"costs must be at least 0 with shape {capacity.sizes.shape}, got {costs.tolist()}")
-        self.capacity, self.costs = capacity, costs
         self.resident: Bool = capacity.floor.copy()
 
     def initial(self) -> Bool:

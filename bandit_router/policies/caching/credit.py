@@ -8,7 +8,8 @@ import numpy as np
 from scipy.special import ndtr
 
 from bandit_router.arrays import F64, Bool, Index
-from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
+from bandit_router.declared import NOT_NEGATIVE, POSITIVE, setting
+from bandit_router.policies.caching.base import CacheController, Served, Values
 from bandit_router.policies.caching.pooled import PooledEstimate
 
 STRIDE = 16
@@ -53,21 +54,16 @@ class ExchangeCredit(CacheController):
 
     wakes_on_miss = True
 
-    def __init__(
-        self,
-        *,
-        capacity: Capacity,
-        costs: F64,
-        patience: float = 2.0,
-        again: float = 6.0,
-        memory: float = 3.0,
-        free_insert: bool = True,
-    ) -> None:
-        super().__init__(capacity=capacity, costs=costs)
-        self.patience, self.again, self.memory, self.free_insert = patience, again, memory, free_insert
-        n = len(costs)
+    patience: float = setting(default=2.0, check=POSITIVE, unit="loads")
+    again: float = setting(default=6.0, check=POSITIVE, unit="loads")
+    memory: float = setting(default=3.0, check=NOT_NEGATIVE, unit="loads")
+    free_insert: bool = setting(default=True)
+
+    def _start(self) -> None:
+        super()._start()
+        n = len(self.costs)
         self._credit = np.zeros((n + 1, n))  # the last row is the free slot
-        self._lowest = -memory * costs
+        self._lowest = -self.memory * self.costs
         self._known: Bool = np.zeros(n, dtype=np.bool_)
         self._pool = PooledEstimate()
         self._pending: list[F64] = []

@@ -7,8 +7,8 @@ from abc import abstractmethod
 
 import numpy as np
 
-from bandit_router.arrays import F64, Bool
-from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
+from bandit_router.arrays import Bool
+from bandit_router.policies.caching.base import CacheController, Served, Values
 
 
 class DemandCache(CacheController):
@@ -16,9 +16,9 @@ class DemandCache(CacheController):
 
     wakes_on_miss = True
 
-    def __init__(self, *, capacity: Capacity, costs: F64) -> None:
-        super().__init__(capacity=capacity, costs=costs)
-        self.priority = np.zeros(len(costs))
+    def _start(self) -> None:
+        super()._start()
+        self.priority = np.zeros(len(self.costs))
 
     def holds(self, step: int) -> int:
         """Until a miss."""
@@ -72,11 +72,11 @@ class GDSF(DemandCache):
     Source: Cherkasova 1998, HP Labs HPL-98-69, Greedy-Dual-Size-Frequency; the cost is the paging cost.
     """
 
-    def __init__(self, *, capacity: Capacity, costs: F64) -> None:
-        super().__init__(capacity=capacity, costs=costs)
-        self.uses = np.zeros(len(costs))
+    def _start(self) -> None:
+        super()._start()
+        self.uses = np.zeros(len(self.costs))
         self.age = 0.0
-        self.worth = costs / np.maximum(capacity.sizes, 1.0)
+        self.worth = self.costs / np.maximum(self.capacity.sizes, 1.0)
         self.worth = self.worth / max(float(self.worth.max()), np.finfo(np.float64).tiny)
 
     def _touch(self, arm: int, step: int) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bandit_router.arrays import F64, Bool
-from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
+from bandit_router.arrays import Bool
+from bandit_router.declared import COUNT, NOT_NEGATIVE, SEED, setting
+from bandit_router.policies.caching.base import CacheController, Served, Values
 
 
 class FTPL(CacheController):
@@ -22,11 +23,14 @@ class FTPL(CacheController):
     here is what the router asked for, which their adversary fixes in advance; their regret bound does not cover that.
     """
 
-    def __init__(self, *, capacity: Capacity, costs: F64, scale: float = 0.1, every: int = 50, seed: int = 0) -> None:
-        super().__init__(capacity=capacity, costs=costs)
-        self.scale, self.every = scale, every
-        self.noise = np.random.default_rng(seed).normal(size=len(costs))
-        self.uses = np.zeros(len(costs))
+    scale: float = setting(default=0.1, check=NOT_NEGATIVE)
+    every: int = setting(default=50, check=COUNT, unit="requests")
+    seed: int = setting(default=0, check=SEED)
+
+    def _start(self) -> None:
+        super()._start()
+        self.noise = np.random.default_rng(self.seed).normal(size=len(self.costs))
+        self.uses = np.zeros(len(self.costs))
 
     def holds(self, step: int) -> int:
         """Until the next change of the cache."""

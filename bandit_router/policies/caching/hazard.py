@@ -7,7 +7,7 @@ import sys
 import numpy as np
 
 from bandit_router.arrays import F64, Bool, Index
-from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
+from bandit_router.policies.caching.base import CacheController, Served, Values
 
 USES, GAPS = 8, 9  # octaves of the number of uses, and of the last gap between two uses
 AGES: Index = np.append(np.arange(1, 8), (8 * 2.0 ** (np.arange(17) / 2)).astype(np.intp))  # each, then half octaves
@@ -39,6 +39,7 @@ class ReuseHazard(CacheController):
     what is resident changes what is asked for, and `ExchangeCredit` is the better choice.
 
     Example:
+        >>> from bandit_router import Capacity
         >>> capacity = Capacity(np.array([0.0, 1.0, 1.0]), slots=1)
         >>> cache = ReuseHazard(capacity=capacity, costs=np.array([0.0, 0.2, 0.2]))
         >>> nothing = np.zeros(1)
@@ -48,12 +49,13 @@ class ReuseHazard(CacheController):
 
     wakes_on_miss = True
 
-    def __init__(self, *, capacity: Capacity, costs: F64) -> None:
-        super().__init__(capacity=capacity, costs=costs)
-        n = len(costs)
+    def _start(self) -> None:
+        super()._start()
+        n = len(self.costs)
         self._uses, self._last, self._class = np.zeros(n), np.zeros(n, dtype=np.intp), np.full(n, -1)
         self._events, self._exposure = np.zeros((USES * GAPS, len(AGES))), np.zeros((USES * GAPS, len(AGES)))
-        self._worth = costs if capacity.limit_bytes is None else costs / np.maximum(capacity.sizes, 1.0)
+        by_byte = self.capacity.limit_bytes is not None
+        self._worth = self.costs / np.maximum(self.capacity.sizes, 1.0) if by_byte else self.costs
 
     def holds(self, step: int) -> int:
         """Until a miss."""

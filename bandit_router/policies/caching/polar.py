@@ -14,7 +14,8 @@ import math
 import numpy as np
 
 from bandit_router.arrays import F64, Bool
-from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
+from bandit_router.declared import COUNT, NOT_NEGATIVE, SEED, setting
+from bandit_router.policies.caching.base import CacheController, Served, Values
 from bandit_router.policies.caching.solve import gains, solve_cache, value
 
 SAMPLE = 512
@@ -49,12 +50,14 @@ class Polar(CacheController):
     Args:
         capacity, costs: see `CacheController`.
         epoch: requests between two solutions (the paper's experiment is reported with 200).
-        reload: how much of its paging cost a load between requests is charged. seed: of nothing here.
+        reload: how much of its paging cost a load between requests is charged.
     """
 
-    def __init__(self, *, capacity: Capacity, costs: F64, epoch: int = 200, reload: float = 1.0) -> None:
-        super().__init__(capacity=capacity, costs=costs)
-        self.epoch, self.reload = epoch, reload
+    epoch: int = setting(default=200, check=COUNT, unit="requests")
+    reload: float = setting(default=1.0, check=NOT_NEGATIVE, unit="loads")
+
+    def _start(self) -> None:
+        super()._start()
         self._contexts = _Contexts(window=True, seed=0)
 
     def holds(self, step: int) -> int:
@@ -83,20 +86,15 @@ class PolarPlus(CacheController):
         reload: how much of its paging cost a load between requests is charged. seed: of the context sample.
     """
 
-    def __init__(
-        self,
-        *,
-        capacity: Capacity,
-        costs: F64,
-        first: int = 200,
-        forcing: float = 1.0,
-        reload: float = 1.0,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(capacity=capacity, costs=costs)
-        self.forcing, self.reload = forcing, reload
-        self._contexts = _Contexts(window=False, seed=seed)
-        self._begin, self._length, self._turn = 0, first, 0
+    first: int = setting(default=200, check=COUNT, unit="requests")
+    forcing: float = setting(default=1.0, check=NOT_NEGATIVE)
+    reload: float = setting(default=1.0, check=NOT_NEGATIVE, unit="loads")
+    seed: int = setting(default=0, check=SEED)
+
+    def _start(self) -> None:
+        super()._start()
+        self._contexts = _Contexts(window=False, seed=self.seed)
+        self._begin, self._length, self._turn = 0, self.first, 0
 
     @property
     def _forced_steps(self) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 
 import numpy as np
 
-from bandit_router.arrays import F64, Bool
+from bandit_router.arrays import F64, Bool, Index
+from bandit_router.declared import setting
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
+from bandit_router.policies.caching.base import CacheController, Served, Values
 
 
 class Static(CacheController):
@@ -20,12 +20,15 @@ class Static(CacheController):
         resident: the set, shape (arms,); default nothing beyond the floor. It must fit, unless `unlimited`.
     """
 
-    def __init__(self, *, capacity: Capacity, costs: F64, resident: Bool | None = None) -> None:
-        super().__init__(capacity=capacity, costs=costs)
-        if resident is not None:
-            self.resident = capacity.floor | resident
-            if not capacity.fits(self.resident):
-                raise InvalidInput(f"the static set {np.flatnonzero(resident).tolist()} does not fit")
+    resident: Bool = setting(default=np.zeros(0, dtype=np.bool_), given=True)
+
+    def _start(self) -> None:
+        chosen = self.resident
+        super()._start()
+        if len(chosen):
+            self.resident |= chosen
+            if not self.capacity.fits(self.resident):
+                raise InvalidInput(f"the static set {np.flatnonzero(chosen).tolist()} does not fit")
 
     def holds(self, step: int) -> int:
         """For good."""
@@ -50,12 +53,15 @@ class Belady(CacheController):
 
     wakes_on_miss = True
 
-    def __init__(self, *, capacity: Capacity, costs: F64, future: Sequence[int]) -> None:
-        super().__init__(capacity=capacity, costs=costs)
-        self._next = _next_use(np.asarray(future, dtype=np.intp), len(costs))
-        self._due = np.full(len(costs), np.inf)
-        for arm in range(len(costs)):
-            first = np.flatnonzero(np.asarray(future) == arm)
+    future: Index = setting(kind=np.ndarray, given=True, unit="arms")
+
+    def _start(self) -> None:
+        super()._start()
+        arms = len(self.costs)
+        self._next = _next_use(self.future, arms)
+        self._due = np.full(arms, np.inf)
+        for arm in range(arms):
+            first = np.flatnonzero(self.future == arm)
             self._due[arm] = first[0] if len(first) else np.inf
 
     def holds(self, step: int) -> int:
@@ -76,7 +82,7 @@ class Belady(CacheController):
         return resident if resident[served.arm] else None
 
 
-def _next_use(future: np.ndarray[tuple[int], np.dtype[np.intp]], arms: int) -> F64:
+def _next_use(future: Index, arms: int) -> F64:
     """For every step the arm asked for and the step at which it is asked for next, shape (steps, 2)."""
     table = np.empty((len(future), 2))
     upcoming = np.full(arms, np.inf)

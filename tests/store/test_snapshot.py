@@ -201,11 +201,9 @@ def test_the_key_of_a_policy_tells_its_settings_apart() -> None:
 
 
 def settings_of(cls: type[Policy]) -> Iterator[tuple[str, Any]]:
-    """Every setting of a policy and of the one it wraps, and a value that is not its default."""
-    for name, parameter in inspect.signature(cls.__init__).parameters.items():
-        if parameter.kind is parameter.VAR_KEYWORD:
-            yield from settings_of(cls.inner)
-        elif name == "precision":
+    """Every setting of a policy, and a value that is not its default."""
+    for name, setting in cls.choices().items():
+        if name == "precision":
             yield name, 32
         elif setting.kind is float:
             yield name, setting.default / 2 or 0.5

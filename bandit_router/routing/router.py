@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -26,6 +27,7 @@ from bandit_router.records.booking import Booking
 from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id
 from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.routing.chooser import Choice, Chooser
+from bandit_router.routing.config import load_config
 from bandit_router.routing.explain import Explanation, explain
 from bandit_router.routing.groups import Objective, PolicySpec
 from bandit_router.routing.rollout import Rollout
@@ -124,6 +126,19 @@ class Router:
         self.events: EventStore = store.attach(
             self.learner, rule=objective.rewards, counters=self.counters, clock=clock, budgets=budgets
         )
+
+    @classmethod
+    def from_config(cls, path: str | Path, **instead: Any) -> Self:
+        """The router that a TOML file describes, see `RouterConfig`.
+
+        Args:
+            path: the file; relative paths in it start from its folder.
+            instead: arguments of `Router` that take the place of what the file says, for instance `clock`.
+
+        Raises:
+            InvalidInput: the file, the line, and the names that are allowed there.
+        """
+        return cls(**load_config(path).arguments(Path(path).parent, **instead))
 
     # -- the two verbs ---------------------------------------------------------------------------------------
 

@@ -52,7 +52,9 @@ def _message(error: str, text: str, data: Mapping[str, Any], kind: type, name: s
     """What msgspec says, with the line that it is about and the names that are allowed there."""
     what, _, where = error.partition(" - at `$")
     unknown = re.search(r"unknown field `(.+)`$", what)
-    steps: tuple[Any, ...] = tuple(key or (int(number) if number.isdigit() else ...) for key, number in _STEP.findall(where))
+    steps: tuple[Any, ...] = tuple(
+        key or (int(number) if number.isdigit() else ...) for key, number in _STEP.findall(where)
+    )
     place = _resolved(steps, data, None if unknown is None else unknown[1])
     names = _allowed(kind, data, place, unknown is not None)
     if unknown is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +23,7 @@ def check(file: _File, json: _Json = False) -> None:
 
         config = load_config(file)
         router = Router(**config.arguments(file.parent, store=None))
-    found = {
+    found: dict[str, Any] = {
         "file": str(file),
         "arms": list(router.catalogue.ids),
         "dim": router.policy.dim,

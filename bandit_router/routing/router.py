@@ -115,7 +115,7 @@ class Router:
             monitor=spec.monitor if isinstance(spec, PolicySpec) else None,
         )
         self.key = secrets.token_bytes(32) if key is None else key
-        self._chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
+        self.chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
         self.clock, self.budgets = clock, budgets
         self.counters: Counter[str] = Counter(
             dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
@@ -216,7 +216,7 @@ class Router:
     @property
     def rollout(self) -> Rollout:
         """What the policy may decide now."""
-        return self._chooser.rollout
+        return self.chooser.rollout
 
     def set_rollout(self, **changes: Any) -> None:
         """Change what the policy may decide, for the next decision on; `set_rollout(mode="off")` is the kill switch.
@@ -231,7 +231,7 @@ class Router:
         if unknown:
             raise InvalidInput(f"a rollout has no {unknown[0]!r}; it has {', '.join(Rollout.__struct_fields__)}")
         with self.learner.lock:
-            self._chooser.use(msgspec.structs.replace(self._chooser.rollout, **changes))
+            self.chooser.use(msgspec.structs.replace(self.chooser.rollout, **changes))
 
     def set_prices(self, prices: Mapping[str, float]) -> None:
         """Change prices; the next decision uses them, nothing is relearned.
@@ -333,13 +333,13 @@ class Router:
             near = None if resident is None else learner.catalogue.flags(resident)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
-                mask = self._chooser.servable(mask)
+                mask = self.chooser.servable(mask)
                 terms = self.budgets.terms(arms=learner.catalogue.ids, eligible=mask, penalty=cost, **request)
                 mask, cost = terms.eligible, terms.penalty
             if self.events.accepting():
-                choice = self._chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
+                choice = self.chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
             else:
-                choice = self._chooser.degraded(x, mask)
+                choice = self.chooser.degraded(x, mask)
             booking = None
             if self.budgets is not None:
                 booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)

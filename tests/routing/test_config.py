@@ -125,7 +125,7 @@ def test_a_database_is_opened_with_its_settings(tmp_path: Path, file: Path) -> N
 # Each mistake in the file above, and what is said of it.
 MISTAKES = [
     ("holdout", "hold_out", "line 26: unknown name 'hold_out' (at rollout.hold_out); there are mode, holdout"),
-    ("total", "totl", "line 34: unknown name 'totl' (at budgets.limits.0.totl); there are kind, name"),
+    ("total", "totl", "line 34: unknown name 'totl' (at budgets.limits.0.totl); there are kind, channel"),
     ("total = 20.0", 'total = "x"', "line 34: Expected `float`, got `str` (at budgets.limits.0.total)"),
     ("total = 20.0", "total = -1", "line 30: limit 'day': total must be finite and greater than 0"),
     ('"window"', '"windw"', "line 31: Invalid value 'windw' (at budgets.limits.0.kind); there are rate, window"),

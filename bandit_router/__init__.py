@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from bandit_router.encoding.categories import ReadabilityBin, SemanticCluster
     from bandit_router.encoding.contexts import Bias, Concat, OneHotTask, Precomputed, Request, Standardise
     from bandit_router.encoding.text import Embedding, TextComplexity, fit_pca
+    from bandit_router.encoding.traits import Traits
     from bandit_router.energy.meters import RecordedMeter, WindowSplit
     from bandit_router.energy.table import EnergyRow, EnergyTable, greenserv_table
     from bandit_router.errors import (
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from bandit_router.replay.logs import Intake, LoggedEvents, read_logs, write_log
     from bandit_router.replay.targets import follow, one_arm, uniform
     from bandit_router.routing.cascade import GATE_ARMS, Cascade
+    from bandit_router.routing.config import RouterConfig, load_config
     from bandit_router.routing.explain import Explanation
     from bandit_router.routing.groups import Objective, PolicySpec
     from bandit_router.routing.guard import ConservativeGuard
@@ -81,6 +83,7 @@ _HOMES = {
     "records.decisions": ("Decision", "Settlement"),
     "settling.rules": ("RewardRule",),
     "routing.groups": ("Objective", "PolicySpec"),
+    "routing.config": ("RouterConfig", "load_config"),
     "routing.rollout": ("Rollout",),
     "settling.memory": ("Memory",),
     "routing.guard": ("ConservativeGuard",),
@@ -99,6 +102,7 @@ _HOMES = {
     # encoding
     "encoding.contexts": ("Bias", "Concat", "OneHotTask", "Precomputed", "Request", "Standardise"),
     "encoding.text": ("Embedding", "TextComplexity", "fit_pca"),
+    "encoding.traits": ("Traits",),
     "encoding.categories": ("ReadabilityBin", "SemanticCluster"),
     # policies
     "policies": ("POLICIES",),
@@ -201,6 +205,7 @@ __all__ = [
     "RewardRule",
     "Rollout",
     "Router",
+    "RouterConfig",
     "Scenario",
     "SemanticCluster",
     "Settlement",
@@ -212,6 +217,7 @@ __all__ = [
     "TableEnvironment",
     "Tail",
     "TextComplexity",
+    "Traits",
     "Unanswerable",
     "Utility",
     "Window",
@@ -223,6 +229,7 @@ __all__ = [
     "follow",
     "greedy",
     "greenserv_table",
+    "load_config",
     "load_profile",
     "load_scenario",
     "load_table",

@@ -68,6 +68,8 @@ def simulate(
         print_json(experiment.document)
     else:
         _print(experiment.document)
+        if "router" in experiment.document["policies"][0]:
+            _print_router(experiment.document)
     if out is not None:
         from bandit_router.simulators.output import write_results
 
@@ -189,9 +191,25 @@ def _print(document: dict[str, Any]) -> None:
     )
 
 
+def _print_router(document: dict[str, Any]) -> None:
+    rows = [
+        (
+            row["policy"],
+            f"{row['router']['holdout_share']:.1%}",
+            *(f"{row['router']['counted'].get(name, 0.0):.1f}" for name in ("refused_budget", "degraded_decisions")),
+            *(f"{row['router']['counted'].get(name, 0.0):.1f}" for name in ("late", "missing", "settled")),
+            f"{sum(limit['overruns'] for limit in row['router']['limits'].values()):.1f}",
+        )
+        for row in document["policies"]
+    ]
+    names = ("held\nout", "no\nbudget", "de-\ngraded", "late", "missing", "settled", "over-\nruns")
+    print_table("what the router counted, mean of the seeds", ("policy", *names), rows)
+
+
 def _cost_cells(row: dict[str, Any]) -> tuple[str, ...]:
     cost = "-" if row["cost_usd_mean"] is None else f"{row['cost_usd_mean']:.3g}"
-    return _with_interval(row["regret"]["best_fixed"], 1), f"{row['quality_mean']:.4f}", cost
+    quality = "-" if row["quality_mean"] is None else f"{row['quality_mean']:.4f}"
+    return _with_interval(row["regret"]["best_fixed"], 1), quality, cost
 
 
 def _paging_cells(paging: dict[str, Any]) -> tuple[str, ...]:

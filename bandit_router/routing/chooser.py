@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -34,11 +36,16 @@ class Chooser:
 
     Args:
         learner: policy, catalogue and prices. key: of the keyed draw. rollout: what the policy may decide.
+
+    Attributes:
+        uniform: the number in [0, 1) that an event's arm is drawn with; by default it depends on key and event id
+            alone. Simulations put their own stream here, so that every policy has the same luck.
     """
 
     def __init__(self, *, learner: Learner, key: bytes, rollout: Rollout) -> None:
         event_uniform(key, "")
         self.learner, self.key = learner, key
+        self.uniform: Callable[[str], float] = partial(event_uniform, key)
         self._record: GuardRecord | None = None
         self.use(rollout)
 
@@ -66,7 +73,7 @@ class Chooser:
             return Choice(self.baseline_index(eligible), 1.0, None, "off" if mode == "online" else mode)
         try:
             p = self._distribution(x, mask, penalty)
-            index = draw(p, event_uniform(self.key, event_id))
+            index = draw(p, self.uniform(event_id))
             propensity: float = p.item(index)
             if not 0 < propensity <= 1 + 1e-9:
                 raise FloatingPointError(f"propensity {propensity} of arm {index}")

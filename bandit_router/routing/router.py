@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
@@ -26,6 +27,7 @@ from bandit_router.records.booking import Booking
 from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id
 from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.routing.chooser import Choice, Chooser
+from bandit_router.routing.config import load_config
 from bandit_router.routing.explain import Explanation, explain
 from bandit_router.routing.groups import Objective, PolicySpec
 from bandit_router.routing.rollout import Rollout
@@ -113,7 +115,7 @@ class Router:
             monitor=spec.monitor if isinstance(spec, PolicySpec) else None,
         )
         self.key = secrets.token_bytes(32) if key is None else key
-        self._chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
+        self.chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
         self.clock, self.budgets = clock, budgets
         self.counters: Counter[str] = Counter(
             dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
@@ -124,6 +126,19 @@ class Router:
         self.events: EventStore = store.attach(
             self.learner, rule=objective.rewards, counters=self.counters, clock=clock, budgets=budgets
         )
+
+    @classmethod
+    def from_config(cls, path: str | Path, **instead: Any) -> Self:
+        """The router that a TOML file describes, see `RouterConfig`.
+
+        Args:
+            path: the file; relative paths in it start from its folder.
+            instead: arguments of `Router` that take the place of what the file says, for instance `clock`.
+
+        Raises:
+            InvalidInput: the file, the line, and the names that are allowed there.
+        """
+        return cls(**load_config(path).arguments(Path(path).parent, **instead))
 
     # -- the two verbs ---------------------------------------------------------------------------------------
 
@@ -201,7 +216,7 @@ class Router:
     @property
     def rollout(self) -> Rollout:
         """What the policy may decide now."""
-        return self._chooser.rollout
+        return self.chooser.rollout
 
     def set_rollout(self, **changes: Any) -> None:
         """Change what the policy may decide, for the next decision on; `set_rollout(mode="off")` is the kill switch.
@@ -216,7 +231,7 @@ class Router:
         if unknown:
             raise InvalidInput(f"a rollout has no {unknown[0]!r}; it has {', '.join(Rollout.__struct_fields__)}")
         with self.learner.lock:
-            self._chooser.use(msgspec.structs.replace(self._chooser.rollout, **changes))
+            self.chooser.use(msgspec.structs.replace(self.chooser.rollout, **changes))
 
     def set_prices(self, prices: Mapping[str, float]) -> None:
         """Change prices; the next decision uses them, nothing is relearned.
@@ -318,13 +333,13 @@ class Router:
             near = None if resident is None else learner.catalogue.flags(resident)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
-                mask = self._chooser.servable(mask)
+                mask = self.chooser.servable(mask)
                 terms = self.budgets.terms(arms=learner.catalogue.ids, eligible=mask, penalty=cost, **request)
                 mask, cost = terms.eligible, terms.penalty
             if self.events.accepting():
-                choice = self._chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
+                choice = self.chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
             else:
-                choice = self._chooser.degraded(x, mask)
+                choice = self.chooser.degraded(x, mask)
             booking = None
             if self.budgets is not None:
                 booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)

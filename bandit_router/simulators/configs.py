@@ -136,6 +136,40 @@ class PagingConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         )
 
 
+class FeedbackConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How outcomes come back to a simulated router: costs at once, qualities perhaps late or never.
+
+    Attributes:
+        requests_per_s: of the simulated clock, which windows and budgets go by.
+        late_share: share of the qualities that come late. delay_s: their mean delay, exponential, in seconds.
+        missing_share: share of the qualities that never come.
+    """
+
+    requests_per_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
+    late_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+    delay_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    missing_share: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.late_share + self.missing_share > 1:
+            raise InvalidInput("late_share and missing_share must sum to at most 1")
+
+
+class OperationConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an operator does before one request.
+
+    Attributes:
+        step: the request, from 0. pause, resume: an arm's id. prices: the new ones, by channel.
+        rollout: fields of the rollout that change, for instance {mode = "off"}.
+    """
+
+    step: Annotated[int, msgspec.Meta(ge=0)]
+    pause: str | None = None
+    resume: str | None = None
+    prices: dict[str, float] = msgspec.field(default_factory=dict)
+    rollout: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
 class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A policy with settings: constructor arguments by name; with paging also a cache controller.
 

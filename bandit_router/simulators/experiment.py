@@ -19,7 +19,14 @@ from bandit_router.policies import DEFAULT_POLICY
 from bandit_router.simulators.arena import Arena
 from bandit_router.simulators.configs import PolicyConfig
 from bandit_router.simulators.controllers import DEFAULT_CONTROLLER, Hindsight
-from bandit_router.simulators.results import LEVEL, interval, paging_result, policy_result, reference_result
+from bandit_router.simulators.results import (
+    LEVEL,
+    interval,
+    paging_result,
+    policy_result,
+    reference_result,
+    router_result,
+)
 from bandit_router.simulators.run import Reference, Trajectory, checkpoints
 from bandit_router.simulators.scenario import Scenario
 
@@ -98,13 +105,14 @@ def run_scenario(
                 horizon=arena.horizon,
             )
             | paging_result(trajectories, [hindsight for _, hindsight in known], arena.horizon)
+            | router_result(trajectories, arena.horizon)
         )
         pairs = zip(references, trajectories, strict=True)
         utilities[policy.title] = np.array([t.curve[-1] for t in trajectories]) / arena.horizon
         curves[policy.title] = np.array([r.fixed[:, r.best_fixed] - t.curve for r, t in pairs])
     document = {
         "scenario": scenario.name,
-        "environment": environment.describe() | {"prices": scenario.prices, "level": LEVEL} | _paging(scenario),
+        "environment": environment.describe() | {"prices": arena.prices(scenario), "level": LEVEL} | _paging(scenario),
         "horizon": arena.horizon,
         "seeds": scenario.seeds,
         "arms": arms,

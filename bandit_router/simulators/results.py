@@ -12,7 +12,7 @@ from bandit_router.arrays import F64
 from bandit_router.records.outcomes import COSTS
 from bandit_router.simulators.controllers import Hindsight
 from bandit_router.simulators.paged import PagedTrajectory, split
-from bandit_router.simulators.run import Reference, Trajectory
+from bandit_router.simulators.run import Reference, RoutedTrajectory, Trajectory
 
 LEVEL = 0.95
 
@@ -57,7 +57,7 @@ def policy_result(
         "regret": {"best_fixed": interval(best - final), "oracle": interval(oracle - final)},
         "quality_mean": means["quality"],
         **{f"{c}_mean": means.get(c) for c in COSTS},
-        "arm_share": {arm: float(share) for arm, share in zip(arms, plays / plays.sum(), strict=True)},
+        "arm_share": {arm: float(share) for arm, share in zip(arms, plays / max(plays.sum(), 1.0), strict=True)},
         "events_per_second": len(trajectories) * horizon / max(sum(t.seconds for t in trajectories), 1e-9),
     }
 
@@ -91,6 +91,30 @@ def paging_result(
             "reload_cost": float(np.mean([s.reload for s in splits])),
         }
     }
+
+
+def router_result(trajectories: Sequence[Trajectory], horizon: int) -> dict[str, Any]:
+    """The `router` of one policy, means over seeds: what was counted, and of each limit; nothing without a router."""
+    runs = [t for t in trajectories if isinstance(t, RoutedTrajectory)]
+    if not runs:
+        return {}
+    names = sorted({name for t in runs for name in t.counted})
+    counted = {name: float(np.mean([t.counted.get(name, 0.0) for t in runs])) for name in names}
+    rows = [row for t in runs for row in t.limits]
+    limits = {
+        account: {
+            field: _mean_of([row[field] for row in rows if row["account"] == account])
+            for field in ("requests", "mean", "committed", "overruns", "shadow_price")
+        }
+        for account in sorted({row["account"] for row in rows})
+    }
+    held = counted.get("mode_holdout", 0.0) / horizon
+    return {"router": {"holdout_share": held, "counted": counted, "limits": limits}}
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
 
 
 def reference_result(references: Sequence[Reference], arms: Sequence[str], horizon: int) -> dict[str, Any]:

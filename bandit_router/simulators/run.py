@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +32,20 @@ class Trajectory:
     outcome_counts: F64
     plays: F64
     seconds: float
+
+
+@dataclass(frozen=True)
+class RoutedTrajectory(Trajectory):
+    """A router on one stream.
+
+    Attributes:
+        counted: what the router counted, by name, and requests by the mode they were decided in, "mode_" before it;
+            "refused_budget" are requests that no arm could be paid for: they are not served and earn nothing.
+        limits: what the budgets report, see `Budgets.report`.
+    """
+
+    counted: dict[str, float]
+    limits: list[dict[str, Any]]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,16 @@ import msgspec
 
 from bandit_router.errors import InvalidInput
 from bandit_router.records.outcomes import Utility
-from bandit_router.simulators.configs import Count, EnvironmentConfig, PagingConfig, PolicyConfig
+from bandit_router.routing.config import load_config
+from bandit_router.simulators.configs import (
+    Count,
+    EnvironmentConfig,
+    FeedbackConfig,
+    OperationConfig,
+    PagingConfig,
+    PolicyConfig,
+)
+from bandit_router.toml_files import load_toml
 
 DEFAULT_PRESET = "models/llm"
 
@@ -21,8 +30,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         name: id of the scenario. description: one sentence.
+        router: TOML file of a router (see `RouterConfig`) that serves the requests, beside this one. Its arms are
+            matched by id; prices and scales are its own.
+        feedback: how outcomes come back to that router. operations: what an operator does to it on the way.
         environment: what the requests and outcomes are.
-        policies: what is compared, the default policy first.
+        policies: what is compared, the default policy first; with a router by default its own policy.
         paging: fast memory, for environments of adapters.
         prices: utility lost per reference amount of a channel. scales: the reference amounts, in the channel's unit;
             default the environment's own (the dearest arm's mean).
@@ -31,8 +43,11 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     name: str
     environment: EnvironmentConfig
-    policies: tuple[PolicyConfig, ...]
+    policies: tuple[PolicyConfig, ...] = ()
     description: str = ""
+    router: str | None = None
+    feedback: FeedbackConfig = FeedbackConfig()
+    operations: tuple[OperationConfig, ...] = ()
     paging: PagingConfig | None = None
     prices: dict[str, float] = msgspec.field(default_factory=dict)
     scales: dict[str, float] = msgspec.field(default_factory=dict)
@@ -41,6 +56,13 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         titles = [policy.title for policy in self.policies]
+        if self.router is None:
+            if self.feedback != FeedbackConfig() or self.operations:
+                raise InvalidInput("feedback and operations are a router's; name its file with router = ...")
+        elif self.paging is not None or self.prices or self.scales:
+            raise InvalidInput("with a router, prices, scales and residency stand in its own file")
+        elif not titles:
+            return
         if not titles or len(set(titles)) != len(titles):
             raise InvalidInput(f"policies must be one or more with distinct labels, got {titles}; set label")
         Utility(prices=self.prices, scales=self.scales)  # refuses an unknown channel before anything runs
@@ -63,13 +85,14 @@ def load_scenario(name_or_path: str) -> tuple[Scenario, Path]:
         InvalidInput: no such preset or file, or the file breaks the schema; the message names the field.
     """
     path = presets().get(name_or_path, Path(name_or_path))
-    try:
-        return msgspec.toml.decode(path.read_bytes(), type=Scenario), path.parent
-    except OSError:
+    if not path.is_file():
         known = ", ".join(presets())
-        raise InvalidInput(f"no preset or scenario file {name_or_path!r}; presets are {known}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidInput(f"{path.name}: {error}") from None
+        raise InvalidInput(f"no preset or scenario file {name_or_path!r}; presets are {known}")
+    scenario = load_toml(path, Scenario)
+    if scenario.router is not None and not scenario.policies:
+        own = load_config(path.parent / scenario.router).policy
+        scenario = with_overrides(scenario, policies=(PolicyConfig(name=own.name, settings=own.settings),))
+    return scenario, path.parent
 
 
 def with_overrides(scenario: Scenario, **changes: Any) -> Scenario:

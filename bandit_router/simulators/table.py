@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bandit_router.arrays import F64
+from bandit_router.encoding.contexts import Encoder, Request
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.outcomes import CHANNELS, DECLARED
@@ -165,6 +166,13 @@ class TableEnvironment:
         dearest = np.nanmax(mean_per_arm(table.outcomes), axis=0)
         self.scales = {c: float(dearest[i]) or 1.0 for i, c in enumerate(table.channels) if i}  # 1 if all are free
 
+    def encode_by(self, encode: Encoder) -> None:
+        """Take contexts from the queries' own task, prompt and features through an encoder."""
+        table = self.table
+        self.parts = (type(encode).__name__,)
+        self.contexts = np.stack([encode(request) for request in requests(table)])
+        self.dim = encode.dim
+
     def blocks(self, seed: int, horizon: int) -> Iterator[Block]:
         """See `Environment`."""
         n = len(self.contexts)
@@ -186,6 +194,16 @@ class TableEnvironment:
             "channels": list(self.channels),
             "scales": self.scales,
         }
+
+
+def requests(table: OutcomeTable) -> Iterator[Request]:
+    """Every query of a table as what a router is asked."""
+    for row, task in enumerate(table.tasks):
+        yield Request(
+            task=task,
+            text=None if table.prompts is None else table.prompts[row],
+            features=None if table.features is None else table.features[row],
+        )
 
 
 def design(table: OutcomeTable, parts: Sequence[str]) -> F64:

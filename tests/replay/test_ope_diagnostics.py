@@ -226,13 +226,15 @@ def test_a_frozen_policy_does_not_learn_and_a_probability_knows_only_the_past() 
     assert frozen.steps == 0
     changed = log.outcomes.copy()
     changed[200, 0] = 1 - changed[200, 0]
-    tables = [follow(LinUCB(n_arms=4, dim=2, channels=6), log, learning="every")[0]]
+    tables = [follow(LinUCB(n_arms=4, dim=2, channels=len(CHANNELS)), log, learning="every")[0]]
     tables.append(
-        follow(LinUCB(n_arms=4, dim=2, channels=6), uniform_log(n=300, outcomes=changed), learning="every")[0]
+        follow(LinUCB(n_arms=4, dim=2, channels=len(CHANNELS)), uniform_log(n=300, outcomes=changed), learning="every")[
+            0
+        ]
     )
     assert np.array_equal(tables[0][:201], tables[1][:201])
 
 
 def test_a_policy_of_other_sizes_is_refused() -> None:
     with pytest.raises(InvalidInput, match="must have"):
-        follow(LinUCB(n_arms=2, dim=2, channels=6), uniform_log())
+        follow(LinUCB(n_arms=2, dim=2, channels=len(CHANNELS)), uniform_log())

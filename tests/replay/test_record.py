@@ -10,7 +10,7 @@ import pytest
 from bandit_router.policies import LinUCB
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision
-from bandit_router.records.outcomes import Outcome
+from bandit_router.records.outcomes import CHANNELS, Outcome
 from bandit_router.replay.evaluate import evaluate
 from bandit_router.replay.logs import Intake, LoggedEvents
 from bandit_router.replay.logs.intake import Assembler
@@ -45,7 +45,7 @@ class Failing(LinUCB):
 def served(made: str, count: int = 300) -> tuple[list[Decision], list[Row]]:
     """Decisions made that way, and their rows; base earns 0.6, the others 0.4."""
     kind = Failing if made == "degraded" else LinUCB
-    policy = kind(n_arms=3, dim=1, channels=6, floor=0.9)
+    policy = kind(n_arms=3, dim=1, channels=len(CHANNELS), floor=0.9)
     router = Router(arms=ARMS, dim=1, key=b"k", baseline="base", policy=policy, **MADE[made])
     decisions, rows = [], []
     for number in range(count):

@@ -46,7 +46,7 @@ def router(policy="LinUCB", **options):
 
 
 def failing(mode, **options):
-    policy = Failing(n_arms=3, dim=2, channels=6)
+    policy = Failing(n_arms=3, dim=2, channels=len(CHANNELS))
     policy.mode = mode
     return router(policy, **options)
 
@@ -177,7 +177,7 @@ def test_what_a_caller_does_to_its_context_later_is_not_learned():
 @every_policy
 def test_each_reward_is_learned_once_as_the_policy_alone_would_learn_it(policy):
     engine = router(policy)
-    alone = POLICIES[policy](n_arms=3, dim=2, channels=6)
+    alone = POLICIES[policy](n_arms=3, dim=2, channels=len(CHANNELS))
     for i in range(50):
         x = [1.0, math.cos(i)]
         decision = engine.decide(x, event_id=f"e{i}")
@@ -364,7 +364,7 @@ def test_a_baseline_that_is_not_eligible_gives_way_to_the_first_arm_that_is(elig
 
 
 def test_an_explanation_adds_up():
-    engine = router(LinUCB(n_arms=3, dim=2, channels=6), utility=Utility(prices={"cost_usd": 0.5}))
+    engine = router(LinUCB(n_arms=3, dim=2, channels=len(CHANNELS)), utility=Utility(prices={"cost_usd": 0.5}))
     serve(engine, 60, quality=lambda arm: {"a": 0.9, "b": 0.6, "c": 0.1}[arm])
     engine.pause("c")
     decision = engine.decide(X, event_id="r-1", penalty={"a": 0.05})
@@ -439,7 +439,7 @@ def test_eight_threads_lose_nothing_and_count_nothing_twice():
     "wrong",
     [
         {"policy": "LinUBC"},
-        {"policy": Fixed(n_arms=2, dim=2, channels=6)},
+        {"policy": Fixed(n_arms=2, dim=2, channels=len(CHANNELS))},
         {"policy": Fixed(n_arms=3, dim=2, channels=1)},
         {"settings": {"floor": 2.0}},
         {"channels": ("cost_usd", "quality")},

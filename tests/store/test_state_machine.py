@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bandit_router.policies import LinUCB
-from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.routing.router import Router
 from bandit_router.settling.rules import RewardRule
 from bandit_router.store import Store
@@ -224,7 +224,7 @@ class Serving(RuleBasedStateMachine):
         self.the_log_is_the_models()
         waiting = query(self.url, "SELECT event_id FROM early ORDER BY id")
         assert [row.event_id for row in waiting] == [reward[0] for reward in self.model.early]
-        policy = LinUCB(n_arms=len(ARMS), dim=DIM, channels=6)
+        policy = LinUCB(n_arms=len(ARMS), dim=DIM, channels=len(CHANNELS))
         for event in self.model.log:
             if self.model.settled[event][1]:
                 policy.learn(*self.observation(event))

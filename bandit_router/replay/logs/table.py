@@ -10,9 +10,9 @@ from pathlib import Path
 from bandit_router.errors import InvalidInput, InvalidLog
 from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs.intake import Assembler, Intake
-from bandit_router.replay.logs.joined import seconds
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.logs.record import Row, rows_of
+from bandit_router.replay.logs.values import seconds
 
 _TEXT = ("event_id", "arm", "policy", "mode")
 _LISTS = ("eligible", "resident")

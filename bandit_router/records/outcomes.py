@@ -51,6 +51,7 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True):
     latency_s: Annotated[Amount, Channel("time from request to end of answer", "seconds")] = None
     tokens: Annotated[Amount, Channel("input and output tokens", "tokens")] = None
     gpu_s: Annotated[Amount, Channel("time of every GPU held for it, summed", "GPU-seconds")] = None
+    ttft_s: Annotated[Amount, Channel("time from request to the first token of a stream", "seconds")] = None
 
 
 def _declared() -> dict[str, Channel]:

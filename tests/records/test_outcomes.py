@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bandit_router.errors import InvalidInput
-from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
+from bandit_router.records.outcomes import CHANNELS, COSTS, Outcome, Utility
 
 amount = st.floats(0, 1e6)
 
 
 def test_a_channel_that_was_not_metered_is_nan_and_not_zero():
     vector = Outcome(quality=0.5, energy_j=0.0).vector()
-    np.testing.assert_array_equal(vector, [0.5, math.nan, 0.0, math.nan, math.nan, math.nan])
+    np.testing.assert_array_equal(vector, [0.5, math.nan, 0.0, *[math.nan] * (len(CHANNELS) - 3)])
     assert Outcome(quality=0.5).vector(("quality",)).tolist() == [0.5]
 
 
@@ -49,7 +49,7 @@ def test_a_counting_channel_that_is_missing_leaves_no_utility():
     assert utility.value(Outcome(quality=0.8, cost_usd=0.2)) == pytest.approx(0.7)
 
 
-@given(st.tuples(st.floats(0, 1), *[amount] * 5), st.tuples(amount, amount))
+@given(st.tuples(st.floats(0, 1), *[amount] * len(COSTS)), st.tuples(amount, amount))
 def test_the_weights_price_a_vector_like_the_outcome_itself(values, prices):
     utility = Utility(prices={"cost_usd": prices[0], "tokens": prices[1]}, scales={"tokens": 100.0})
     outcome = Outcome(**dict(zip(CHANNELS, values, strict=True)))

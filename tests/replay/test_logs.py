@@ -309,7 +309,7 @@ def test_litellm_records_are_joined_on_the_call(tmp_path: Path) -> None:
     assert log.channel("cost_usd").tolist() == [0.002, 0.004]
     assert log.channel("latency_s").tolist() == [1.5, 2.0]
     assert log.channel("tokens").tolist() == [120.0, 80.0]
-    assert dict(intake.reasons) == {"no litellm_call_id": 1, "no decision for this reward or cost": 1}
+    assert dict(intake.reasons) == {"an id of several calls": 1, "no decision for this reward or cost": 1}
 
 
 def test_spans_with_old_and_new_names_make_one_log(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from bandit_router.replay.logs.jsonl import read_jsonl, write_jsonl
 from bandit_router.replay.logs.litellm import read_litellm
 from bandit_router.replay.logs.logged import LoggedEvents, concatenate
 from bandit_router.replay.logs.obp import read_obp, write_obp
-from bandit_router.replay.logs.otel import read_otel, write_otel
+from bandit_router.replay.logs.otel import read_otel
+from bandit_router.replay.logs.otel_export import write_otel
 from bandit_router.replay.logs.parquet import read_parquet, write_parquet
 from bandit_router.replay.logs.store import is_url, read_store
 from bandit_router.replay.logs.table import read_csv, read_open_bandit, write_csv
@@ -32,6 +33,8 @@ FORMATS: dict[str, tuple[Reader, Writer | None]] = {
     "otel": (read_otel, write_otel),
     "store": (read_store, None),
 }
+JOINED = ("litellm", "otel")  # what belongs to one decision may lie in several files: read together
+MAPPED = ("csv", "otel")  # what takes a column map
 _SUFFIXES = {".parquet": "parquet", ".jsonl": "jsonl", ".csv": "csv", ".dsjson": "dsjson", ".npz": "obp"}
 
 
@@ -54,13 +57,13 @@ def read_logs(
     arms: Sequence[str] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> LoggedEvents:
-    """Read one log from files and stores, in their order.
+    """Read one log from files and stores, in their order; files of a format in `JOINED` are read as one, in any.
 
     Args:
         paths: files, and URLs of stores. intake: what was taken and refused; with `strict` the first bad line raises.
         format: name in `FORMATS`; default by suffix.
         arms: catalogue order; default the file's own, else the ids found, numbers in them by value.
-        columns: column map of a CSV, see `read_csv`.
+        columns: column map of a CSV, see `read_csv`, or which evaluator is which field, see `read_otel`.
 
     Raises:
         InvalidInput: no known format, or an arm is named twice.
@@ -68,19 +71,19 @@ def read_logs(
     """
     if arms is not None and len(set(arms)) < len(arms):
         raise InvalidInput(f"arms must name every arm once, got {', '.join(arms)}")
+    names = [format_of(path, format) for path in paths]
+    if columns and (wrong := [name for name in names if name not in MAPPED]):
+        raise InvalidInput(f"a column map is for {' and '.join(MAPPED)}, this is {wrong[0]}")
+    together = len(set(names)) == 1 and names[0] in JOINED
     logs = []
-    for path in paths:
+    for name, part in [(names[0], list(paths))] if together else [(n, [p]) for n, p in zip(names, paths, strict=True)]:
         intake.begin()
-        name = format_of(path, format)
-        read = FORMATS[name][0]
-        if columns:
-            if name != "csv":
-                raise InvalidInput(f"{path}: a column map is for CSV, this is {name}")
-            read = partial(read, columns=columns)
+        read = partial(FORMATS[name][0], columns=columns) if columns else FORMATS[name][0]
         try:
-            logs.append(read(path if name == "store" else Path(path), intake, arms=arms))
+            files = part if name == "store" else [Path(one) for one in part]
+            logs.append(read(files if name in JOINED else files[0], intake, arms=arms))
         except OSError as error:
-            raise InvalidLog(f"{path}: {error.strerror or error}") from None
+            raise InvalidLog(f"{error.filename or part[0]}: {error.strerror or error}") from None
     return concatenate(logs)
 
 

@@ -16,10 +16,11 @@ import numpy as np
 
 from bandit_router.errors import InvalidInput
 from bandit_router.replay.logs.intake import Assembler, Intake
-from bandit_router.replay.logs.joined import FIELDS, decoded, mapping, number, seconds
+from bandit_router.replay.logs.joined import FIELDS
 from bandit_router.replay.logs.jsonl import numbered
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.logs.record import Row, rows_of
+from bandit_router.replay.logs.values import decoded, mapping, number, seconds
 
 _PRIVATE = "_bandit_router"
 

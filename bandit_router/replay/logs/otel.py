@@ -1,238 +1,212 @@
-"""OpenTelemetry GenAI spans and evaluation events, in JSON Lines.
+"""OpenTelemetry GenAI spans and evaluation events, as OTLP/JSON or as the SDK's console exporters print them.
 
-A line is an OTLP/JSON export (`resourceSpans` or `resourceLogs`) or one span as the SDK's console exporter prints it.
-Both generations of attribute names are read. The conventions have no cost and no decision: those are the attributes
-`bandit_router.*` (any field of the event log), or a `feature_flag.evaluation` event whose variant is the arm. An event
-`gen_ai.evaluation.result` is a reward: its score is the quality, unless it is named after another field.
+Records come one a line, indented or in an array. Read are both generations of the GenAI names, OpenInference's `llm.*`
+and OpenLLMetry's older `llm.request.*` and `llm.usage.*`. The conventions have no decision: it is the attributes
+`bandit_router.*` (any field of the event log), or a `feature_flag.evaluation` event whose variant is the arm.
+
+A decision is a span of a request to a model; spans of agents, tools, embeddings and retrieval are counted in the
+intake's notes and left out, and so is a request's span inside another's. An answer by another model than was asked for
+(other than a dated version of it) has mode "diverted" and no outcome. An event `gen_ai.evaluation.result` is a reward:
+of the span that it names, else of the response id.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
-
-from bandit_router.errors import InvalidInput
-from bandit_router.records.outcomes import CHANNELS
+from bandit_router.replay.logs.documents import documents
+from bandit_router.replay.logs.evaluations import RESULT, Evaluations
 from bandit_router.replay.logs.intake import Assembler, Intake
-from bandit_router.replay.logs.joined import FIELDS, Joiner, decoded, first, mapping, number, seconds
-from bandit_router.replay.logs.jsonl import numbered
+from bandit_router.replay.logs.joined import FIELDS, Attempt, Joiner, known_of
 from bandit_router.replay.logs.logged import LoggedEvents
-from bandit_router.replay.logs.record import rows_of
+from bandit_router.replay.logs.spans import Span, records, spans
+from bandit_router.replay.logs.values import first, known_sum, number, same_model
 
-_INPUT = ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens")
-_OUTPUT = ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens")
-_MODEL = ("gen_ai.request.model", "gen_ai.response.model")
 _OWN = "bandit_router."
+_ASKED = ("gen_ai.request.model", "llm.request.model", "llm.request.model_name", "llm.model_name")
+_ANSWERED = ("gen_ai.response.model", "llm.response.model", "llm.response.model_name")
+_INPUT = ("input_tokens", "prompt_tokens")
+_OUTPUT = ("output_tokens", "completion_tokens")
+_TOTAL = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total")
+_FIRST_TOKEN = ("gen_ai.response.time_to_first_chunk", "gen_ai.latency.time_to_first_token")
+_COST = ("llm.cost.total", "gen_ai.usage.cost")
+_KIND = ("gen_ai.operation.name", "openinference.span.kind", "traceloop.span.kind", "llm.request.type")
+_REQUESTS = ("chat", "text_completion", "generate_content", "completion", "llm", "responses", "message", "messages")
+_NEVER = (
+    "embed",
+    "agent",
+    "tool",
+    "retriev",
+    "rerank",
+    "moderat",
+    "workflow",
+    "guardrail",
+    "evaluator",
+    "chain",
+    "task",
+)
+
+Place = tuple[str, int, Span]
 
 
-def read_otel(path: Path, intake: Intake, *, arms: Sequence[str] | None = None) -> LoggedEvents:
-    """Read spans and evaluation events; evaluations outside a span are joined by `gen_ai.response.id`.
+def read_otel(
+    paths: Sequence[Path],
+    intake: Intake,
+    *,
+    arms: Sequence[str] | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> LoggedEvents:
+    """Read spans and evaluation events of all files together, in any order; rows come in the order of their spans.
 
-    The event is `bandit_router.event_id`, else trace and span id. Spans without a model or a decision are counted in
-    the intake's notes and left out: most spans of a trace are no request to a model.
+    The event is `bandit_router.event_id`, else trace and span id. Requests that failed are in mode "failure".
+
+    Args:
+        columns: which evaluator is which field, and what labels are worth: {"quality": "helpfulness",
+            "labels": "good:1+poor:0"}; see `Evaluations`.
     """
-    joiner, ids, loose = Joiner(intake), _Responses(), []
-    for line, text in numbered(path, intake):
-        document = decoded(text)
-        if isinstance(document, str):
-            intake.reject(str(path), line, "no JSON object", document)
-            continue
-        try:
-            spans, events = list(_spans(document)), list(_records(document))
-        except (TypeError, AttributeError, ValueError, OverflowError) as error:
-            intake.reject(str(path), line, "no OTLP export and no span", str(error))
-            continue
-        if not spans and not events:
-            intake.reject(str(path), line, "no OTLP export and no span")
-        for span in spans:
-            _add(span, joiner, ids, intake, str(path), line)
-        loose += [(line, event) for event in events]
-    for line, event in loose:
-        _join(event, joiner, ids, intake, str(path), line)
+    joiner, evaluations = Joiner(intake), Evaluations(columns or {}, intake)
+    found, flags = list[Place](), dict[str, str]()
+    for path in paths:
+        for line, document in documents(path, intake):
+            for span in _taken(document, str(path), line, evaluations, flags, intake):
+                found.append((str(path), line, span))
+    decisions: dict[str, list[Attempt]] = defaultdict(list)
+    for attempt in _attempts(found, flags, intake):
+        decisions[attempt.ids[0]].append(attempt)
+    for event_id, attempts in decisions.items():
+        joiner.decide(event_id, sorted(attempts, key=lambda attempt: attempt.start or 0.0))
+    evaluations.join(joiner)
     assembler = Assembler(intake, arms=arms)
     joiner.assemble(assembler)
-    return assembler.log(str(path))
+    return assembler.log(str(paths[0]))
 
 
-class _Responses:
-    """Which event each provider response id belongs to; an id of two events belongs to none."""
-
-    def __init__(self) -> None:
-        self._events: dict[str, str | None] = {}
-
-    def note(self, response: object, event_id: str) -> None:
-        if isinstance(response, str):
-            self._events[response] = event_id if self._events.get(response, event_id) == event_id else None
-
-    def event(self, response: object) -> str | None:
-        return self._events.get(response) if isinstance(response, str) else None
-
-
-def _add(span: Mapping[str, Any], joiner: Joiner, ids: _Responses, intake: Intake, file: str, line: int) -> None:
-    attributes = span["attributes"]
-    part = {**_metered(span), **_own(attributes)}
-    for event in span["events"]:
-        part.update(_event_fields(event))
-    if part.get("arm") is None:
-        intake.notes["spans that are no request to a model"] += 1
-        return
-    event_id = str(attributes.get(f"{_OWN}event_id") or span["id"])
-    ids.note(attributes.get("gen_ai.response.id"), event_id)
-    joiner.add(file, line, event_id, part)
-
-
-def _join(event: Mapping[str, Any], joiner: Joiner, ids: _Responses, intake: Intake, file: str, line: int) -> None:
-    attributes = event["attributes"]
-    event_id = attributes.get(f"{_OWN}event_id") or ids.event(attributes.get("gen_ai.response.id"))
-    fields = _event_fields(event)
-    if not fields:
-        intake.notes["log records that are no evaluation"] += 1
-    elif not isinstance(event_id, str):
-        intake.reject(file, line, "evaluation of an unknown or repeated response id")
-    else:
-        joiner.add(file, line, event_id, fields)
+def _taken(
+    document: dict[str, Any] | None,
+    file: str,
+    line: int,
+    evaluations: Evaluations,
+    flags: dict[str, str],
+    intake: Intake,
+) -> list[Span]:
+    """The spans of one document; its events go to the evaluations and the flags."""
+    if document is None:
+        intake.reject(file, line, "no JSON object")
+        return []
+    try:
+        some, logged = list(spans(document)), list(records(document))
+    except (TypeError, AttributeError, ValueError, OverflowError) as error:
+        intake.reject(file, line, "no OTLP export and no span", str(error))
+        return []
+    if not some and not logged:
+        intake.reject(file, line, "no OTLP export and no span")
+    for event in (*(event for span in some for event in span.events), *logged):
+        variant = event.attributes.get("feature_flag.result.variant")
+        if event.name == RESULT:
+            evaluations.take(event, file, line)
+        elif event.name == "feature_flag.evaluation" and isinstance(variant, str) and event.key is not None:
+            flags[event.key] = variant
+        elif event in logged:
+            intake.notes["log records that are no evaluation"] += 1
+    return some
 
 
-def _metered(span: Mapping[str, Any]) -> dict[str, Any]:
-    attributes = span["attributes"]
-    counts = [number(first(attributes, names)) for names in (_INPUT, _OUTPUT)]
-    known = [count for count in counts if count is not None]
-    model = first(attributes, _MODEL)
+def _attempts(found: Sequence[Place], flags: Mapping[str, str], intake: Intake) -> list[Attempt]:
+    """The spans that are requests to a model, each request once."""
+    attempts: dict[str, Attempt] = {}
+    parents = {span.key: span.parent for _, _, span in found if span.key is not None}
+    for file, line, span in found:
+        attempt = _attempt(file, line, span, flags.get(span.key or ""))
+        if isinstance(attempt, str):
+            intake.notes[attempt] += 1
+        else:
+            attempts[span.key or f"{span.id} {len(attempts)}"] = attempt
+    for key in [key for key in attempts if key in parents]:
+        outer, seen = parents[key], {key}
+        while outer is not None and outer not in attempts and outer not in seen:
+            seen.add(outer)
+            outer = parents.get(outer)
+        if outer in attempts and outer != key:
+            inside = key if attempts[outer].own or not attempts[key].own else outer
+            kept = attempts[outer if inside == key else key]
+            kept.ids += attempts[inside].ids
+            kept.loose += attempts.pop(inside).loose
+            intake.notes["spans of a request inside another's, no decisions"] += 1
+    return list(attempts.values())
+
+
+def _attempt(file: str, line: int, span: Span, flag: str | None) -> Attempt | str:
+    """The request that a span is, or what it is instead."""
+    attributes = span.attributes
+    own = _own(attributes)
+    if flag is not None:
+        own.setdefault("arm", flag)
+    answered, asked = (_name(attributes, names) for names in (_ANSWERED, _ASKED))
+    names = [name for name in (answered, asked) if name is not None]
+    if not names and own.get("arm") is None:
+        return "spans that are no request to a model"
+    if (kind := _kind(attributes, own)) is not None:
+        return f"spans of {kind}, no decisions"
+    moved = len(names) == 2 and not same_model(*names) and not same_model(str(own.get("arm", "")), names[0])
+    arm = answered if moved or asked is None else asked
+    if arm is None or (flag is not None and flag == own.get("arm") and not moved):  # a variant is taken at its word
+        arm = str(own["arm"])
+        names = [arm]
+    event_id = attributes.get(f"{_OWN}event_id")
+    ids = (str(event_id),) if event_id not in (None, "") else ()
+    response = attributes.get("gen_ai.response.id")
+    return Attempt(
+        file=file,
+        line=line,
+        ids=(*ids, span.id, *(() if span.key is None else (span.key,))),
+        loose=(response,) if isinstance(response, str) else (),
+        arm=arm,
+        served=(arm,) if moved else tuple(names),
+        drawn=asked if moved else None,
+        start=span.start,
+        end=span.end,
+        failed=span.failed,
+        moved=moved,
+        metered=_metered(span),
+        own=own,
+    )
+
+
+def _name(attributes: Mapping[str, Any], names: Sequence[str]) -> str | None:
+    name = first(attributes, names)
+    return name if isinstance(name, str) else None
+
+
+def _kind(attributes: Mapping[str, Any], own: Mapping[str, Any]) -> str | None:
+    """What a span is of if it is no request to a model. A kind nobody knows is one where the caller put a decision."""
+    kind = first(attributes, _KIND)
+    if not isinstance(kind, str) or kind.lower() in _REQUESTS:
+        return None
+    known = any(word in kind.lower() for word in _NEVER)
+    return kind[:40] if known or not own else None
+
+
+def _metered(span: Span) -> dict[str, Any]:
+    attributes = span.attributes
+    counts = [_tokens(attributes, names, short) for names, short in ((_INPUT, "prompt"), (_OUTPUT, "completion"))]
     latency = number(attributes.get("gen_ai.latency.e2e"))
-    if latency is None and span["start"] is not None and span["end"] is not None and span["end"] >= span["start"]:
-        latency = span["end"] - span["start"]
+    if latency is None and span.start is not None and span.end is not None and span.end >= span.start:
+        latency = span.end - span.start
     return {
-        "arm": model if isinstance(model, str) else None,
-        "timestamp_s": span["start"],
-        "tokens": sum(known) if known else None,
+        "tokens": number(first(attributes, _TOTAL)) if None in counts else known_sum(counts),
         "latency_s": latency,
+        "ttft_s": number(first(attributes, _FIRST_TOKEN)),
+        "cost_usd": number(first(attributes, _COST)),
     }
 
 
+def _tokens(attributes: Mapping[str, Any], names: Sequence[str], short: str) -> float | None:
+    spelt = [f"{prefix}.usage.{name}" for prefix in ("gen_ai", "llm") for name in names]
+    return number(first(attributes, (*spelt, f"llm.token_count.{short}")))
+
+
 def _own(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    fields = {name: attributes.get(f"{_OWN}{name}") for name in FIELDS}
-    for name in ("context", "probabilities"):
-        if isinstance(fields[name], str):
-            fields[name] = mapping(fields[name])
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _event_fields(event: Mapping[str, Any]) -> dict[str, Any]:
-    attributes = event["attributes"]
-    if event["name"] == "gen_ai.evaluation.result":
-        name, score = attributes.get("gen_ai.evaluation.name"), number(attributes.get("gen_ai.evaluation.score.value"))
-        return {} if score is None else {name if name in (*CHANNELS, "reward") else "quality": score}
-    if event["name"] == "feature_flag.evaluation":
-        variant = attributes.get("feature_flag.result.variant")
-        return {"arm": variant} if isinstance(variant, str) else {}
-    return {}
-
-
-# -- the two spellings of a span -----------------------------------------------------------------------------------
-
-
-def _spans(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for resource in document.get("resourceSpans", ()):
-        for scope in resource.get("scopeSpans", ()):
-            for span in scope.get("spans", ()):
-                yield {
-                    "id": f"{span.get('traceId')}:{span.get('spanId')}",
-                    "attributes": _attributes(span.get("attributes", ())),
-                    "events": [
-                        {"name": event.get("name"), "attributes": _attributes(event.get("attributes", ()))}
-                        for event in span.get("events", ())
-                    ],
-                    "start": _nano(span.get("startTimeUnixNano")),
-                    "end": _nano(span.get("endTimeUnixNano")),
-                }
-    if "context" in document and "attributes" in document:
-        context = document["context"]
-        yield {
-            "id": f"{context.get('trace_id')}:{context.get('span_id')}",
-            "attributes": dict(document["attributes"] or {}),
-            "events": [
-                {"name": event.get("name"), "attributes": dict(event.get("attributes") or {})}
-                for event in document.get("events") or ()
-            ],
-            "start": seconds(document.get("start_time")),
-            "end": seconds(document.get("end_time")),
-        }
-
-
-def _records(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for resource in document.get("resourceLogs", ()):
-        for scope in resource.get("scopeLogs", ()):
-            for record in scope.get("logRecords", ()):
-                attributes = _attributes(record.get("attributes", ()))
-                yield {"name": record.get("eventName") or attributes.get("event.name"), "attributes": attributes}
-
-
-def _attributes(pairs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {pair["key"]: _value(pair.get("value") or {}) for pair in pairs if "key" in pair}
-
-
-def _value(value: Mapping[str, Any]) -> Any:
-    for name, item in value.items():
-        if name == "intValue":
-            return int(item)
-        if name == "arrayValue":
-            return [_value(entry) for entry in item.get("values", ())]
-        if name == "kvlistValue":
-            return _attributes(item.get("values", ()))
-        return item
-    return None
-
-
-def _nano(value: object) -> float | None:
-    return None if value in (None, 0, "0") else int(str(value)) / 1e9  # OTLP spells an unknown time 0
-
-
-# -- writing -------------------------------------------------------------------------------------------------------
-
-
-def write_otel(log: LoggedEvents, path: Path) -> None:
-    """Write one OTLP/JSON export of one span per line; what the conventions lack goes to `bandit_router.*`.
-
-    Raises:
-        InvalidInput: an arm or event id cannot be written as text.
-    """
-    encoder = msgspec.json.Encoder()
-    with path.open("wb") as file:
-        for i, row in enumerate(rows_of(log)):
-            fields = {name: value for name, value in msgspec.to_builtins(row).items() if value is not None}
-            fields["context"] = msgspec.json.encode(
-                dict(zip(log.features, log.contexts[i].tolist(), strict=True))
-            ).decode()
-            if "probabilities" in fields:
-                fields["probabilities"] = msgspec.json.encode(fields["probabilities"]).decode()
-            pairs = [{"key": f"{_OWN}{name}", "value": _otlp(value)} for name, value in fields.items()]
-            pairs.append({"key": "gen_ai.request.model", "value": {"stringValue": row.arm}})
-            start = 0 if row.timestamp_s is None else int(row.timestamp_s * 1e9)
-            span = {
-                "traceId": f"{i + 1:032x}",
-                "spanId": f"{i + 1:016x}",
-                "name": f"chat {row.arm}",
-                "startTimeUnixNano": str(start),
-                "endTimeUnixNano": "0" if row.latency_s is None else str(start + int(row.latency_s * 1e9)),
-                "attributes": pairs,
-            }
-            document = {"resourceSpans": [{"resource": {"attributes": []}, "scopeSpans": [{"spans": [span]}]}]}
-            file.write(encoder.encode(document) + b"\n")
-
-
-def _otlp(value: object) -> dict[str, Any]:
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    if isinstance(value, (float, np.floating)):
-        return {"doubleValue": float(value)}
-    if isinstance(value, list):
-        return {"arrayValue": {"values": [_otlp(item) for item in value]}}
-    if isinstance(value, str):
-        return {"stringValue": value}
-    raise InvalidInput(f"expected text, number, truth or list for a span attribute, got {type(value).__name__}")
+    return known_of({name: attributes.get(f"{_OWN}{name}") for name in FIELDS})

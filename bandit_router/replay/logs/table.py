@@ -9,10 +9,10 @@ from pathlib import Path
 
 from bandit_router.errors import InvalidInput, InvalidLog
 from bandit_router.replay.logs.intake import Assembler, Intake
-from bandit_router.replay.logs.joined import seconds
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.logs.record import rows_of
 from bandit_router.replay.logs.row import COLUMNS, Row
+from bandit_router.replay.logs.values import seconds
 
 _CELLS = tuple(name for name, kind in COLUMNS.items() if kind not in ("context", "distribution"))
 MAPPED = (*_CELLS, "context", "labels")

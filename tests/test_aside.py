@@ -78,7 +78,7 @@ def estimates(policy):
 
 
 def after_an_alarm():
-    """A policy whose arm 0 was at 0.9 for 300 outcomes, then at 0 until the alarm; and its estimates at two requests before."""
+    """A policy whose arm 0 was at 0.9 for 300 outcomes, then at 0 until the alarm; and its estimates before."""
     policy, rng = EvidenceThompson(n_arms=2, dim=2), np.random.default_rng(0)
     for _ in range(300):
         for arm, level in ((0, 0.9), (1, 0.5)):
@@ -96,10 +96,10 @@ def test_what_an_alarm_set_aside_comes_back_when_it_explains_the_arm_better():
     assert estimates(policy)[0, 0] < 0.2
     for _ in range(3):
         policy.learn([0.0, 0.0], 0, [0.9])
-    assert estimates(policy) == pytest.approx(before, abs=0.02)
-    assert 290 < policy.model.count[0] < 304
+    assert estimates(policy) == pytest.approx(before, abs=0.03)
+    assert 300 < policy.model.count[0] < 310
     assert policy.model.count[1] == pytest.approx(2 * others)
-    assert not policy.aside.count.any()
+    assert not policy.aside.held
 
 
 def test_what_stays_bad_does_not_bring_it_back():

@@ -53,7 +53,7 @@ class Aside:
         began, last: outcomes of all arms when the change began and at the arm's last one, shape (n_arms,).
         seen: n. votes: E. noise: s. fell: min(1, m^2 / 2), 0 for a change for the better. All of shape (n_arms,).
         lent: evidence, in outcomes, that the latest alarm took from the other arms, shape (n_arms,).
-        latest: the arm of that alarm, or -1.
+        latest: the arm of that alarm, or -1. held: the arms that have an account.
     """
 
     SAVED = (*SUMS, "before", "began", "last", "seen", "votes", "noise", "fell", "lent", "latest")
@@ -76,7 +76,7 @@ class Aside:
         for name in self.SAVED[5:-1]:
             setattr(self, name, np.zeros(len(self.count)))
         self.latest = np.asarray(-1)
-        self._held: list[int] = []
+        self.held: list[int] = []
 
     def put(self, model: HierarchicalRidge, arm: int, step: int, length: float, drift: float) -> float:
         """Keep what the model knows of the arm, but for its last `length` outcomes, which were `drift` off in the mean.
@@ -93,7 +93,7 @@ class Aside:
             self.noise[arm] = model.noise * model.loudness[arm]
             self.fell[arm] = min(1.0, drift**2 / (2.0 * self.noise[arm])) if drift < 0 else 0.0
         self.last[arm], self.votes[arm] = step, 0.0
-        self._held = np.flatnonzero(self.count).tolist()
+        self.held = np.flatnonzero(self.count).tolist()
         return share
 
     def _copy(self, model: HierarchicalRidge, arm: int, without: float, raised: float) -> None:
@@ -107,8 +107,6 @@ class Aside:
 
     def explains(self, arm: int, x: F64, quality: float, innovation: float, step: int) -> bool:
         """Count the vote of an outcome, `innovation` off the model; whether the old account is the better one now."""
-        if arm not in self._held:
-            return False
         off = quality - self.before[arm, 0] - float(self.before[arm, 1:] @ x)
         vote = (innovation**2 - off**2) / (2.0 * self.noise[arm])
         self.votes[arm] = max(0.0, self.votes[arm] + min(max(vote, -LARGEST_VOTE), LARGEST_VOTE))
@@ -127,12 +125,12 @@ class Aside:
         for name in SUMS:
             getattr(model, name)[arm] = getattr(self, name)[arm]
         self.count[arm] = self.seen[arm] = 0.0
-        self._held.remove(arm)
+        self.held.remove(arm)
         model.fit()
 
     def raise_floor(self, floor: F64, step: int) -> None:
         """Raise the floor of each arm that fell to its probe's probability, in place."""
-        for arm in self._held:
+        for arm in self.held:
             gone = step - self.last[arm] + 1.0
             age = (self.last[arm] - self.began[arm]) * math.exp(-EAGER * self.votes[arm])
             probe = self.fell[arm] * SPACING * gone / (age + gone) ** 2
@@ -152,4 +150,4 @@ class Aside:
         """Take over saved arrays."""
         for name in self.SAVED:
             setattr(self, name, arrays[f"aside.{name}"])
-        self._held = np.flatnonzero(self.count).tolist()
+        self.held = np.flatnonzero(self.count).tolist()

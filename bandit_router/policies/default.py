@@ -85,12 +85,13 @@ class EvidenceThompson(Policy):
         self.premium = premium
         self.bets = np.zeros((n_arms, 3, len(STAKES)))  # log wealth, outcomes and sum of innovations since its start
         self.aside = Aside(self.model)
-        self._set_floor(0)
+        self.floor = np.full(n_arms, 1.0 / n_arms)
 
     def _set_floor(self, steps: int) -> None:
         """The least probability of every arm after so many outcomes."""
-        self.floor = np.full(len(self.bets), 1.0 / (len(self.bets) * (steps + 1)))
-        self.aside.raise_floor(self.floor, steps)
+        self.floor.fill(1.0 / (len(self.floor) * (steps + 1)))
+        if self.aside.held:
+            self.aside.raise_floor(self.floor, steps)
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         floor = self.floor if len(arms) == len(self.floor) else self.floor[arms]
@@ -100,19 +101,18 @@ class EvidenceThompson(Policy):
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         innovation, surprise = self.model.learn(arm, x, y, weight)
         self.insurance.learn(arm, y, weight, propensity)
-        self._bet(arm, x, float(y[0]), innovation, surprise)
+        self._bet(arm, x, y, innovation, surprise)
         self._set_floor(self.steps + 1)
 
-    def _bet(self, arm: int, x: F64, quality: float, innovation: float, surprise: float) -> None:
+    def _bet(self, arm: int, x: F64, y: F64, innovation: float, surprise: float) -> None:
+        """Look for a change of the arm, or for the end of one."""
         now = self.steps + 1
-        if self.aside.explains(arm, x, quality, innovation, now):
+        if arm in self.aside.held and self.aside.explains(arm, x, float(y[0]), innovation, now):
             self.aside.give_back(self.model, arm)
             self.bets[arm] = 0.0
         elif bet(self.bets[arm], STAKES, innovation, surprise) > alarm(now):
             _, length, drift = self.bets[arm]
-            start = int(
-                (drift**2 / np.maximum(length, 1.0)).argmax()
-            )  # of the shift that explains the innovations best
+            start = int((drift**2 / np.maximum(length, 1.0)).argmax())  # the shift that explains most
             mean = float(drift[start] / length[start])
             share = self.aside.put(self.model, arm, now, float(length[start]), mean)
             self.model.restart(arm, share, mean)
@@ -129,6 +129,7 @@ class EvidenceThompson(Policy):
         self.insurance.add_arm()
         self.bets = np.concatenate([self.bets, np.zeros_like(self.bets[:1])])
         self.aside.add_arm()
+        self.floor = np.empty(len(self.bets))
         self._set_floor(self.steps)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:

@@ -166,7 +166,7 @@ static double read_arm(Hierarchy *self, long arm, const double *x, double *v, do
 
 /* HierarchicalRidge.odds; `scratch` holds count * (width + 3) doubles. */
 static void odds(Hierarchy *self, const double *x, const int64_t *arms, long count, const double *prices,
-                 const double *penalty, double temper, double *p, double *scratch)
+                 const double *penalty, double temper, const double *floor, double *p, double *scratch)
 {
     double v[MAX_DIM], own[MAX_CHANNELS], apart[MAX_DIM], pooled[MAX_CHANNELS];
     double *score = scratch, *spread = score + count, *doubt = spread + count, *shared = doubt + count;
@@ -193,7 +193,7 @@ static void odds(Hierarchy *self, const double *x, const int64_t *arms, long cou
         leader = score[i] > score[leader] ? i : leader;
     }
     const double noise = noise_of(self), *leading = shared + leader * width;
-    double total = 0;
+    double total = 0, raised = 0;
     for (long i = 0; i < count; i++) {
         const double *z = shared + i * width;
         for (long j = 0; j < width; j++)
@@ -206,19 +206,21 @@ static void odds(Hierarchy *self, const double *x, const int64_t *arms, long cou
         total += p[i] = ahead / (1 - ahead);
     }
     for (long i = 0; i < count; i++)
-        p[i] /= total;
+        raised += p[i] = p[i] / total > floor[i] ? p[i] / total : floor[i];
+    for (long i = 0; i < count; i++)
+        p[i] /= raised;
 }
 
-PyDoc_STRVAR(odds_doc, "odds(context, arms, prices, penalty, temper, out)\n\nHierarchicalRidge.odds into out (len(arms),); "
+PyDoc_STRVAR(odds_doc, "odds(context, arms, prices, penalty, temper, floor, out)\n\nHierarchicalRidge.odds into out (len(arms),); "
                        "arms: int64, None for all.");
 
 static PyObject *Hierarchy_odds(Hierarchy *self, PyObject *const *args, Py_ssize_t n)
 {
-    double x[MAX_DIM], prices[MAX_CHANNELS], local[STACK], *penalty, *out, *scratch = local;
+    double x[MAX_DIM], prices[MAX_CHANNELS], local[STACK], *penalty, *floor, *out, *scratch = local;
     int64_t *arms = NULL;
     long count = self->n_arms;
     struct views views = {.held = 0};
-    if (!enough(n, 6, "context, arms, prices, penalty, temper, out") ||
+    if (!enough(n, 7, "context, arms, prices, penalty, temper, floor, out") ||
         level_and(args[0], self, x) < 0 || vector(args[2], "prices", self->channels, 0, prices) < 0)
         return NULL;
     const double temper = PyFloat_AsDouble(args[4]);
@@ -236,7 +238,8 @@ static PyObject *Hierarchy_odds(Hierarchy *self, PyObject *const *args, Py_ssize
             }
     }
     if (!(penalty = array(&views, args[3], "penalty", 'd', count, PyBUF_SIMPLE)) ||
-        !(out = array(&views, args[5], "out", 'd', count, PyBUF_WRITABLE)))
+        !(floor = array(&views, args[5], "floor", 'd', count, PyBUF_SIMPLE)) ||
+        !(out = array(&views, args[6], "out", 'd', count, PyBUF_WRITABLE)))
         return NULL;
     const size_t needed = (size_t)count * (size_t)(self->width + 3);
     if (needed > STACK && !(scratch = PyMem_RawMalloc(needed * sizeof *scratch))) {
@@ -244,7 +247,7 @@ static PyObject *Hierarchy_odds(Hierarchy *self, PyObject *const *args, Py_ssize
         return PyErr_NoMemory();
     }
     PyThreadState *thread = count * self->dim * self->width >= LONG_CALL ? PyEval_SaveThread() : NULL;
-    odds(self, x, arms, count, prices, penalty, temper, out, scratch);
+    odds(self, x, arms, count, prices, penalty, temper, floor, out, scratch);
     if (thread)
         PyEval_RestoreThread(thread);
     give_scratch(scratch, local);

@@ -40,6 +40,14 @@ class Ridge:
 class Hierarchy:
     def __init__(self, arrays: tuple[F64, ...], n_arms: int, dim: int, channels: int) -> None: ...
     def odds(
-        self, context: F64, arms: NDArray[np.intp] | None, prices: F64, penalty: F64, temper: float, out: F64, /
+        self,
+        context: F64,
+        arms: NDArray[np.intp] | None,
+        prices: F64,
+        penalty: F64,
+        temper: float,
+        floor: F64,
+        out: F64,
+        /,
     ) -> None: ...
     def learn(self, arm: int, context: F64, y: F64, weight: float, /) -> tuple[float, float]: ...

@@ -30,10 +30,12 @@ def hierarchical_ridge(n_arms: int, dim: int, channels: int) -> HierarchicalRidg
 class CompiledHierarchy(HierarchicalRidge):
     """`HierarchicalRidge` on compiled kernels; see there for arguments and attributes."""
 
-    def odds(self, context: F64, arms: Index, prices: F64, penalty: F64, temper: float) -> F64:  # noqa: D102
+    def odds(  # noqa: D102
+        self, context: F64, arms: Index, prices: F64, penalty: F64, temper: float, floor: F64
+    ) -> F64:
         out = np.empty(len(arms))
         some = arms if len(arms) < len(self.count) else None
-        self._kernel.odds(context, some, prices, penalty, temper, out)
+        self._kernel.odds(context, some, prices, penalty, temper, floor, out)
         return out
 
     def _fold(self, arm: int, context: F64, y: F64, weight: float) -> tuple[float, float]:

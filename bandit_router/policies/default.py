@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
 from bandit_router.declared import PART, setting
+from bandit_router.policies.aside import Aside
 from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled_hierarchy import hierarchical_ridge
 from bandit_router.policies.native import kernels
@@ -61,9 +62,13 @@ class EvidenceThompson(Policy):
     the shape of the noise (Delyon 2009, Electronic Journal of Probability 14, Theorem 1), and for a shift of m noise
     deviations the best stake gains about m^2 / 2 an outcome. A wealth above 6 t at step t is an alarm, so the expected
     number of false ones grows no faster than log t (each step starts a new bet: the e-detector of Shin, Ramdas &
-    Rinaldo 2022, arXiv 2203.03532). At an alarm the arm's evidence shrinks to what came since the
-    winning bet began and moves by its mean innovation since; whether other arms changed too is unknown, so half of
-    their evidence is kept.
+    Rinaldo 2022, arXiv 2203.03532). At an alarm the arm's evidence shrinks to what came since the bet
+    whose outcomes a shift explains best began, and moves by its mean innovation since; whether other arms changed too
+    is unknown, so half of their evidence is kept. What is taken is set aside and returns when it explains the arm
+    better again; until then an arm that fell is probed, ever more rarely (`Aside`).
+
+    Floor. After t outcomes no arm of K has less than about 1 / (K t) (divided by 1 + what all floors add; with a
+    premium, of the policy's own part), so that every arm is tried again for ever, at a cost like log t.
 
     Args:
         n_arms, dim, channels: sizes, see `Policy`. Contexts need no leading 1 and no scaling.
@@ -94,22 +99,38 @@ class EvidenceThompson(Policy):
         self.model = hierarchical_ridge(self.n_arms, self.dim, self.channels)
         self.insurance = ArmInsurance(self.n_arms, self.channels, premium=self.premium)
         self.bets = np.zeros((self.n_arms, 3, len(STAKES)))  # log wealth; outcomes, sum of innovations since its start
+        self.aside = Aside(self.model)
+        self.floor = np.full(self.n_arms, 1.0 / self.n_arms)
+
+    def _set_floor(self, steps: int) -> None:
+        """The least probability of every arm after so many outcomes."""
+        self.floor.fill(1.0 / (len(self.floor) * (steps + 1)))
+        if self.aside.held:
+            self.aside.raise_floor(self.floor, steps)
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
-        odds = self.model.odds(x, arms, prices, penalty, TEMPER)
+        floor = self.floor if len(arms) == len(self.floor) else self.floor[arms]
+        odds = self.model.odds(x, arms, prices, penalty, TEMPER, floor)
         return self.insurance.mix(odds, arms, prices)
 
     def _learn(self, x: F64, arm: int, y: F64, weight: float, propensity: float) -> None:
         innovation, surprise = self.model.learn(arm, x, y, weight)
         self.insurance.learn(arm, y, weight, propensity)
-        self._bet(arm, innovation, surprise)
+        self._bet(arm, x, y, innovation, surprise)
+        self._set_floor(self.steps + 1)
 
-    def _bet(self, arm: int, innovation: float, surprise: float) -> None:
-        if bet(self.bets[arm], STAKES, innovation, surprise) > alarm(self.steps + 1):
-            wealth, length, drift = self.bets[arm]
-            best = int(wealth.argmax())
-            keep = min(1.0, length[best] / self.model.count[arm])
-            self.model.restart(arm, float(keep), float(drift[best] / length[best]))
+    def _bet(self, arm: int, x: F64, y: F64, innovation: float, surprise: float) -> None:
+        """Look for a change of the arm, or for the end of one."""
+        now = self.steps + 1
+        if arm in self.aside.held and self.aside.explains(arm, x, float(y[0]), innovation, now):
+            self.aside.give_back(self.model, arm)
+            self.bets[arm] = 0.0
+        elif bet(self.bets[arm], STAKES, innovation, surprise) > alarm(now):
+            _, length, drift = self.bets[arm]
+            start = int((drift**2 / np.maximum(length, 1.0)).argmax())  # the shift that explains most
+            mean = float(drift[start] / length[start])
+            share = self.aside.put(self.model, arm, now, float(length[start]), mean)
+            self.model.restart(arm, share, mean)
             self.bets[arm] = 0.0
 
     def _estimate(self, x: F64) -> Estimate:
@@ -122,11 +143,16 @@ class EvidenceThompson(Policy):
         self.model.add_arm(like, strength)
         self.insurance.add_arm()
         self.bets = np.concatenate([self.bets, np.zeros_like(self.bets[:1])])
+        self.aside.add_arm()
+        self.floor = np.empty(len(self.bets))
+        self._set_floor(self.steps)
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
-        return {**self.model.arrays(), **self.insurance.arrays(), "bets": self.bets}
+        return {**self.model.arrays(), **self.insurance.arrays(), **self.aside.arrays(), "bets": self.bets}
 
     def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.model.restore(arrays)
         self.insurance.restore(arrays)
+        self.aside.restore(arrays)
         self.bets = arrays["bets"]
+        self._set_floor(self.steps)

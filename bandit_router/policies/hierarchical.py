@@ -157,8 +157,11 @@ class HierarchicalRidge(ScaleAscent):
         own = prediction.own * self.loudness
         return np.asarray(self.noise * (own[arms] + own[leader] + ((apart @ self.shared_inverse) * apart).sum(axis=1)))
 
-    def odds(self, context: F64, arms: NDArray[np.intp], prices: F64, penalty: F64, temper: float) -> F64:
-        """Odds of each of `arms` of beating the leader, normalised, by a posterior of `temper` times the variance."""
+    def odds(self, context: F64, arms: NDArray[np.intp], prices: F64, penalty: F64, temper: float, floor: F64) -> F64:
+        """Odds of each of `arms` of beating the leader, normalised, by a posterior of `temper` times the variance.
+
+        What is under `floor`, shape (len(arms),), is raised to it, and all are normalised again.
+        """
         prediction = self.predict(context)
         score = (prediction.mean @ prices)[arms] - penalty
         leader = int(score.argmax())
@@ -167,7 +170,13 @@ class HierarchicalRidge(ScaleAscent):
         deviation = np.sqrt(temper * (variance + doubt + doubt[leader])) + 1e-12
         ahead = ndtr((score - score[leader]) / deviation)
         odds = ahead / (1.0 - ahead)
-        return np.asarray(odds / odds.sum())
+        raised = np.maximum(odds / odds.sum(), floor)
+        return np.asarray(raised / raised.sum())
+
+    def coefficients(self, arm: int) -> F64:
+        """What the quality of an arm is predicted with, of (1, context); shape (dim + 1,)."""
+        shared = self.inverse[arm] @ (self.precision[arm] * self.shared_theta)
+        return np.asarray(self.theta[arm, 0] + shared)
 
     def mean_costs(self) -> F64:
         """Running means of the costs, shape (arms, channels - 1); an arm without any has the others' mean."""
@@ -263,9 +272,8 @@ class HierarchicalRidge(ScaleAscent):
 
     def _copy(self, like: int, strength: float) -> None:
         """The new arm deviates from the other's estimate and not from theta_0, with `strength` times the precision."""
-        whole = self.inverse[like] @ (self.precision[like] * self.shared_theta) - self.shared_theta
         self.centre[-1] = self.theta[like]
-        self.centre[-1, 0] += whole
+        self.centre[-1, 0] = self.coefficients(like) - self.shared_theta
         self.costs[-1] = self.costs[like] * strength / np.maximum(self.count[like], strength)
         self.firmness[-1] = strength
 

@@ -49,9 +49,9 @@ def assert_same(one, two, channels):
     arms = np.arange(len(one.count))
     for _ in range(5):
         x, prices = rng.normal(size=one.precision.shape[1] - 1), rng.normal(size=channels)
-        penalty = rng.random(len(arms))
+        penalty, floor = rng.random(len(arms)), 0.1 * rng.random(len(arms))
         for some in (arms, arms[1:]):
-            odds = [form.odds(x, some, prices, penalty[some], 0.5) for form in (one, two)]
+            odds = [form.odds(x, some, prices, penalty[some], 0.5, floor[some]) for form in (one, two)]
             assert odds[1] == pytest.approx(odds[0], rel=1e-6, abs=1e-12)
     for name in one.SAVED:
         assert getattr(two, name) == pytest.approx(getattr(one, name), rel=1e-8, abs=1e-10), name
@@ -111,8 +111,11 @@ def test_the_bets_of_both_forms_move_alike():
         (lambda k: k.learn(3, np.ones(4), np.ones(1), 1.0), IndexError),
         (lambda k: k.learn(0, np.ones(5), np.ones(1), 1.0), ValueError),
         (lambda k: k.learn(0, np.ones(4), np.ones(1)), TypeError),
-        (lambda k: k.odds(np.ones(4), np.array([3]), np.ones(1), np.zeros(1), 0.5, np.zeros(1)), IndexError),
-        (lambda k: k.odds(np.ones(4), None, np.ones(1), np.zeros(2), 0.5, np.zeros(3)), ValueError),
+        (
+            lambda k: k.odds(np.ones(4), np.array([3]), np.ones(1), np.zeros(1), 0.5, np.zeros(1), np.zeros(1)),
+            IndexError,
+        ),
+        (lambda k: k.odds(np.ones(4), None, np.ones(1), np.zeros(2), 0.5, np.zeros(3), np.zeros(3)), ValueError),
         (lambda k: type(k)((np.zeros(1),), 1, 1, 1), ValueError),
     ],
 )

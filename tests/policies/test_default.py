@@ -160,4 +160,6 @@ def test_with_a_premium_it_is_insured_and_without_it_is_not():
         for _ in range(30):
             policy.learn([1.0], 0, [1.0], propensity=0.5)
             policy.learn([1.0], 1, [0.0], propensity=0.5)
-    assert insured.probabilities([1.0])[1] > plain.probabilities([1.0])[1]
+    own, mixed = plain.probabilities([1.0]), insured.probabilities([1.0])
+    assert mixed == pytest.approx(insured.insurance.mix(own, np.arange(2), np.ones(1)))
+    assert mixed[1] < own[1] < 0.01

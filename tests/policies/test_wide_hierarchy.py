@@ -196,7 +196,7 @@ def test_the_states_saved_above_lie_in_different_stages():
 
 
 def test_threads_that_decide_while_another_learns_see_distributions():
-    router = Router(arms=[Arm(id=f"m{i}") for i in range(4)], dim=100, key=b"k")
+    router = Router(arms=[Arm(id=f"m{i}") for i in range(4)], context=100, key=b"k")
     x, seen, stop = np.random.default_rng(0).normal(size=(32, 100)), [], threading.Event()
 
     def serve(name):

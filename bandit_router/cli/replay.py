@@ -15,6 +15,7 @@ from bandit_router.cli.replay_stream import check_options, collected, keep, stre
 if TYPE_CHECKING:
     from bandit_router.replay.compare import Target
     from bandit_router.replay.logs import LoggedEvents
+    from bandit_router.routing.config import RouterConfig
 
 CACHES = ("LRU", "LFU", "GDSF")
 
@@ -22,7 +23,10 @@ CACHES = ("LRU", "LFU", "GDSF")
 def replay(
     context: typer.Context,
     logs: options.Logs,
-    policy: Annotated[str, typer.Option(help="Policy name, saved state (.npz), uniform, or arm=ID.")],
+    policy: Annotated[str | None, typer.Option(help="Policy name, saved state (.npz), uniform, or arm=ID.")] = None,
+    router: Annotated[
+        Path | None, typer.Option(help="TOML file of a router, instead of --policy, --set, --price and --scale.")
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="What to compare with; default the logging policy.")] = None,
     estimator: Annotated[list[str] | None, typer.Option(help="Estimator; repeat for several, all for all.")] = None,
     gate: Annotated[str | None, typer.Option(help="Condition such as 'utility > baseline'; exit 3 if not met.")] = None,
@@ -51,7 +55,14 @@ def replay(
     Exit codes: 0 answered (and the gate met), 1 a file could not be written, 2 the command is wrong, 3 the gate is not
     met or the log cannot answer, 4 no usable log.
     """
-    utility, bounds, sizes = options.utility(price, scale), options.ranges(bound), options.numbers("--size", size)
+    config = _router(context, router)
+    if config is not None:
+        policy, utility = config.policy.name, config.objective.utility
+    elif policy is None:
+        fail("give --policy, or a router's file with --router", USAGE)
+    else:
+        utility = options.utility(price, scale)
+    bounds, sizes = options.ranges(bound), options.numbers("--size", size)
     if learn not in ("accepted", "every"):
         fail(f"--learn must be accepted or every, got {learn!r}", USAGE)
     if moments is not None and not stream:
@@ -66,11 +77,16 @@ def replay(
     else:
         log, intake = options.read(logs, format, columns, arms, strict=strict)
         from bandit_router.replay import compare as ope
+        from bandit_router.replay import routed
         from bandit_router.replay.logs.store import shown
 
         with invalid_as(USAGE):
-            one: dict[str, Any] = {"utility": utility, "learning": learn}
-            target = ope.make_target(policy, log, settings=chosen, **one)
+            learning: Any = learn
+            one: dict[str, Any] = {"utility": utility, "learning": learning}
+            if config is None:
+                target = ope.make_target(policy, log, settings=chosen, **one)
+            else:
+                target = routed.routed_target(config, log, learning=learning)
             other = None if baseline is None else ope.make_target(baseline, log, **one)
         with invalid_as(INVALID_DATA):
             log, notes = (log, {}) if slots is None else _recached(log, target, *slots, paging, sizes)
@@ -86,6 +102,8 @@ def replay(
                 slices=slice or (),
                 groups=groups,
             )
+        if config is not None:
+            notes["assumptions"] = [*notes.get("assumptions", ()), *routed.left_out(config)]
         document |= {"files": [shown(path) for path in logs], "intake": intake.summary(), **notes}
     if json:
         print_json(document)
@@ -96,6 +114,19 @@ def replay(
     if out is not None:
         save(document, out)
     leave(document)
+
+
+def _router(context: typer.Context, path: Path | None) -> RouterConfig | None:
+    """The router of a file; with it goes no option that says again what stands in it."""
+    if path is None:
+        return None
+    from bandit_router.routing.config import load_config
+
+    for name in ("policy", "set", "price", "scale", "stream"):
+        if context.get_parameter_source(name) is not None and context.params.get(name):
+            fail(f"--{name} does not go with --router, whose file says it", USAGE)
+    with invalid_as(USAGE):
+        return load_config(path)
 
 
 # -- what can be refused before a log is read ----------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Serve 2,000 requests by the file router.toml, from a SQLite store, a fifth of the qualities reported 50 requests late.
+"""Serve 2,000 requests by the file router.toml, from a SQLite store; a fifth of the qualities come 50 requests late.
 
 The answers are those of the shipped table. What it leaves in events.db can be replayed, exported and valued:
 

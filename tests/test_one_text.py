@@ -1,4 +1,4 @@
-"""One text, three fronts: a file is served from SQLite, simulated, replayed from its store, its state exported and valued."""
+"""One text: a file is served from SQLite, simulated, replayed from its store, its state exported and valued."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from bandit_router.cli import app
 from bandit_router.records.outcomes import Utility
-from bandit_router.replay.logs import read_logs
-from bandit_router.replay.targets import make_target
+from bandit_router.replay.compare import make_target
+from bandit_router.replay.logs import Intake, read_logs
 from bandit_router.simulators.table import load_table
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -45,7 +45,7 @@ def _inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def truth(policy: str) -> float:
     """What the policy's probabilities along the log come to on every arm's known outcome."""
-    log, _ = read_logs([URL])
+    log = read_logs([URL], Intake())
     table, chance = load_table("models_llm"), random.Random(0)
     rows = []
     for _ in range(len(log)):  # as serve.py draws its requests
@@ -58,7 +58,7 @@ def truth(policy: str) -> float:
 
 def assert_covered(document: Any, value: float) -> None:
     estimates = document["metrics"]["utility"]["estimates"]
-    low, high = estimates["dr"]["normal"]
+    low, high = estimates["dr"]["intervals"]["normal"]
     assert low <= value <= high
     assert high - low < 0.05  # it says something
 
@@ -78,7 +78,7 @@ def test_its_store_is_replayed_with_another_policy() -> None:
 def test_its_file_is_valued_on_its_store() -> None:
     document = command("replay", URL, "--router", str(EXAMPLES / "router.toml"))
     logged = document["metrics"]["utility"]["logged"]
-    low, high = document["metrics"]["utility"]["estimates"]["dr"]["normal"]
+    low, high = document["metrics"]["utility"]["estimates"]["dr"]["intervals"]["normal"]
     assert low - 0.01 < logged < high + 0.01  # it is what was served, learned from fewer rows
 
 

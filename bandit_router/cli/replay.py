@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from bandit_router.replay.logs import LoggedEvents
     from bandit_router.routing.config import RouterConfig
 
-CACHES = ("LRU", "LFU", "GDSF")
-
 
 def replay(
     context: typer.Context,
     logs: options.Logs,
-    policy: Annotated[str | None, typer.Option(help="Policy name, saved state (.npz), uniform, or arm=ID.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Policy name, saved state (.safetensors), uniform, or arm=ID.")
+    ] = None,
     router: Annotated[
         Path | None, typer.Option(help="TOML file of a router, instead of --policy, --set, --price and --scale.")
     ] = None,
@@ -41,6 +41,7 @@ def replay(
     cache: Annotated[str | None, typer.Option(help="LRU:5, LFU:5 or GDSF:5; value under this cache instead.")] = None,
     paging: Annotated[str, typer.Option(help="Paging profile for --cache.")] = "peft-local",
     size: Annotated[list[str] | None, typer.Option(help="ARM=BYTES for --cache; others are always resident.")] = None,
+    key_file: options.KeyFile = None,
     stream: Annotated[bool, typer.Option("--stream", help="One pass over Parquet of any size; fixed arms.")] = False,
     moments: Annotated[Path | None, typer.Option(help="With --stream: save the sums; pass such files as LOGS.")] = None,
     format: options.Format = None,
@@ -70,7 +71,8 @@ def replay(
     if stream:
         check_options(context, policy)
     _check_names(gate, policy, baseline)
-    chosen, names, groups, slots = _settings(policy, set), _estimators(estimator), _groups(group), _slots(cache)
+    chosen, groups, slots = _settings(policy, set), _groups(group), _slots(cache)
+    names = _estimators(estimator, grouped=groups is not None)
     if stream:
         sums = collected(logs, policy, utility)
         document = streamed(sums, policy, utility, bounds, alpha, gate)
@@ -83,6 +85,7 @@ def replay(
         with invalid_as(USAGE):
             learning: Any = learn
             one: dict[str, Any] = {"utility": utility, "learning": learning}
+            one["key"] = None if key_file is None else key_file.read_bytes()
             if config is None:
                 target = ope.make_target(policy, log, settings=chosen, **one)
             else:
@@ -102,8 +105,8 @@ def replay(
                 slices=slice or (),
                 groups=groups,
             )
-        if config is not None:
-            notes["assumptions"] = [*notes.get("assumptions", ()), *routed.left_out(config)]
+        left_out = [] if config is None else routed.left_out(config)
+        notes["assumptions"] = document["assumptions"] + notes.get("assumptions", []) + left_out
         document |= {"files": [shown(path) for path in logs], "intake": intake.summary(), **notes}
     if json:
         print_json(document)
@@ -159,16 +162,17 @@ def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
         return {} if is_fixed(policy) else read_settings(policy, found)
 
 
-def _estimators(names: list[str] | None) -> tuple[str, ...]:
-    from bandit_router.replay.estimators import ESTIMATORS
+def _estimators(names: list[str] | None, *, grouped: bool) -> tuple[str, ...]:
+    from bandit_router.replay.estimators import ESTIMATORS, GROUPED
     from bandit_router.replay.evaluate import DEFAULT_ESTIMATORS
 
     if not names:
         return DEFAULT_ESTIMATORS
     for name in names:
-        if name not in (*ESTIMATORS, "mips", "all"):
-            fail(f"unknown estimator {name!r}; there are all, mips, {', '.join(ESTIMATORS)}", USAGE)
-    return tuple(ESTIMATORS) if "all" in names else tuple(names)
+        if name not in (*ESTIMATORS, "all"):
+            fail(f"unknown estimator {name!r}; there are all, {', '.join(ESTIMATORS)}", USAGE)
+    possible = tuple(name for name in ESTIMATORS if grouped or name not in GROUPED)
+    return possible if "all" in names else tuple(names)
 
 
 def _groups(pairs: list[str] | None) -> dict[str, str] | None:
@@ -182,6 +186,8 @@ def _slots(cache: str | None) -> tuple[str, int] | None:
     """Kind and size of the cache."""
     if cache is None:
         return None
+    from bandit_router.policies.caching.eviction import CACHES
+
     name, _, slots = cache.partition(":")
     if name not in CACHES or not slots.isdigit():
         fail(f"--cache must be {', '.join(CACHES)} with slots, such as LRU:5, got {cache!r}", USAGE)
@@ -192,24 +198,10 @@ def _recached(
     log: LoggedEvents, target: Target, kind: str, slots: int, profile: str, sizes: dict[str, float]
 ) -> tuple[LoggedEvents, dict[str, Any]]:
     """The log at another cache's latencies, and what to say about it."""
-    import numpy as np
-
     from bandit_router.paging.model import PagingModel
-    from bandit_router.paging.residency import Residency
-    from bandit_router.policies.caching import eviction
-    from bandit_router.policies.caching.base import CacheController, Capacity
-    from bandit_router.replay.residency import ASSUMPTION, reprice, resident_under
+    from bandit_router.replay.residency import ASSUMPTION, recached
 
-    model = PagingModel.load(profile)
-    bytes_of = np.zeros(len(log.arms))
-    for arm, size in sizes.items():
-        bytes_of[log.index(arm)] = size
-    load_ms = model.expected_ms(bytes_of)
-    capacity = Capacity(sizes=bytes_of, slots=slots)
-    residency = Residency(capacity=capacity, costs=load_ms / 1000.0)
-    controller: CacheController = getattr(eviction, kind)(capacity=capacity, costs=load_ms / 1000.0)
-    resident = resident_under(log, target.table, residency, controller, load_ms)
-    new = reprice(log, target.table, resident, bytes_of, model.expected_ms)
+    new = recached(log, target.table, kind, slots=slots, sizes=sizes, model=PagingModel.load(profile))
     notes = {
         "assumptions": [ASSUMPTION, f"cache {kind}:{slots}, paging model {profile}"],
         "paging_ms": {"logged_cache": new.logged_ms, "new_cache": new.new_ms, "rows_below_zero": new.below_zero},

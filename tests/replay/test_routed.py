@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from bandit_router.cli import app
 from bandit_router.errors import InvalidInput
+from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs import write_log
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.routed import routed_target
@@ -61,7 +62,7 @@ def test_a_log_without_an_arm_of_the_router_is_refused() -> None:
 def files(tmp_path: Path) -> tuple[str, str]:
     rng = np.random.default_rng(0)
     arm = rng.integers(0, 2, 2000)
-    outcomes = np.full((2000, 6), np.nan)
+    outcomes = np.full((2000, len(CHANNELS)), np.nan)
     outcomes[:, 0] = (rng.random(2000) < np.array([0.3, 0.8])[arm]).astype(float)
     events = LoggedEvents.of(arms=("a", "b"), arm=arm, propensity=np.full(2000, 0.5), outcomes=outcomes)
     write_log(events, tmp_path / "log.jsonl")

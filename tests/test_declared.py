@@ -10,6 +10,7 @@ from bandit_router import Arm, InvalidInput, LinUCB, PolicySpec, Router
 from bandit_router.declared import COUNT, POSITIVE, Declared, build, one_of, setting
 from bandit_router.policies import POLICIES
 from bandit_router.policies import build as build_policy
+from bandit_router.routing.config import load_config
 from bandit_router.simulators.scenario import load_scenario
 from support.cli import run
 
@@ -92,6 +93,11 @@ seeds = 1
 environment = {{ kind = "table", table = "models/llm" }}
 policies = [{{ name = "LinUCB", settings = {{ {key} = {value} }} }}]
 """
+ROUTER = """
+context = 1
+arms = [{{ id = "a" }}, {{ id = "b" }}]
+policy = {{ name = "LinUCB", settings = {{ {key} = {value} }} }}
+"""
 
 
 def constructed(name, value):
@@ -120,11 +126,12 @@ def test_python_says_the_same_at_every_door(door, name, value, sentence):
 @pytest.mark.parametrize(
     ("name", "value", "sentence"), [("alhpa", "0.1", TYPO), ("alpha", "-1", RANGE), ("alpha", '"wide"', KIND)]
 )
-def test_a_scenario_file_says_it_too(tmp_path, name, value, sentence):
+@pytest.mark.parametrize(("text", "load"), [(SCENARIO, load_scenario), (ROUTER, load_config)])
+def test_files_say_it_too_when_they_are_read(tmp_path, text, load, name, value, sentence):
     path = tmp_path / "typo.toml"
-    path.write_text(SCENARIO.format(key=name, value=value))
+    path.write_text(text.format(key=name, value=value))
     with pytest.raises(InvalidInput) as error:
-        load_scenario(str(path))
+        load(str(path))
     assert sentence in str(error.value)
 
 

@@ -129,14 +129,15 @@ def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
 
 
 def _estimators(names: list[str] | None) -> tuple[str, ...]:
+    from bandit_router.declared import named
     from bandit_router.replay.estimators import ESTIMATORS
     from bandit_router.replay.evaluate import DEFAULT_ESTIMATORS
 
     if not names:
         return DEFAULT_ESTIMATORS
-    for name in names:
-        if name not in (*ESTIMATORS, "mips", "all"):
-            fail(f"unknown estimator {name!r}; there are all, mips, {', '.join(ESTIMATORS)}", USAGE)
+    with invalid_as(USAGE):
+        for name in names:
+            named("estimator", name, {"all": None, "mips": None, **ESTIMATORS})
     return tuple(ESTIMATORS) if "all" in names else tuple(names)
 
 

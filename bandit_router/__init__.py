@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bandit_router.arrays import F64, Bool, Index
     from bandit_router.budgets.limits import Floor, Rate, Tail, Window
     from bandit_router.budgets.pacing import Budgets
+    from bandit_router.declared import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Check, setting
     from bandit_router.encoding.categories import ReadabilityBin, SemanticCluster
     from bandit_router.encoding.contexts import Bias, Concat, OneHotTask, Precomputed, Request, Standardise
     from bandit_router.encoding.text import Embedding, TextComplexity, fit_pca
@@ -107,6 +108,7 @@ _HOMES = {
     "encoding.traits": ("Traits",),
     "encoding.categories": ("ReadabilityBin", "SemanticCluster"),
     # policies
+    "declared": ("COUNT", "NOT_NEGATIVE", "POSITIVE", "SHARE", "Check", "setting"),
     "policies": ("POLICIES",),
     "policies.default": ("EvidenceThompson",),
     "policies.thompson": ("BetaThompson", "GaussianThompson"),
@@ -147,12 +149,16 @@ _HOMES = {
 _MODULES = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "CHANNELS",
+    "COUNT",
     "F64",
     "GATE_ARMS",
     "GDSF",
     "LFU",
     "LRU",
+    "NOT_NEGATIVE",
     "POLICIES",
+    "POSITIVE",
+    "SHARE",
     "AdapterCache",
     "Arm",
     "BanditRouterError",
@@ -166,6 +172,7 @@ __all__ = [
     "Capacity",
     "Cascade",
     "Catalogue",
+    "Check",
     "Concat",
     "ConservativeGuard",
     "Decision",
@@ -241,6 +248,7 @@ __all__ = [
     "read_logs",
     "run_scenario",
     "save_state",
+    "setting",
     "uniform",
     "with_overrides",
     "write_log",

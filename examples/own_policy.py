@@ -1,23 +1,21 @@
 """A policy of your own: explore first, then play the best mean. Checked by the laws that every shipped policy obeys.
 
 A policy answers one question, the distribution that the next arm is drawn from; drawing, logging and pricing are the
-engine's. Whatever it has learned goes through `_arrays` and `_restore`, here inherited from `MeanPolicy`.
+engine's. Its settings are declared, with default and check, and one constructor reads them. Whatever it has learned
+goes through `_arrays` and `_restore`, here inherited from `MeanPolicy`.
 """
 
 import numpy as np
 
-from bandit_router import CHANNELS, F64, Arm, Index, InvalidInput, MeanPolicy, Outcome, Router, greedy
+from bandit_router import CHANNELS, COUNT, F64, SHARE, Arm, Index, MeanPolicy, Outcome, Router, greedy, setting
 from bandit_router.testing import check_policy
 
 
 class ExploreFirst(MeanPolicy):
     """Play every arm `rounds` times, in order, then mostly the best one."""
 
-    def __init__(self, *, n_arms: int, dim: int, channels: int = 1, rounds: int = 5, floor: float = 0.01) -> None:
-        if rounds < 1:
-            raise InvalidInput(f"rounds must be at least 1, got {rounds}")
-        super().__init__(n_arms=n_arms, dim=dim, channels=channels)
-        self.rounds, self.floor = rounds, floor
+    rounds: int = setting(default=5, check=COUNT, unit="plays of each arm")
+    floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         missing = self.rounds - self.counts[arms, 0]

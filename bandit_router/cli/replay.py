@@ -163,14 +163,15 @@ def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
 
 
 def _estimators(names: list[str] | None, *, grouped: bool) -> tuple[str, ...]:
+    from bandit_router.declared import named
     from bandit_router.replay.estimators import ESTIMATORS, GROUPED
     from bandit_router.replay.evaluate import DEFAULT_ESTIMATORS
 
     if not names:
         return DEFAULT_ESTIMATORS
-    for name in names:
-        if name not in (*ESTIMATORS, "all"):
-            fail(f"unknown estimator {name!r}; there are all, {', '.join(ESTIMATORS)}", USAGE)
+    with invalid_as(USAGE):
+        for name in names:
+            named("estimator", name, {"all": None, **ESTIMATORS})
     possible = tuple(name for name in ESTIMATORS if grouped or name not in GROUPED)
     return possible if "all" in names else tuple(names)
 

@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bandit_router.arrays import F64
+from bandit_router.declared import COUNT, NOT_NEGATIVE, POSITIVE, POSITIVE_SHARE, Declared, setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy
 
 
-class DriftMonitor:
+class DriftMonitor(Declared):
     """Two-sided CUSUM on standardised prediction errors, one for each arm.
 
         up = max(0, up + z - slack), down = max(0, down - z - slack), change when either exceeds `threshold`
@@ -45,13 +46,12 @@ class DriftMonitor:
     not independent, which that theory assumes.
     """
 
-    def __init__(self, *, threshold: float = 15.0, slack: float = 0.25, patience: int = 50, keep: float = 0.02) -> None:
-        if not (threshold > 0 and slack >= 0 and patience >= 1 and 0 < keep <= 1):
-            raise InvalidInput(
-                "threshold must be above 0, slack at least 0, patience at least 1 and keep in (0, 1], "
-                f"got {threshold}, {slack}, {patience}, {keep}"
-            )
-        self.threshold, self.slack, self.patience, self.keep = threshold, slack, patience, keep
+    threshold: float = setting(default=15.0, check=POSITIVE, unit="deviations")
+    slack: float = setting(default=0.25, check=NOT_NEGATIVE, unit="deviations")
+    patience: int = setting(default=50, check=COUNT, unit="outcomes")
+    keep: float = setting(default=0.02, check=POSITIVE_SHARE, unit="share of the evidence")
+
+    def _start(self) -> None:
         self._sums = np.zeros((0, 4))  # by arm: outcomes since the last change, mean square error, up, down
 
     def observe(self, policy: Policy, context: ArrayLike, *, arm: int, quality: float) -> bool:
@@ -77,13 +77,13 @@ class DriftMonitor:
         return True
 
     @property
-    def settings(self) -> dict[str, float]:
+    def settings(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"threshold": self.threshold, "slack": self.slack, "patience": self.patience, "keep": self.keep}
+        return {name: getattr(self, name) for name in self.declared}
 
     def fresh(self) -> DriftMonitor:
         """A monitor with the same settings that has seen nothing."""
-        return type(self)(threshold=self.threshold, slack=self.slack, patience=self.patience, keep=self.keep)
+        return type(self)(**self.settings)
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> DriftMonitor:

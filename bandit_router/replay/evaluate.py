@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from bandit_router.arrays import F64, Bool, Index
+from bandit_router.declared import named
 from bandit_router.errors import InvalidInput, Unanswerable
 from bandit_router.records.outcomes import CHANNELS, DECLARED, Utility
 from bandit_router.replay.diagnostics import Diagnostics, diagnose
@@ -126,8 +127,7 @@ def evaluate(
     """
     check_alpha(alpha)
     for name in estimators:
-        if name not in ESTIMATORS:
-            raise InvalidInput(f"unknown estimator {name!r}; there are {', '.join(ESTIMATORS)}")
+        named("estimator", name, ESTIMATORS)
     if target.shape != (len(log), len(log.arms)):
         raise InvalidInput(f"target must have shape {(len(log), len(log.arms))}, got {target.shape}")
     prices = Utility() if utility is None else utility

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import bandit_router
 from bandit_router.cli import app
-from bandit_router.policies import DEFAULT_POLICY, POLICIES
+from bandit_router.policies import DEFAULT_POLICY, POLICIES, LinUCB
 from bandit_router.records.outcomes import COSTS
 from bandit_router.simulators.scenario import DEFAULT_PRESET, presets
 
@@ -161,8 +161,20 @@ def test_policies_lists_every_policy_and_its_settings():
     rows = json.loads(run("policies", "--json").stdout)
     assert [row["policy"] for row in rows] == list(POLICIES)
     assert [row["policy"] for row in rows if row["default"]] == [DEFAULT_POLICY]
-    assert {"alpha", "floor"} <= set({row["policy"]: row["settings"] for row in rows}["LinUCB"])
-    assert f"{DEFAULT_POLICY} (default): " in run("policies").stdout
+    linucb = {row["policy"]: row for row in rows}["LinUCB"]
+    assert [setting["name"] for setting in linucb["settings"]] == list(LinUCB.choices())
+    assert linucb["settings"][-1] == {
+        "name": "floor",
+        "type": "a number",
+        "default": 0.01,
+        "unit": "share of the traffic",
+        "check": "in [0, 1]",
+    }
+    assert (linucb["contextual"], linucb["reads_propensity"], linucb["merges"]) == (True, False, "sums")
+    text = run("policies").stdout
+    assert f"{DEFAULT_POLICY} (default): " in text
+    assert "    floor = 0.01 [share of the traffic]: a number, in [0, 1]\n" in text
+    assert "    estimator = MTR: one of MTR, DR, IPS\n" in text
 
 
 def test_presets_lists_every_preset():

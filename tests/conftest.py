@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(config, items):
     Slow tests run without the tracer, which would make them several times slower; the others are the measure.
     """
     if not VW:
-        foreign = [item for item in items if "[VW" in item.name]
+        foreign = [item for item in items if "[VW" in item.name or "policies.vw" in item.name]
         config.hook.pytest_deselected(items=foreign)
         items[:] = [item for item in items if item not in foreign]
     if config.pluginmanager.hasplugin("_cov"):

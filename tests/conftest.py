@@ -10,6 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))
 
 VW = sys.version_info < (3, 13)  # the last Python that Vowpal Wabbit has a wheel for
+NEEDS_VW = ("[VW", "policies.vw", "test_vw_itself")
 collect_ignore = [] if VW else ["policies/test_vw.py"]
 
 
@@ -19,7 +20,7 @@ def pytest_collection_modifyitems(config, items):
     Slow tests run without the tracer, which would make them several times slower; the others are the measure.
     """
     if not VW:
-        foreign = [item for item in items if "[VW" in item.name or "policies.vw" in item.name]
+        foreign = [item for item in items if any(part in item.name for part in NEEDS_VW)]
         config.hook.pytest_deselected(items=foreign)
         items[:] = [item for item in items if item not in foreign]
     if config.pluginmanager.hasplugin("_cov"):

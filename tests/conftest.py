@@ -10,7 +10,7 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))
 
 VW = sys.version_info < (3, 13)  # the last Python that Vowpal Wabbit has a wheel for
-NEEDS_VW = ("[VW", "policies.vw", "test_vw_itself")
+NEEDS_VW = ("[VW", "-VW", "policies.vw", "test_vw_itself")
 collect_ignore = [] if VW else ["policies/test_vw.py"]
 
 

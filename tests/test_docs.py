@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 import bandit_router
+from bandit_router.routing.config import RouterConfig, schema
 from bandit_router.simulators.scenario import Scenario
 
 ROOT = Path(__file__).parent.parent
@@ -30,8 +31,15 @@ def test_python_runs(code, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("code", list(blocks("toml")))
-def test_a_scenario_loads(code):
-    msgspec.toml.decode(code, type=Scenario)
+def test_a_scenario_or_a_router_loads(code):
+    msgspec.toml.decode(code, type=RouterConfig if "arms" in msgspec.toml.decode(code) else Scenario)
+
+
+def test_every_key_of_a_router_is_on_its_page():
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    named = set(re.findall(r"[\w]+", " ".join(re.findall(r"`([^`\n]+)`", page))))
+    keys = {key for definition in schema()["$defs"].values() for key in definition.get("properties", ())}
+    assert keys <= named, keys - named
 
 
 @pytest.mark.parametrize("code", list(blocks("json")))

@@ -15,14 +15,18 @@ from bandit_router.cli.replay_stream import check_options, collected, keep, stre
 if TYPE_CHECKING:
     from bandit_router.replay.compare import Target
     from bandit_router.replay.logs import LoggedEvents
-
-CACHES = ("LRU", "LFU", "GDSF")
+    from bandit_router.routing.config import RouterConfig
 
 
 def replay(
     context: typer.Context,
     logs: options.Logs,
-    policy: Annotated[str, typer.Option(help="Policy name, saved state (.npz), uniform, or arm=ID.")],
+    policy: Annotated[
+        str | None, typer.Option(help="Policy name, saved state (.safetensors), uniform, or arm=ID.")
+    ] = None,
+    router: Annotated[
+        Path | None, typer.Option(help="TOML file of a router, instead of --policy, --set, --price and --scale.")
+    ] = None,
     baseline: Annotated[str | None, typer.Option(help="What to compare with; default the logging policy.")] = None,
     estimator: Annotated[list[str] | None, typer.Option(help="Estimator; repeat for several, all for all.")] = None,
     gate: Annotated[str | None, typer.Option(help="Condition such as 'utility > baseline'; exit 3 if not met.")] = None,
@@ -37,6 +41,7 @@ def replay(
     cache: Annotated[str | None, typer.Option(help="LRU:5, LFU:5 or GDSF:5; value under this cache instead.")] = None,
     paging: Annotated[str, typer.Option(help="Paging profile for --cache.")] = "peft-local",
     size: Annotated[list[str] | None, typer.Option(help="ARM=BYTES for --cache; others are always resident.")] = None,
+    key_file: options.KeyFile = None,
     stream: Annotated[bool, typer.Option("--stream", help="One pass over Parquet of any size; fixed arms.")] = False,
     moments: Annotated[Path | None, typer.Option(help="With --stream: save the sums; pass such files as LOGS.")] = None,
     format: options.Format = None,
@@ -51,7 +56,14 @@ def replay(
     Exit codes: 0 answered (and the gate met), 1 a file could not be written, 2 the command is wrong, 3 the gate is not
     met or the log cannot answer, 4 no usable log.
     """
-    utility, bounds, sizes = options.utility(price, scale), options.ranges(bound), options.numbers("--size", size)
+    config = _router(context, router)
+    if config is not None:
+        policy, utility = config.policy.name, config.objective.utility
+    elif policy is None:
+        fail("give --policy, or a router's file with --router", USAGE)
+    else:
+        utility = options.utility(price, scale)
+    bounds, sizes = options.ranges(bound), options.numbers("--size", size)
     if learn not in ("accepted", "every"):
         fail(f"--learn must be accepted or every, got {learn!r}", USAGE)
     if moments is not None and not stream:
@@ -59,18 +71,25 @@ def replay(
     if stream:
         check_options(context, policy)
     _check_names(gate, policy, baseline)
-    chosen, names, groups, slots = _settings(policy, set), _estimators(estimator), _groups(group), _slots(cache)
+    chosen, groups, slots = _settings(policy, set), _groups(group), _slots(cache)
+    names = _estimators(estimator, grouped=groups is not None)
     if stream:
         sums = collected(logs, policy, utility)
         document = streamed(sums, policy, utility, bounds, alpha, gate)
     else:
         log, intake = options.read(logs, format, columns, arms, strict=strict)
         from bandit_router.replay import compare as ope
+        from bandit_router.replay import routed
         from bandit_router.replay.logs.store import shown
 
         with invalid_as(USAGE):
-            one: dict[str, Any] = {"utility": utility, "learning": learn}
-            target = ope.make_target(policy, log, settings=chosen, **one)
+            learning: Any = learn
+            one: dict[str, Any] = {"utility": utility, "learning": learning}
+            one["key"] = None if key_file is None else key_file.read_bytes()
+            if config is None:
+                target = ope.make_target(policy, log, settings=chosen, **one)
+            else:
+                target = routed.routed_target(config, log, learning=learning)
             other = None if baseline is None else ope.make_target(baseline, log, **one)
         with invalid_as(INVALID_DATA):
             log, notes = (log, {}) if slots is None else _recached(log, target, *slots, paging, sizes)
@@ -86,6 +105,8 @@ def replay(
                 slices=slice or (),
                 groups=groups,
             )
+        left_out = [] if config is None else routed.left_out(config)
+        notes["assumptions"] = document["assumptions"] + notes.get("assumptions", []) + left_out
         document |= {"files": [shown(path) for path in logs], "intake": intake.summary(), **notes}
     if json:
         print_json(document)
@@ -96,6 +117,19 @@ def replay(
     if out is not None:
         save(document, out)
     leave(document)
+
+
+def _router(context: typer.Context, path: Path | None) -> RouterConfig | None:
+    """The router of a file; with it goes no option that says again what stands in it."""
+    if path is None:
+        return None
+    from bandit_router.routing.config import load_config
+
+    for name in ("policy", "set", "price", "scale", "stream"):
+        if context.get_parameter_source(name) is not None and context.params.get(name):
+            fail(f"--{name} does not go with --router, whose file says it", USAGE)
+    with invalid_as(USAGE):
+        return load_config(path)
 
 
 # -- what can be refused before a log is read ----------------------------------------------------------------------
@@ -128,17 +162,18 @@ def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
         return {} if is_fixed(policy) else read_settings(policy, found)
 
 
-def _estimators(names: list[str] | None) -> tuple[str, ...]:
+def _estimators(names: list[str] | None, *, grouped: bool) -> tuple[str, ...]:
     from bandit_router.declared import named
-    from bandit_router.replay.estimators import ESTIMATORS
+    from bandit_router.replay.estimators import ESTIMATORS, GROUPED
     from bandit_router.replay.evaluate import DEFAULT_ESTIMATORS
 
     if not names:
         return DEFAULT_ESTIMATORS
     with invalid_as(USAGE):
         for name in names:
-            named("estimator", name, {"all": None, "mips": None, **ESTIMATORS})
-    return tuple(ESTIMATORS) if "all" in names else tuple(names)
+            named("estimator", name, {"all": None, **ESTIMATORS})
+    possible = tuple(name for name in ESTIMATORS if grouped or name not in GROUPED)
+    return possible if "all" in names else tuple(names)
 
 
 def _groups(pairs: list[str] | None) -> dict[str, str] | None:
@@ -152,6 +187,8 @@ def _slots(cache: str | None) -> tuple[str, int] | None:
     """Kind and size of the cache."""
     if cache is None:
         return None
+    from bandit_router.policies.caching.eviction import CACHES
+
     name, _, slots = cache.partition(":")
     if name not in CACHES or not slots.isdigit():
         fail(f"--cache must be {', '.join(CACHES)} with slots, such as LRU:5, got {cache!r}", USAGE)
@@ -162,24 +199,10 @@ def _recached(
     log: LoggedEvents, target: Target, kind: str, slots: int, profile: str, sizes: dict[str, float]
 ) -> tuple[LoggedEvents, dict[str, Any]]:
     """The log at another cache's latencies, and what to say about it."""
-    import numpy as np
-
     from bandit_router.paging.model import PagingModel
-    from bandit_router.paging.residency import Residency
-    from bandit_router.policies.caching import eviction
-    from bandit_router.policies.caching.base import CacheController, Capacity
-    from bandit_router.replay.residency import ASSUMPTION, reprice, resident_under
+    from bandit_router.replay.residency import ASSUMPTION, recached
 
-    model = PagingModel.load(profile)
-    bytes_of = np.zeros(len(log.arms))
-    for arm, size in sizes.items():
-        bytes_of[log.index(arm)] = size
-    load_ms = model.expected_ms(bytes_of)
-    capacity = Capacity(sizes=bytes_of, slots=slots)
-    residency = Residency(capacity=capacity, costs=load_ms / 1000.0)
-    controller: CacheController = getattr(eviction, kind)(capacity=capacity, costs=load_ms / 1000.0)
-    resident = resident_under(log, target.table, residency, controller, load_ms)
-    new = reprice(log, target.table, resident, bytes_of, model.expected_ms)
+    new = recached(log, target.table, kind, slots=slots, sizes=sizes, model=PagingModel.load(profile))
     notes = {
         "assumptions": [ASSUMPTION, f"cache {kind}:{slots}, paging model {profile}"],
         "paging_ms": {"logged_cache": new.logged_ms, "new_cache": new.new_ms, "rows_below_zero": new.below_zero},

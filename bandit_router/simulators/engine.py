@@ -144,6 +144,8 @@ class Drive:
             step += len(chosen)
         self._deliver(float("inf"))
         self.router.close()
+        if self.cache is not None:
+            self.counted.update(misses=self.cache.counters.misses, loads=self.cache.counters.loads)
         return RoutedTrajectory(
             curve=utilities.cumsum()[checkpoints(horizon) - 1],
             outcome_sums=sums,
@@ -169,9 +171,9 @@ class Drive:
         self.clock.now = now
         while self._operations and self._operations[-1].step <= step:
             self._operate(self._operations.pop())
-        known = None if self.cache is None else self.cache.penalty()
+        known, resident = (None, None) if self.cache is None else (self.cache.penalty(), self.cache.resident)
         try:
-            decision = self.router.decide(context, event_id=str(step), penalty=known)
+            decision = self.router.decide(context, event_id=str(step), penalty=known, resident=resident)
         except BudgetExhausted:
             self.counted["refused_budget"] += 1
             return -1, 0.0

@@ -126,6 +126,26 @@ def test_a_request_of_the_table_is_encoded_as_the_router_says(folder: Path) -> N
         run(folder, router=PRICED, context="3")
 
 
+def test_paging_in_is_charged_and_counted(folder: Path) -> None:
+    environment = 'environment = {kind = "adapters", adapters = 4, dim = 3}\nname = "a"\nseeds = 2\n'
+    alone = parse_toml(environment + 'policies = [{name = "LinUCB"}]\nhorizon_requests = 400', Scenario, name="s")
+    arms = Arena.of(alone, None).environment.arms
+    listed = ", ".join(f'{{id = "{arm.id}", size_bytes = {arm.size_bytes}}}' for arm in arms)
+    text = f'context = 3\narms = [{listed}]\npolicy = {{name = "LinUCB", settings = {{floor = 1.0}}}}\n'
+    (folder / "s.toml").write_text(f'{environment}router = "router.toml"\nhorizon_requests = 400\n')
+    rows = []
+    for slots in (4, 1):
+        paging = f'[residency]\nprofile = "peft-local"\nweight_utility = 0.2\ncapacity_slots = {slots}\n'
+        (folder / "router.toml").write_text(text + paging)
+        rows.append(run_scenario(*load_scenario(str(folder / "s.toml"))).document["policies"][0])
+    roomy, tight = rows
+    assert roomy["router"]["counted"]["misses"] < 40  # until an adapter has earned its load, and never again
+    assert tight["router"]["counted"]["misses"] > 100  # three of four adapters are out at any time
+    loss = roomy["utility_mean"]["mean"] - tight["utility_mean"]["mean"]
+    misses = tight["router"]["counted"]["misses"] - roomy["router"]["counted"]["misses"]
+    assert 0 < loss <= 0.2 * misses / 400 + 1e-9  # a miss costs the whole weight at most
+
+
 def test_other_policies_are_compared_in_the_same_router(folder: Path) -> None:
     policies = 'policies = [{name = "LinUCB"}, {name = "UniformRandom"}]\n'
     rollout = f'[rollout]\nbaseline = "{SMALL}"\nholdout = 0.3\n'

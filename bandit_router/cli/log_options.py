@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,6 +25,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 Prices = Annotated[list[str] | None, typer.Option("--price", help="CHANNEL=VALUE, utility per reference amount.")]
 Scales = Annotated[list[str] | None, typer.Option("--scale", help="CHANNEL=VALUE, the reference amount.")]
 Bounds = Annotated[list[str] | None, typer.Option("--bound", help="CHANNEL=LOW:HIGH, range for its intervals.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--key-file", exists=True, dir_okay=False, help="File with the key of a signed state.")
+]
 Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="1 minus the coverage of the intervals.")]
 
 

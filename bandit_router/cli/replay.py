@@ -22,7 +22,7 @@ CACHES = ("LRU", "LFU", "GDSF")
 def replay(
     context: typer.Context,
     logs: options.Logs,
-    policy: Annotated[str, typer.Option(help="Policy name, saved state (.npz), uniform, or arm=ID.")],
+    policy: Annotated[str, typer.Option(help="Policy name, saved state (.safetensors), uniform, or arm=ID.")],
     baseline: Annotated[str | None, typer.Option(help="What to compare with; default the logging policy.")] = None,
     estimator: Annotated[list[str] | None, typer.Option(help="Estimator; repeat for several, all for all.")] = None,
     gate: Annotated[str | None, typer.Option(help="Condition such as 'utility > baseline'; exit 3 if not met.")] = None,
@@ -37,6 +37,7 @@ def replay(
     cache: Annotated[str | None, typer.Option(help="LRU:5, LFU:5 or GDSF:5; value under this cache instead.")] = None,
     paging: Annotated[str, typer.Option(help="Paging profile for --cache.")] = "peft-local",
     size: Annotated[list[str] | None, typer.Option(help="ARM=BYTES for --cache; others are always resident.")] = None,
+    key_file: options.KeyFile = None,
     stream: Annotated[bool, typer.Option("--stream", help="One pass over Parquet of any size; fixed arms.")] = False,
     moments: Annotated[Path | None, typer.Option(help="With --stream: save the sums; pass such files as LOGS.")] = None,
     format: options.Format = None,
@@ -70,6 +71,7 @@ def replay(
 
         with invalid_as(USAGE):
             one: dict[str, Any] = {"utility": utility, "learning": learn}
+            one["key"] = None if key_file is None else key_file.read_bytes()
             target = ope.make_target(policy, log, settings=chosen, **one)
             other = None if baseline is None else ope.make_target(baseline, log, **one)
         with invalid_as(INVALID_DATA):
@@ -86,6 +88,7 @@ def replay(
                 slices=slice or (),
                 groups=groups,
             )
+        notes["assumptions"] = document["assumptions"] + notes.get("assumptions", [])
         document |= {"files": [shown(path) for path in logs], "intake": intake.summary(), **notes}
     if json:
         print_json(document)

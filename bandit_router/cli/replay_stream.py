@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from bandit_router.replay.stream import Streamed
 
 IN_MEMORY = (
-    *("baseline", "estimator", "learn", "set", "slice", "group", "cache", "paging", "size"),
+    *("baseline", "estimator", "learn", "set", "slice", "group", "cache", "paging", "size", "key_file"),
     *("format", "columns", "arms", "strict"),
 )
 
@@ -26,8 +26,10 @@ def check_options(context: typer.Context, policy: str) -> None:
     for name in IN_MEMORY:
         source = context.get_parameter_source(name)
         if source is not None and source.name != "DEFAULT":
-            fail(f"--stream does not take --{name}; leave one of them out", USAGE)
-    if not policy.startswith("arm=") and policy != "uniform":
+            fail(f"--stream does not take --{name.replace('_', '-')}; leave one of them out", USAGE)
+    from bandit_router.replay.targets import named
+
+    if named(policy).kind not in ("arm", "uniform"):
         fail(f"--stream takes arm=ID or uniform, got {policy!r}; leave --stream out for policies that learn", USAGE)
 
 
@@ -35,11 +37,13 @@ def collected(logs: list[str], policy: str, utility: Utility) -> Streamed:
     """The sums of Parquet files and saved sums, together one log in the order given."""
     from bandit_router.replay.logs.store import is_url, shown
     from bandit_router.replay.stream import Streamed, read_part, stream, target_of
+    from bandit_router.replay.targets import named
 
     for log in filter(is_url, logs):
         fail(f"--stream reads Parquet, not a store; `logs convert {shown(log)} --out log.parquet` writes it", USAGE)
     paths = [Path(log) for log in logs]
-    arm = policy.removeprefix("arm=") if policy.startswith("arm=") else None
+    kind, name = named(policy)
+    arm = name if kind == "arm" else None
     with invalid_as(INVALID_DATA):
         saved = {path: read_part(path) for path in paths if path.suffix == ".json"}
         for path, part in saved.items():

@@ -13,14 +13,14 @@ import numpy as np
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
-from bandit_router.policies import POLICIES, Policy, build, policy_class
+from bandit_router.policies import Policy, build
 from bandit_router.records.outcomes import CHANNELS, Utility
 from bandit_router.replay.diagnostics import never_metered
 from bandit_router.replay.estimators.intervals import Interval
 from bandit_router.replay.evaluate import DEFAULT_ESTIMATORS, Evaluation, evaluate
-from bandit_router.replay.logs.arrays import read_arrays
 from bandit_router.replay.logs.logged import LoggedEvents
-from bandit_router.replay.targets import Learning, follow, one_arm, uniform
+from bandit_router.replay.targets import Learning, follow, frozen, named, one_arm, uniform
+from bandit_router.store.saved import load_state
 
 MOST_SLICES = 20
 _GATE = re.compile(r"^\s*(\w+)\s*([<>])\s*(baseline|[-+\d.eE]+)\s*(?:([-+])\s*([\d.eE]+))?\s*$")
@@ -33,11 +33,12 @@ class Target(NamedTuple):
     table: F64
     kept: Bool | None
     learning: str
+    notes: tuple[str, ...] = ()
 
 
 def is_fixed(text: str) -> bool:
     """Whether `text` names a target that does not learn: an arm, uniform, or a saved state."""
-    return text.startswith("arm=") or text in ("uniform", "UniformRandom") or text.endswith(".npz")
+    return named(text).kind != "policy"
 
 
 def make_target(
@@ -48,25 +49,29 @@ def make_target(
     settings: Mapping[str, Any] | None = None,
     learning: Learning = "accepted",
     seed: int = 0,
+    key: bytes | None = None,
 ) -> Target:
     """The target that `text` names.
 
     Args:
-        text: "arm=ID"; "uniform"; the path of a saved policy state (.npz), which stays frozen; or the name of a
+        text: "arm=ID"; "uniform"; the path of a saved state (see `save_state`), which stays frozen; or the name of a
             policy, which starts untrained and learns along the log.
+        key: secret that a saved state was signed with.
         settings: constructor arguments of a named policy.
         learning: from which rows it learns, see `follow`.
 
     Raises:
-        InvalidInput: no such policy, arm or file; a saved state of other sizes.
+        InvalidInput: no such policy, arm or file; a saved state that does not fit, see `frozen`.
     """
-    if text.startswith("arm="):
-        return Target(text, one_arm(log, text.removeprefix("arm=")), None, "fixed")
-    if text in ("uniform", "UniformRandom"):
-        return Target("uniform", uniform(log), None, "fixed")
-    if text.endswith(".npz"):
-        table, _ = follow(load_policy(Path(text)), log, utility=utility, learning="nothing")
-        return Target(text, table, None, "frozen state")
+    kind, name = named(text)
+    if kind == "arm":
+        return Target(text, one_arm(log, name), None, "fixed")
+    if kind == "uniform":
+        return Target(name, uniform(log), None, "fixed")
+    if kind == "state":
+        saved = load_state(Path(name), key=key)
+        table, notes = frozen(saved.policy, saved.arms, saved.channels, log, utility=utility)
+        return Target(text, table, None, "frozen state", tuple(notes))
     policy = make_policy(text, log, settings or {})
     table, kept = follow(policy, log, utility=utility, learning=learning, seed=seed)
     own = kept if learning == "accepted" else None
@@ -76,24 +81,6 @@ def make_target(
 def make_policy(name: str, log: LoggedEvents, settings: Mapping[str, Any]) -> Policy:
     """An untrained policy for the log's arms and features. Raises InvalidInput for settings it does not take."""
     return build(name, settings, n_arms=len(log.arms), dim=len(log.features), channels=len(CHANNELS))
-
-
-def load_policy(path: Path) -> Policy:
-    """A policy from an .npz of its `state()` arrays and one text array "policy" with its class name; no pickle."""
-    expected = "an .npz with 'policy' and the arrays of its state"
-    state = read_arrays(path, expected)
-    if "policy" not in state:
-        raise InvalidInput(f"{path}: expected {expected}, got one with {', '.join(state) or 'nothing'}")
-    return policy_class(str(state.pop("policy"))).from_state(state)
-
-
-def save_policy(policy: Policy, path: Path) -> None:
-    """Write what `load_policy` reads."""
-    if type(policy).__name__ not in POLICIES:
-        raise InvalidInput(f"{type(policy).__name__} is not a registered policy; there are {', '.join(POLICIES)}")
-    with path.open("wb") as file:
-        arrays: dict[str, Any] = {"policy": np.asarray(type(policy).__name__), **policy.state()}
-        np.savez(file, **arrays)
 
 
 def compare(
@@ -148,6 +135,7 @@ def compare(
         "diagnostics": msgspec.to_builtins(result.diagnostics),
         "slices": {name: _slices(log, target, name, alpha, shared) for name in slices} if result.answered else {},
         "gate": None,
+        "assumptions": [*target.notes, *(() if baseline is None else baseline.notes)],
     }
     if condition is not None:
         document["gate"] = judge(gate or "", condition, document)

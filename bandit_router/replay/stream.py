@@ -14,6 +14,7 @@ from bandit_router.errors import InvalidInput, InvalidLog
 from bandit_router.records.outcomes import COSTS, Utility
 from bandit_router.replay.estimators.moments import Moments
 from bandit_router.replay.stream_columns import Source, metrics, opened, readable, target, usable
+from bandit_router.replay.targets import named
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,8 +49,9 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
 
     def require_arm(self, policy: str) -> None:
         """Raise InvalidInput where the policy is an arm that the log does not know."""
-        if policy.startswith("arm=") and policy.removeprefix("arm=") not in self.arms:
-            raise InvalidInput(f"unknown arm {policy.removeprefix('arm=')!r}; the log has {', '.join(self.arms)}")
+        kind, name = named(policy)
+        if kind == "arm" and name not in self.arms:
+            raise InvalidInput(f"unknown arm {name!r}; the log has {', '.join(self.arms)}")
 
     def merge(self, later: Streamed) -> Streamed:
         """This part followed by a later one, from another file or machine. Raises InvalidInput for other targets."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -14,6 +16,27 @@ from bandit_router.records.outcomes import CHANNELS, Utility
 from bandit_router.replay.logs.logged import LoggedEvents
 
 Learning = Literal["nothing", "accepted", "every"]
+
+
+class Named(NamedTuple):
+    """What the text of a target names: an arm, `uniform`, a file of a saved state, or a policy."""
+
+    kind: Literal["arm", "uniform", "state", "policy"]
+    name: str
+
+
+def named(text: str) -> Named:
+    """The target that a text names: "arm=ID", "uniform", the path of a saved state (.safetensors), a policy's name.
+
+    Example:
+        >>> named("arm=large").kind, named("uniform").kind, named("a/state.safetensors").kind, named("LinUCB").kind
+        ('arm', 'uniform', 'state', 'policy')
+    """
+    if text.startswith("arm="):
+        return Named("arm", text.removeprefix("arm="))
+    if text in ("uniform", "UniformRandom"):
+        return Named("uniform", "uniform")
+    return Named("state" if text.endswith(".safetensors") or Path(text).is_file() else "policy", text)
 
 
 def one_arm(log: LoggedEvents, arm: str) -> F64:
@@ -36,6 +59,57 @@ def uniform(log: LoggedEvents) -> F64:
     """Every eligible arm alike, shape (n, K)."""
     allowed = log.allowed()
     return np.asarray(allowed / allowed.sum(axis=1, keepdims=True))
+
+
+def frozen(
+    policy: Policy, arms: Sequence[str], channels: Sequence[str], log: LoggedEvents, *, utility: Utility | None = None
+) -> tuple[F64, list[str]]:
+    """The probabilities of a policy that does not learn, and what to say about its arms.
+
+    Args:
+        policy: with the log's features. arms: ids of its arms, in its order; they are matched with the log's by id.
+            One that the log does not have was never eligible in it. One that the policy does not have is not played.
+        channels: what it has learned. utility: prices; default quality alone.
+
+    Returns:
+        Probabilities in the log's order of arms, shape (n, K), and notes.
+
+    Raises:
+        InvalidInput: the features differ in number, a priced channel was not learned, or a row has no eligible arm that
+            the policy knows.
+    """
+    if policy.dim != len(log.features):
+        raise InvalidInput(f"the policy takes contexts of {policy.dim} numbers, the log has {len(log.features)}")
+    here = [i for i, arm in enumerate(arms) if arm in log.arms]
+    there = [log.arms.index(arms[i]) for i in here]
+    eligible = np.zeros((len(log), policy.n_arms), dtype=np.bool_)
+    eligible[:, here] = log.allowed()[:, there]
+    lost = int((~eligible.any(axis=1)).sum())
+    if lost:
+        raise InvalidInput(
+            f"in {lost} rows no arm was eligible that the policy knows; it knows {', '.join(arms)}, the log has "
+            f"{', '.join(log.arms)}"
+        )
+    weights = (utility or Utility()).weights(channels)
+    n = len(log)
+    p, _ = steps(
+        policy,
+        log.contexts,
+        np.zeros(n, dtype=np.intp),
+        np.full((n, policy.channels), np.nan),
+        weights,
+        eligible=eligible,
+        bars=np.full(n, -1.0),
+        share=1.0,
+        usable=np.zeros(n, dtype=np.bool_),
+        propensities=None,
+    )
+    table = np.zeros((n, len(log.arms)))
+    table[:, there] = p[:, here]
+    strange = [arm for arm in log.arms if arm not in arms]
+    absent = [arm for arm in arms if arm not in log.arms]
+    notes = [f"the policy does not know {', '.join(strange)} and never plays it"] if strange else []
+    return table, notes + ([f"the log does not know {', '.join(absent)}, which was never eligible"] if absent else [])
 
 
 def follow(

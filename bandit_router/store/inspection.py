@@ -16,6 +16,7 @@ from bandit_router.settling.learner import Learner, monitor_of
 from bandit_router.store import migrations
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.loading import PAGE
+from bandit_router.store.saved import check_order, exported
 from bandit_router.store.schema import (
     arms,
     budget_states,
@@ -177,19 +178,21 @@ class Inspection:
         """Write the state at the end of the log to a file."""
         name = self._policy(policy)
         ((position, learner),) = self._folds(name, [self.ledger.position()])
-        write_file(file, self._encode(name, learner))
+        write_file(file, exported(learner, policy=name, key=self.key))
         return SnapshotReport(policy=name, position=position)
 
     def import_(self, file: Path) -> Imported:
         """Append a file's state to the log; bad arms start at their prior.
 
         Raises:
-            InvalidInput: the file is damaged, or belongs to a policy that this store does not have.
+            InvalidInput: the file is damaged, belongs to a policy that this store does not have, or its arms are not
+                the store's first ones in the same order.
         """
         if self.report().rows["deltas"]:
             raise InvalidInput("the replicas of this store share by deltas; import into a new store")
         found = decode(file.read_bytes(), key=self.key)
         current = self._learner(self._policy(found.policy))
+        check_order(found.arms, current.catalogue.ids)
         state, faults = sanitise(found.state, current.policy)
         current.restore(0, state)
         position = self.ledger.import_state(state)

@@ -37,11 +37,15 @@ _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A decoded snapshot: the log position it stands at, the policy it belongs to, and the arrays."""
+    """A decoded snapshot: the log position it stands at, the policy it belongs to, and the arrays.
+
+    `arms` are the ids of its arms, in order; empty in a store, which has the list of its own.
+    """
 
     position: int
     policy: str
     state: State
+    arms: tuple[str, ...] = ()
 
 
 class _Array(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,15 +78,23 @@ def channels_of(key: str) -> tuple[str, ...]:
     return tuple(key.rpartition(" of ")[2].split("+"))
 
 
-def encode(position: int, state: Mapping[str, NDArray[Any]], *, policy: str = "", key: bytes | None = None) -> bytes:
+def encode(
+    position: int,
+    state: Mapping[str, NDArray[Any]],
+    *,
+    policy: str = "",
+    arms: Sequence[str] = (),
+    key: bytes | None = None,
+) -> bytes:
     """A state as snapshot bytes; equal states give equal bytes.
 
     Raises:
         InvalidInput: an array is of a type that the format does not have.
     """
-    header: dict[str, Any] = {
-        "__metadata__": {"format": FORMAT, "version": VERSION, "position": str(position), "policy": policy}
-    }
+    about = {"format": FORMAT, "version": VERSION, "position": str(position), "policy": policy}
+    if arms:
+        about["arms"] = msgspec.json.encode(list(arms)).decode()
+    header: dict[str, Any] = {"__metadata__": about}
     chunks, end = [], 0
     for name in sorted(state):
         array = np.asarray(state[name])
@@ -119,7 +131,8 @@ def decode(data: bytes, *, key: bytes | None = None) -> Snapshot:
             raise InvalidInput(f"expected {FORMAT} version {VERSION}, got {about['format']} {about['version']}")
         del header[_DIGEST]
         state = {name: _array(body, start, msgspec.convert(spec, _Array)) for name, spec in header.items()}
-        return Snapshot(position=int(about["position"]), policy=about["policy"], state=state)
+        arms = msgspec.json.decode(about.get("arms", "[]"), type=tuple[str, ...])
+        return Snapshot(position=int(about["position"]), policy=about["policy"], state=state, arms=arms)
     except (KeyError, ValueError, msgspec.MsgspecError) as error:
         raise InvalidInput(f"not a readable snapshot: {error}") from None
 

@@ -10,11 +10,12 @@ import pytest
 
 from bandit_router.policies.linucb import LinUCB
 from bandit_router.records.outcomes import CHANNELS
-from bandit_router.replay.compare import load_policy, make_target, save_policy
+from bandit_router.replay.compare import make_target
 from bandit_router.replay.logs import LoggedEvents, write_log
 from bandit_router.replay.targets import follow
+from bandit_router.store.saved import load_state, save_state
 from support.cli import run
-from support.logs import uniform_log
+from support.logs import learner_of, uniform_log
 
 
 @pytest.fixture(scope="module")
@@ -153,15 +154,13 @@ def test_a_saved_policy_is_replayed_frozen(log_file: Path, tmp_path: Path) -> No
     log = uniform_log()
     policy = LinUCB(n_arms=4, dim=2, channels=len(CHANNELS))
     follow(policy, log, learning="every")
-    save_policy(policy, tmp_path / "state.npz")
-    assert (
-        load_policy(tmp_path / "state.npz").probabilities([1.0, 0.0]).tolist()
-        == policy.probabilities([1.0, 0.0]).tolist()
-    )
-    result = json.loads(run("replay", log_file, "--policy", tmp_path / "state.npz", "--json").stdout)
+    save_state(learner_of(policy, log.arms), tmp_path / "state.safetensors")
+    again = load_state(tmp_path / "state.safetensors").policy
+    assert again.probabilities([1.0, 0.0]).tolist() == policy.probabilities([1.0, 0.0]).tolist()
+    result = json.loads(run("replay", log_file, "--policy", tmp_path / "state.safetensors", "--json").stdout)
     assert result["learning"] == "frozen state"
     assert result["metrics"]["utility"]["estimates"]["dr"]["value"] > 0.75
-    table = make_target(str(tmp_path / "state.npz"), log).table
+    table = make_target(str(tmp_path / "state.safetensors"), log).table
     assert table[0].tolist() == policy.probabilities(log.contexts[0]).tolist()
 
 

@@ -6,15 +6,15 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bandit_router.policies.linucb import LinUCB
 from bandit_router.records.outcomes import CHANNELS
-from bandit_router.replay.compare import save_policy
 from bandit_router.replay.logs import write_log
+from bandit_router.store.saved import save_state
+from bandit_router.store.snapshot import decode, encode
 from support.cli import run
-from support.logs import uniform_log
+from support.logs import learner_of, uniform_log
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_a_log_that_cannot_be_written_is_no_traceback(name: str, log_file: Path,
         (("--policy", "LinUCB", "--set", "alpha=0.1,0.5"), "replay takes one value of alpha, got 0.1,0.5"),
         (("--policy", "uniform", "--set", "alpha=3"), "uniform takes no --set"),
         (("--policy", "arm=d", "--set", "alpha=3"), "arm=d takes no --set"),
-        (("--policy", "state.npz", "--set", "alpha=3"), "state.npz takes no --set"),
+        (("--policy", "state.safetensors", "--set", "alpha=3"), "state.safetensors takes no --set"),
         (("--policy", "arm=d", "--gate", "nonsense"), "expected a gate"),
         (("--policy", "arm=d", "--stream", "--gate", "nonsense"), "expected a gate"),
         (("--policy", "LinUCB", "--learn", "sometimes"), "--learn must be"),
@@ -92,28 +92,42 @@ def test_what_makes_no_sense_is_refused_before_a_log_is_read(arguments: tuple[st
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda whole: whole[: len(whole) // 2], "a file that is no .npz archive, or a part of one"),
-        (lambda whole: b"\x00\x01" * 500, "a file that is no .npz archive, or a part of one"),
-        (lambda whole: whole.replace(b"parameter", b"peremeter"), "lacks 'parameter.n_arms'"),
-        (lambda whole: whole[:200] + b"????" + whole[204:], "a damaged archive, or arrays of Python objects"),
+        (lambda whole: whole[: len(whole) // 2], "digest is wrong"),
+        (lambda whole: b"\x00\x01" * 500, "digest is wrong"),
+        (lambda whole: b"", "a snapshot has 41 to"),
+        (lambda whole: whole[:200] + b"????" + whole[204:], "digest is wrong"),
+        (lambda whole: encode(0, decode(whole).state, policy=decode(whole).policy), f"and names 0 and {len(CHANNELS)}"),
+        (lambda whole: encode(0, {}, policy=decode(whole).policy, arms=["a"]), "lacks 'parameter.n_arms'"),
+        (lambda whole: encode(0, decode(whole).state, policy="None()", arms=["a"]), "unknown policy 'None'"),
     ],
 )
 def test_a_damaged_saved_policy_is_told_from_a_good_one(
     damage: Callable[[bytes], bytes], message: str, log_file: Path, tmp_path: Path
 ) -> None:
-    path = tmp_path / "state.npz"
-    save_policy(LinUCB(n_arms=4, dim=2, channels=len(CHANNELS)), path)
+    path = tmp_path / "state.safetensors"
+    save_state(learner_of(LinUCB(n_arms=4, dim=2, channels=len(CHANNELS)), "abcd"), path)
     path.write_bytes(damage(path.read_bytes()))
     result = run("replay", log_file, "--policy", path)
     assert result.exit_code == 2
     assert message in result.stderr
-    assert "pickle" not in result.stderr
 
 
-def test_an_npz_that_is_no_saved_policy_says_what_it_holds(log_file: Path, tmp_path: Path) -> None:
-    np.savez(tmp_path / "state.npz", weights=np.ones(3))
-    result = run("replay", log_file, "--policy", tmp_path / "state.npz")
-    assert "expected an .npz with 'policy' and the arrays of its state, got one with weights" in result.stderr
+def test_a_state_of_other_sizes_arms_or_prices_is_refused_with_a_sentence(log_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "state.safetensors"
+    for policy, arms, options, message in (
+        (LinUCB(n_arms=4, dim=3, channels=len(CHANNELS)), "abcd", (), "takes contexts of 3 numbers, the log has 2"),
+        (
+            LinUCB(n_arms=2, dim=2, channels=len(CHANNELS)),
+            "xy",
+            (),
+            "that the policy knows; it knows x, y",
+        ),
+        (LinUCB(n_arms=4, dim=2, channels=1), "abcd", ("--price", "cost_usd=1"), "cost_usd is priced but not metered"),
+    ):
+        save_state(learner_of(policy, arms), path)
+        result = run("replay", log_file, "--policy", path, *options)
+        assert (result.exit_code, message in result.stderr) == (2, True), result.stderr
+    assert "cannot read a saved state" in run("replay", log_file, "--policy", tmp_path / "no.safetensors").stderr
 
 
 @pytest.mark.parametrize("arms", ["a,b,c,d,d", "a,,b"])

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from bandit_router.records.outcomes import CHANNELS
+from bandit_router.policies import Policy
+from bandit_router.records.arms import Arm, Catalogue
+from bandit_router.records.outcomes import CHANNELS, Utility
 from bandit_router.replay.logs.logged import LoggedEvents
+from bandit_router.settling.learner import Learner
 
 GOOD = {"event_id": "e1", "arm": "a", "context": [1.0, 2.0], "propensity": 0.5, "quality": 1.0}
 # A line as the decision service writes it, field values of our own.
@@ -29,6 +34,12 @@ def uniform_log(n: int = 4000, arms: int = 4, seed: int = 0, **changes: object) 
     return LoggedEvents.of(
         arms="abcd"[:arms], arm=arm, contexts=np.column_stack([np.ones(n), rng.normal(size=n)]), **columns
     )
+
+
+def learner_of(policy: Policy, arms: Iterable[str]) -> Learner:
+    """What a router with this policy holds."""
+    catalogue = Catalogue(Arm(id=arm) for arm in arms)
+    return Learner(catalogue=catalogue, policy=policy, channels=CHANNELS[: policy.channels], utility=Utility())
 
 
 def otlp(attributes: dict, *, span: str = "s1", events: list | None = None) -> dict:

@@ -1,0 +1,109 @@
+"""One file for what was learned: the policy with its settings, the ids of its arms and the names of its channels.
+
+`bandit-router state export` and `save_state` write it; `state import`, `replay --policy` and `load_state` read it. Arms
+and channels are matched by their names, never by their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from bandit_router.errors import InvalidInput
+from bandit_router.policies import policy_class
+from bandit_router.policies.base import Policy
+from bandit_router.settling.learner import Learner
+from bandit_router.store.snapshot import channels_of, class_of, decode, encode, policy_key, write_file
+
+
+class SavedState(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        policy: as it had learned. arms: ids, in the policy's order. channels: names, in its order.
+        position: log entries that were folded in.
+    """
+
+    policy: Policy
+    arms: tuple[str, ...]
+    channels: tuple[str, ...]
+    position: int
+
+    def policy_for(self, arms: Sequence[str], channels: Sequence[str]) -> Policy:
+        """The policy for a `Router` with these arms and channels; arms that come after the saved ones start afresh.
+
+        Raises:
+            InvalidInput: the router has other channels, or the saved arms are not its first ones in the same order.
+        """
+        if tuple(channels) != self.channels:
+            raise InvalidInput(
+                f"the state has the channels {', '.join(self.channels)}, here they are {', '.join(channels)}"
+            )
+        check_order(self.arms, arms)
+        while self.policy.n_arms < len(arms):
+            self.policy.add_arm()
+        return self.policy
+
+
+def check_order(saved: Sequence[str], arms: Sequence[str]) -> None:
+    """Raise InvalidInput unless the arms of a state are the first ones of a catalogue."""
+    if list(saved) != list(arms[: len(saved)]):
+        raise InvalidInput(
+            f"the state has the arms {', '.join(saved)}, here they are {', '.join(arms)}; give the state's first, in "
+            "their order, and new ones after them"
+        )
+
+
+def save_state(learner: Learner, path: Path, *, key: bytes | None = None) -> None:
+    """Write what a router has learned: `save_state(router.learner, path)`.
+
+    Args:
+        learner: of the router. path: the file; ".safetensors" by custom. key: secret that signs it; default unsigned.
+
+    Example:
+        >>> import tempfile
+        >>> from bandit_router import Arm, Outcome, Router
+        >>> router = Router(arms=[Arm(id="small"), Arm(id="large")], dim=1, policy="LinUCB")
+        >>> decision = router.decide([1.0], event_id="r-1")
+        >>> settled = router.observe("r-1", Outcome(quality=0.9))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "state.safetensors"
+        ...     save_state(router.learner, path)
+        ...     saved = load_state(path)
+        >>> saved.arms, saved.policy.steps
+        (('small', 'large'), 1)
+        >>> policy = saved.policy_for(["small", "large", "new"], saved.channels)
+        >>> again = Router(arms=[*router.catalogue, Arm(id="new")], dim=1, policy=policy)
+    """
+    with learner.lock:
+        write_file(path, exported(learner, key=key))
+
+
+def exported(learner: Learner, *, policy: str | None = None, key: bytes | None = None) -> bytes:
+    """What `save_state` writes; `policy` is the key that a store knows it by."""
+    name = policy_key(learner.policy, learner.channels, learner.monitor) if policy is None else policy
+    position, state = learner.capture()
+    return encode(position, state, policy=name, arms=learner.catalogue.ids[: learner.policy.n_arms], key=key)
+
+
+def load_state(path: Path, *, key: bytes | None = None) -> SavedState:
+    """Read what `save_state` or `state export` wrote.
+
+    Raises:
+        InvalidInput: no such file, it is damaged or signed with another key, or it does not name its arms.
+    """
+    try:
+        found = decode(path.read_bytes(), key=key)
+        policy = policy_class(class_of(found.policy)).from_state(found.state)
+    except OSError as error:
+        raise InvalidInput(f"{path}: cannot read a saved state: {error.strerror or error}") from None
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: expected a saved state; {error}") from None
+    channels = channels_of(found.policy)
+    if (policy.n_arms, policy.channels) != (len(found.arms), len(channels)):
+        raise InvalidInput(
+            f"{path}: the state is of {policy.n_arms} arms and {policy.channels} channels, and names {len(found.arms)} "
+            f"and {len(channels)}; export it again"
+        )
+    return SavedState(policy, found.arms, channels, found.position)

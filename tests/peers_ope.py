@@ -7,6 +7,8 @@ pytest tests/peers_ope.py -W default
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from estimators.bandits import clopper_pearson as vw_clopper_pearson
@@ -98,7 +100,7 @@ def test_marginalised_weights_are_those_of_obp() -> None:
         action_embed=group[sample.arm][:, None],
         p_e_a=embedded[:, :, None],
     )
-    assert mips(sample, group).mean() == pytest.approx(expected, abs=1e-9)
+    assert mips(replace(sample, groups=group)).mean() == pytest.approx(expected, abs=1e-9)
 
 
 def test_replay_on_a_uniform_log_is_that_of_obp() -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from bandit_router.replay.compare import Target
     from bandit_router.replay.logs import LoggedEvents
 
-CACHES = ("LRU", "LFU", "GDSF")
-
 
 def replay(
     context: typer.Context,
@@ -60,7 +58,8 @@ def replay(
     if stream:
         check_options(context, policy)
     _check_names(gate, policy, baseline)
-    chosen, names, groups, slots = _settings(policy, set), _estimators(estimator), _groups(group), _slots(cache)
+    chosen, groups, slots = _settings(policy, set), _groups(group), _slots(cache)
+    names = _estimators(estimator, grouped=groups is not None)
     if stream:
         sums = collected(logs, policy, utility)
         document = streamed(sums, policy, utility, bounds, alpha, gate)
@@ -131,17 +130,18 @@ def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
         return {} if is_fixed(policy) else read_settings(policy, found)
 
 
-def _estimators(names: list[str] | None) -> tuple[str, ...]:
+def _estimators(names: list[str] | None, *, grouped: bool) -> tuple[str, ...]:
     from bandit_router.declared import named
-    from bandit_router.replay.estimators import ESTIMATORS
+    from bandit_router.replay.estimators import ESTIMATORS, GROUPED
     from bandit_router.replay.evaluate import DEFAULT_ESTIMATORS
 
     if not names:
         return DEFAULT_ESTIMATORS
     with invalid_as(USAGE):
         for name in names:
-            named("estimator", name, {"all": None, "mips": None, **ESTIMATORS})
-    return tuple(ESTIMATORS) if "all" in names else tuple(names)
+            named("estimator", name, {"all": None, **ESTIMATORS})
+    possible = tuple(name for name in ESTIMATORS if grouped or name not in GROUPED)
+    return possible if "all" in names else tuple(names)
 
 
 def _groups(pairs: list[str] | None) -> dict[str, str] | None:
@@ -155,6 +155,8 @@ def _slots(cache: str | None) -> tuple[str, int] | None:
     """Kind and size of the cache."""
     if cache is None:
         return None
+    from bandit_router.policies.caching.eviction import CACHES
+
     name, _, slots = cache.partition(":")
     if name not in CACHES or not slots.isdigit():
         fail(f"--cache must be {', '.join(CACHES)} with slots, such as LRU:5, got {cache!r}", USAGE)
@@ -165,24 +167,10 @@ def _recached(
     log: LoggedEvents, target: Target, kind: str, slots: int, profile: str, sizes: dict[str, float]
 ) -> tuple[LoggedEvents, dict[str, Any]]:
     """The log at another cache's latencies, and what to say about it."""
-    import numpy as np
-
     from bandit_router.paging.model import PagingModel
-    from bandit_router.paging.residency import Residency
-    from bandit_router.policies.caching import eviction
-    from bandit_router.policies.caching.base import CacheController, Capacity
-    from bandit_router.replay.residency import ASSUMPTION, reprice, resident_under
+    from bandit_router.replay.residency import ASSUMPTION, recached
 
-    model = PagingModel.load(profile)
-    bytes_of = np.zeros(len(log.arms))
-    for arm, size in sizes.items():
-        bytes_of[log.index(arm)] = size
-    load_ms = model.expected_ms(bytes_of)
-    capacity = Capacity(sizes=bytes_of, slots=slots)
-    residency = Residency(capacity=capacity, costs=load_ms / 1000.0)
-    controller: CacheController = getattr(eviction, kind)(capacity=capacity, costs=load_ms / 1000.0)
-    resident = resident_under(log, target.table, residency, controller, load_ms)
-    new = reprice(log, target.table, resident, bytes_of, model.expected_ms)
+    new = recached(log, target.table, kind, slots=slots, sizes=sizes, model=PagingModel.load(profile))
     notes = {
         "assumptions": [ASSUMPTION, f"cache {kind}:{slots}, paging model {profile}"],
         "paging_ms": {"logged_cache": new.logged_ms, "new_cache": new.new_ms, "rows_below_zero": new.below_zero},

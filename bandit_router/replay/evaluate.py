@@ -25,7 +25,6 @@ from bandit_router.replay.estimators.intervals import (
     normal,
     standard_error,
 )
-from bandit_router.replay.estimators.marginal import mips
 from bandit_router.replay.estimators.regression import crossfit, progressive
 from bandit_router.replay.estimators.sample import Sample, effective_size
 from bandit_router.replay.estimators.sequences import (
@@ -104,7 +103,7 @@ def evaluate(
         log: the logged decisions; degraded ones are left out.
         target: the target policy's distribution in each row, shape (n, K), made without knowledge of the row's outcome.
         utility: prices; default quality alone. New prices need no new reading of the log, only this call.
-        estimators: names from `ESTIMATORS`, or "mips".
+        estimators: names from `ESTIMATORS`.
         bounds: range of a channel, for the anytime-valid intervals; quality is [0, 1] unless given.
         alpha: 1 minus the coverage of every interval.
         groups: group of each arm by id, for "mips".
@@ -127,9 +126,8 @@ def evaluate(
         0.7
     """
     check_alpha(alpha)
-    known = {**ESTIMATORS, "mips": mips}
     for name in estimators:
-        named("estimator", name, known)
+        named("estimator", name, ESTIMATORS)
     if target.shape != (len(log), len(log.arms)):
         raise InvalidInput(f"target must have shape {(len(log), len(log.arms))}, got {target.shape}")
     prices = Utility() if utility is None else utility
@@ -211,13 +209,14 @@ def _metric(
         predictions=_predictions(part, reward, estimators),
         logging=part.probabilities,
         contexts=part.contexts,
+        groups=_groups(log.arms, groups),
         kept=None if kept is None else kept[rows],
         seed=seed,
     )
     if not sample.weight.any():
         raise Unanswerable("the target policy never plays what was served where this was metered")
     one = partial(_valued, sample, repeat=_repeats(part), bounds=bounds, alpha=alpha, seed=seed)
-    estimates = {name: one(_estimator(name, log.arms, groups)) for name in estimators}
+    estimates = {name: one(ESTIMATORS[name]) for name in estimators}
     anytime, scores, difference = _sequences(part, sample, bounds, alpha)
     gain = _weighted_scores(sample.weight * reward - reward, _repeats(part))
     return Metric(
@@ -239,14 +238,12 @@ def _predictions(log: LoggedEvents, reward: F64, estimators: Sequence[str]) -> F
     return crossfit(log.contexts, log.arm, reward, len(log.arms))
 
 
-def _estimator(name: str, arms: Sequence[str], groups: Mapping[str, str] | None) -> Callable[[Sample], F64]:
-    if name != "mips":
-        return ESTIMATORS[name]
+def _groups(arms: Sequence[str], groups: Mapping[str, str] | None) -> Index | None:
+    """The group of each arm as a number; None where an arm has none."""
     if groups is None or not set(arms) <= groups.keys():
-        raise InvalidInput("mips needs the group of every arm, for instance its base model")
+        return None
     labels = sorted(set(groups.values()))
-    group: Index = np.array([labels.index(groups[arm]) for arm in arms], dtype=np.intp)
-    return lambda sample: mips(sample, group)
+    return np.array([labels.index(groups[arm]) for arm in arms], dtype=np.intp)
 
 
 def _repeats(log: LoggedEvents) -> F64 | None:

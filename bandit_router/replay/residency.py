@@ -7,7 +7,7 @@ needed to take the logged paging out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -16,8 +16,10 @@ from numpy.typing import ArrayLike
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput, Unanswerable
+from bandit_router.paging.model import PagingModel
 from bandit_router.paging.residency import Residency
-from bandit_router.policies.caching.base import CacheController, Served
+from bandit_router.policies.caching.base import CacheController, Capacity, Served
+from bandit_router.policies.caching.eviction import CACHES
 from bandit_router.policies.distributions import draw
 from bandit_router.records.outcomes import CHANNELS, Utility
 from bandit_router.replay.estimators.regression import ridge_per_arm
@@ -34,6 +36,31 @@ class Repriced(NamedTuple):
     logged_ms: float
     new_ms: float
     below_zero: int
+
+
+def recached(
+    log: LoggedEvents, target: F64, cache: str, *, slots: int, sizes: Mapping[str, float], model: PagingModel
+) -> Repriced:
+    """The log under a demand cache.
+
+    Args:
+        log: with latency and the resident set. target: the policy that drives the cache, shape (n, K).
+        cache: a name in `CACHES`. slots: adapters that it holds.
+        sizes: bytes of each adapter by id; other arms are always resident. model: time of a load.
+
+    Raises:
+        Unanswerable: the log carries no resident set or no latency. InvalidInput: no such cache, or an unknown arm.
+    """
+    if cache not in CACHES:
+        raise InvalidInput(f"unknown cache {cache!r}; there are {', '.join(CACHES)}")
+    bytes_of = np.zeros(len(log.arms))
+    for arm, size in sizes.items():
+        bytes_of[log.index(arm)] = size
+    load_ms = model.expected_ms(bytes_of)
+    capacity, costs = Capacity(sizes=bytes_of, slots=slots), load_ms / 1000.0
+    residency = Residency(capacity=capacity, costs=costs)
+    resident = resident_under(log, target, residency, CACHES[cache](capacity=capacity, costs=costs), load_ms)
+    return reprice(log, target, resident, bytes_of, model.expected_ms)
 
 
 def resident_under(

@@ -12,7 +12,7 @@ from bandit_router.arrays import Bool, Index
 from bandit_router.declared import named, read
 from bandit_router.policies.caching.base import CacheController
 from bandit_router.policies.caching.credit import ExchangeCredit
-from bandit_router.policies.caching.eviction import GDSF, LFU, LRU
+from bandit_router.policies.caching.eviction import CACHES
 from bandit_router.policies.caching.ftpl import FTPL
 from bandit_router.policies.caching.hazard import ReuseHazard
 from bandit_router.policies.caching.polar import Polar, PolarPlus
@@ -77,9 +77,7 @@ CONTROLLERS: dict[str, Named] = {
     "ExchangeCredit": Named(ExchangeCredit),
     "Polar": Named(Polar),
     "PolarPlus": _seeded(PolarPlus),
-    "LRU": Named(LRU),
-    "LFU": Named(LFU),
-    "GDSF": Named(GDSF),
+    **{name: Named(kind) for name, kind in CACHES.items()},
     "FTPL": _seeded(FTPL),
     "ReuseHazard": Named(ReuseHazard),
     "StaticRandom": _static(_random),

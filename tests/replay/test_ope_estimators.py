@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -45,8 +47,8 @@ HAND_CALCULATED = {
     "switch-dr at 2": (lambda s: switch_dr(s, 2.0), 0.43 + 0.34 / 4),
     "dr-os at 4": (lambda s: dr_shrunk(s, 4.0), 0.6935461765),
     "sub-gaussian dr, share 1/2": (lambda s: sub_gaussian_dr(s, 0.5), 0.8764957265),
-    "mips with one group": (lambda s: mips(s, np.array([0, 0])), 3 / 4),
-    "mips with single arms": (lambda s: mips(s, np.array([0, 1])), (1 + 0 + 2 + 2) / 4),
+    "mips with one group": (lambda s: mips(replace(s, groups=np.array([0, 0]))), 3 / 4),
+    "mips with single arms": (lambda s: mips(replace(s, groups=np.array([0, 1]))), (1 + 0 + 2 + 2) / 4),
     "balanced with weights 1 2 3 4": (lambda s: balanced_ips(s, np.array([1.0, 2.0, 3.0, 4.0])), 8 / 10),
 }
 
@@ -83,6 +85,7 @@ def simulated(n: int, seed: int) -> tuple[Sample, float]:
         predictions=q,
         logging=logging,
         contexts=x,
+        groups=np.arange(3),
     )
     return sample, float((target * means).sum(axis=1).mean())
 
@@ -147,7 +150,7 @@ def test_rows_without_propensity_are_refused() -> None:
 def test_marginal_weights_without_the_logged_distribution_are_refused() -> None:
     sample = Sample(**{**vars_of(four_rows()), "logging": None})
     with pytest.raises(Unanswerable, match="whole logged distribution"):
-        mips(sample, np.array([0, 1]))
+        mips(replace(sample, groups=np.array([0, 1])))
 
 
 def test_learned_weights_come_close_to_the_true_ones() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from bandit_router.policies.linucb import LinUCB
 from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.compare import make_target
+from bandit_router.replay.estimators import ESTIMATORS, GROUPED
 from bandit_router.replay.logs import LoggedEvents, write_log
 from bandit_router.replay.targets import follow
 from bandit_router.store.saved import load_state, save_state
@@ -183,3 +185,14 @@ def test_tuning_reports_the_winner_on_rows_that_did_not_choose_it(log_file: Path
     assert tuned["optimism"] == pytest.approx(tuned["head_value"] - tuned["value"])
     assert tuned["value"] > tuned["logged"]
     assert run("tune", log_file, "--policy", "LinUCB", "--set", "speed=1").exit_code == 2
+
+
+def test_all_estimators_are_those_of_the_registry_and_groups_are_needed_for_some(tmp_path: Path) -> None:
+    log = uniform_log()
+    write_log(replace(log, probabilities=np.full((len(log), 4), 0.25)), tmp_path / "log.parquet")
+    command = ("replay", tmp_path / "log.parquet", "--policy", "arm=d", "--estimator")
+    groups = [part for arm in "abcd" for part in ("--group", f"{arm}=one")]
+    for options, expected in (((), set(ESTIMATORS) - GROUPED), (groups, set(ESTIMATORS))):
+        document = json.loads(run(*command, "all", "--json", *options).stdout)
+        assert set(document["metrics"]["utility"]["estimates"]) == expected
+    assert "mips needs the group of every arm" in run(*command, "mips").stderr

@@ -86,3 +86,6 @@ class GDSF(DemandCache):
     def _evicted(self, arm: int) -> None:
         self.age = max(self.age, float(self.priority[arm]))
         self.uses[arm] = 0
+
+
+CACHES: dict[str, type[DemandCache]] = {cache.__name__: cache for cache in (LRU, LFU, GDSF)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bandit_router.errors import Unanswerable
 from bandit_router.replay.estimators.doubly_robust import dm, dr, dr_shrunk, sndr, sub_gaussian_dr, switch_dr
+from bandit_router.replay.estimators.marginal import mips
 from bandit_router.replay.estimators.matching import replay
 from bandit_router.replay.estimators.sample import Estimator, Sample
 from bandit_router.replay.estimators.weighting import balanced_ips, clipped_ips, ips, snips, sub_gaussian_ips
@@ -21,7 +22,9 @@ ESTIMATORS: dict[str, Estimator] = {
     "switch-dr": switch_dr,
     "dr-os": dr_shrunk,
     "sub-gaussian-dr": sub_gaussian_dr,
+    "mips": mips,
 }
+GROUPED = frozenset({"mips"})  # need the group of every arm
 MODELLED = frozenset({"dm", "dr", "sndr", "switch-dr", "dr-os", "sub-gaussian-dr"})
 
-__all__ = ["ESTIMATORS", "MODELLED", "Estimator", "Sample", "Unanswerable"]
+__all__ = ["ESTIMATORS", "GROUPED", "MODELLED", "Estimator", "Sample", "Unanswerable"]

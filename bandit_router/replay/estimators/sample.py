@@ -22,6 +22,7 @@ class Sample:
         predictions: expected reward of every arm, shape (n, K); None for estimators without a model.
         logging: the whole logged distribution, shape (n, K); only marginalised weights read it.
         contexts: shape (n, d); only balanced weights read it.
+        groups: group of each arm, shape (K,), for instance its base model; only marginalised weights read it.
         kept: rows that a learning policy took for its own history; None lets rejection replay draw them.
         seed: of the draws that rejection replay makes.
 
@@ -37,6 +38,7 @@ class Sample:
     predictions: F64 | None = None
     logging: F64 | None = None
     contexts: F64 | None = None
+    groups: Index | None = None
     kept: Bool | None = None
     seed: int = 0
 

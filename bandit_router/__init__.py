@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from bandit_router.simulators.scenario import Scenario, load_scenario, with_overrides
     from bandit_router.simulators.table import TableEnvironment, load_table
     from bandit_router.store import Sharing, Store
+    from bandit_router.store.saved import SavedState, load_state, save_state
 
 __version__ = "0.1.0"
 
@@ -92,6 +93,7 @@ _HOMES = {
     "routing.cascade": ("GATE_ARMS", "Cascade"),
     "policies.monitor": ("DriftMonitor",),
     "store": ("Sharing", "Store"),
+    "store.saved": ("SavedState", "load_state", "save_state"),
     # budgets
     "budgets.pacing": ("Budgets",),
     "budgets.limits": ("Floor", "Rate", "Tail", "Window"),
@@ -213,6 +215,7 @@ __all__ = [
     "Rollout",
     "Router",
     "RouterConfig",
+    "SavedState",
     "Scenario",
     "SemanticCluster",
     "Settlement",
@@ -239,10 +242,12 @@ __all__ = [
     "load_config",
     "load_profile",
     "load_scenario",
+    "load_state",
     "load_table",
     "one_arm",
     "read_logs",
     "run_scenario",
+    "save_state",
     "setting",
     "uniform",
     "with_overrides",

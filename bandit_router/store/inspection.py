@@ -16,7 +16,7 @@ from bandit_router.settling.learner import Learner, monitor_of
 from bandit_router.store import migrations
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.loading import PAGE
-from bandit_router.store.saved import check_order, exported
+from bandit_router.store.saved import arms_of, check_order, exported
 from bandit_router.store.schema import (
     arms,
     budget_states,
@@ -192,7 +192,7 @@ class Inspection:
             raise InvalidInput("the replicas of this store share by deltas; import into a new store")
         found = decode(file.read_bytes(), key=self.key)
         current = self._learner(self._policy(found.policy))
-        check_order(found.arms, current.catalogue.ids)
+        check_order(arms_of(found), current.catalogue.ids)
         state, faults = sanitise(found.state, current.policy)
         current.restore(0, state)
         position = self.ledger.import_state(state)

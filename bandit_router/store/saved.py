@@ -14,7 +14,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies import policy_class
 from bandit_router.policies.base import Policy
 from bandit_router.settling.learner import Learner
-from bandit_router.store.snapshot import channels_of, class_of, decode, encode, policy_key, write_file
+from bandit_router.store.snapshot import Snapshot, channels_of, class_of, decode, encode, policy_key, write_file
 
 
 class SavedState(NamedTuple):
@@ -64,7 +64,7 @@ def save_state(learner: Learner, path: Path, *, key: bytes | None = None) -> Non
     Example:
         >>> import tempfile
         >>> from bandit_router import Arm, Outcome, Router
-        >>> router = Router(arms=[Arm(id="small"), Arm(id="large")], dim=1, policy="LinUCB")
+        >>> router = Router(arms=[Arm(id="small"), Arm(id="large")], context=1, policy="LinUCB")
         >>> decision = router.decide([1.0], event_id="r-1")
         >>> settled = router.observe("r-1", Outcome(quality=0.9))
         >>> with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ def save_state(learner: Learner, path: Path, *, key: bytes | None = None) -> Non
         >>> saved.arms, saved.policy.steps
         (('small', 'large'), 1)
         >>> policy = saved.policy_for(["small", "large", "new"], saved.channels)
-        >>> again = Router(arms=[*router.catalogue, Arm(id="new")], dim=1, policy=policy)
+        >>> again = Router(arms=[*router.catalogue, Arm(id="new")], context=1, policy=policy)
     """
     with learner.lock:
         write_file(path, exported(learner, key=key))
@@ -96,14 +96,17 @@ def load_state(path: Path, *, key: bytes | None = None) -> SavedState:
     try:
         found = decode(path.read_bytes(), key=key)
         policy = policy_class(class_of(found.policy)).from_state(found.state)
+        arms = arms_of(found)
     except OSError as error:
         raise InvalidInput(f"{path}: cannot read a saved state: {error.strerror or error}") from None
     except InvalidInput as error:
         raise InvalidInput(f"{path}: expected a saved state; {error}") from None
-    channels = channels_of(found.policy)
-    if (policy.n_arms, policy.channels) != (len(found.arms), len(channels)):
-        raise InvalidInput(
-            f"{path}: the state is of {policy.n_arms} arms and {policy.channels} channels, and names {len(found.arms)} "
-            f"and {len(channels)}; export it again"
-        )
-    return SavedState(policy, found.arms, channels, found.position)
+    return SavedState(policy, arms, channels_of(found.policy), found.position)
+
+
+def arms_of(found: Snapshot) -> tuple[str, ...]:
+    """The ids of a state's arms; raises InvalidInput where it does not name each of them."""
+    count = int(found.state["parameter.n_arms"]) if "parameter.n_arms" in found.state else None
+    if count != len(found.arms):
+        raise InvalidInput(f"the state is of {count} arms and names {len(found.arms)}; export it again")
+    return found.arms

@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from bandit_router import Arm, Outcome, Router
+from bandit_router import Arm, Outcome, PolicySpec, Router
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import LinUCB
 from bandit_router.records.outcomes import CHANNELS
@@ -22,7 +22,7 @@ ARMS = [Arm(id=arm) for arm in TRUTH]
 
 def served(open_router, url, arms=ARMS, count=200):
     """A store whose policy has learned that z is best."""
-    router = open_router(url, arms=arms, dim=1, policy="LinUCB", settings={"alpha": 0.1})
+    router = open_router(url, arms=arms, context=1, policy=PolicySpec(name="LinUCB", settings={"alpha": 0.1}))
     for number in range(count):
         decision = router.decide([1.0], event_id=f"r-{number}")
         router.observe(decision.event_id, Outcome(quality=TRUTH[decision.arm]))
@@ -55,7 +55,7 @@ def test_an_exported_state_is_valued_by_the_ids_of_its_arms(open_router, tmp_pat
 
 def test_a_store_and_its_own_state_are_two_commands(open_router, tmp_path):
     url, state = f"sqlite:///{tmp_path}/events.db", tmp_path / "state.safetensors"
-    router = open_router(url, arms=ARMS, dim=1, policy="UniformRandom")
+    router = open_router(url, arms=ARMS, context=1, policy="UniformRandom")
     for number in range(400):
         decision = router.decide([1.0], event_id=f"r-{number}")
         router.observe(decision.event_id, Outcome(quality=TRUTH[decision.arm]))
@@ -94,7 +94,7 @@ def test_a_state_goes_into_a_store_of_the_same_arms_and_not_of_another_order(ope
         result = run("state", "import", url, state)
         if arms[0].id == "z":
             assert result.exit_code == 0, result.stderr
-            again = open_router(url, arms=arms, dim=1, policy="LinUCB", settings={"alpha": 0.1})
+            again = open_router(url, arms=arms, context=1, policy=PolicySpec(name="LinUCB", settings={"alpha": 0.1}))
             assert again.decide([1.0], event_id="next").arm in ("z", "new")
             assert again.policy.steps == 200
         else:
@@ -104,7 +104,7 @@ def test_a_state_goes_into_a_store_of_the_same_arms_and_not_of_another_order(ope
 
 def test_a_router_takes_a_saved_state_by_ids_and_names(tmp_path):
     path = tmp_path / "state.safetensors"
-    router = Router(arms=ARMS, dim=1, policy="LinUCB")
+    router = Router(arms=ARMS, context=1, policy="LinUCB")
     for number in range(50):
         decision = router.decide([1.0], event_id=str(number))
         router.observe(decision.event_id, Outcome(quality=TRUTH[decision.arm]))
@@ -112,7 +112,7 @@ def test_a_router_takes_a_saved_state_by_ids_and_names(tmp_path):
     saved = load_state(path, key=b"secret")
     assert (saved.arms, saved.channels, saved.position) == (tuple(TRUTH), CHANNELS, 50)
     ids = [*TRUTH, "new"]
-    again = Router(arms=[Arm(id=arm) for arm in ids], dim=1, policy=saved.policy_for(ids, CHANNELS))
+    again = Router(arms=[Arm(id=arm) for arm in ids], context=1, policy=saved.policy_for(ids, CHANNELS))
     means = again.policy.estimate([1.0]).mean[:, 0]
     assert means[:4].tolist() == router.policy.estimate([1.0]).mean[:, 0].tolist()
     with pytest.raises(InvalidInput, match="the state has the arms z, b, 10, 2, here they are b, z"):
@@ -124,7 +124,7 @@ def test_a_router_takes_a_saved_state_by_ids_and_names(tmp_path):
 
 
 def test_a_signed_state_is_replayed_with_its_key(open_router, tmp_path):
-    router = Router(arms=ARMS, dim=1, policy="LinUCB")
+    router = Router(arms=ARMS, context=1, policy="LinUCB")
     save_state(router.learner, tmp_path / "state.safetensors", key=b"secret")
     write_log(uniform_log(), tmp_path / "log.parquet")
     (tmp_path / "key").write_bytes(b"secret")
@@ -133,15 +133,18 @@ def test_a_signed_state_is_replayed_with_its_key(open_router, tmp_path):
     assert run(*command, "--key-file", tmp_path / "key").exit_code == 0
 
 
-def test_a_state_without_the_ids_of_its_arms_is_refused_by_name(tmp_path):
+def test_a_state_without_the_ids_of_its_arms_is_refused(open_router, tmp_path):
     from bandit_router.store.snapshot import decode, encode
 
     path = tmp_path / "state.safetensors"
-    save_state(Router(arms=ARMS, dim=1, policy="LinUCB").learner, path)
+    save_state(Router(arms=ARMS, context=1, policy="LinUCB").learner, path)
     found = decode(path.read_bytes())
     path.write_bytes(encode(0, found.state, policy=found.policy))
-    with pytest.raises(InvalidInput, match=r"of 4 arms and . channels, and names 0 and .; export it again"):
+    with pytest.raises(InvalidInput, match="the state is of 4 arms and names 0; export it again"):
         load_state(path)
+    url = f"sqlite:///{tmp_path}/events.db"
+    open_router(url, arms=ARMS, context=1, policy="LinUCB").close()
+    assert "the state is of 4 arms and names 0" in run("state", "import", url, path).stderr
 
 
 def test_arms_of_a_log_from_a_store_are_those_of_its_state(open_router, url, tmp_path):

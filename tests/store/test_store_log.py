@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bandit_router import Arm, Outcome, RewardRule, Rollout, evaluate, one_arm
+from bandit_router import Arm, Outcome, Rollout, evaluate, one_arm
 from bandit_router.cli import app
 from bandit_router.errors import InvalidLog
 from bandit_router.replay.logs import Intake, read_logs
@@ -22,7 +22,7 @@ ARMS = [Arm(id=arm) for arm in TRUTH]
 def served(open_router, url, count, **settings):
     """Requests through a store: each arm earns by its truth, every fifth reward has not come yet."""
     rng, clock = np.random.default_rng(3), Clock()
-    options = {"arms": ARMS, "dim": 2, "policy": "UniformRandom", "clock": clock, **settings}
+    options = {"arms": ARMS, "context": 2, "policy": "UniformRandom", "clock": clock, **settings}
     router = open_router(url, **options)
     decisions = []
     for number in range(count):
@@ -77,7 +77,7 @@ def test_rows_are_the_decisions_in_order_with_all_that_they_recorded(open_router
 
 
 def test_what_the_baseline_served_keeps_its_mode_and_speaks_of_that_arm_alone(open_router, url):
-    router, decisions = served(open_router, url, 60, baseline="b", rollout=Rollout(holdout=0.5))
+    router, decisions = served(open_router, url, 60, rollout=Rollout(holdout=0.5, baseline="b"))
     router.close()
     log = read_logs([url], Intake())
     held = log.mode == "holdout"
@@ -88,7 +88,7 @@ def test_what_the_baseline_served_keeps_its_mode_and_speaks_of_that_arm_alone(op
 
 
 def test_an_outcome_of_another_arm_is_not_counted_for_the_one_that_was_drawn(open_router, url):
-    router = open_router(url, arms=ARMS, dim=1, policy="UniformRandom")
+    router = open_router(url, arms=ARMS, context=1, policy="UniformRandom")
     decision = router.decide([1.0], event_id="r")
     other = next(arm for arm in TRUTH if arm != decision.arm)
     assert router.observe("r", Outcome(quality=1.0), served_arm=other).refused == "diverted"
@@ -101,7 +101,7 @@ def test_an_outcome_of_another_arm_is_not_counted_for_the_one_that_was_drawn(ope
 
 
 def test_an_arm_added_later_was_not_eligible_before(open_router, url):
-    router = open_router(url, arms=ARMS[:2], dim=1, policy="UniformRandom", rewards=RewardRule())
+    router = open_router(url, arms=ARMS[:2], context=1, policy="UniformRandom")
     router.decide([1.0], event_id="before")
     router.add_arm(ARMS[2])
     router.decide([1.0], event_id="later")
@@ -151,7 +151,7 @@ def test_what_is_no_store_is_said_without_the_password(arguments, code, message)
 
 
 def test_an_empty_store_has_no_usable_line(open_router, url):
-    open_router(url, dim=1).close()
+    open_router(url, context=1).close()
     with pytest.raises(InvalidLog, match="no usable line"):
         read_logs([url], Intake())
 

@@ -20,7 +20,7 @@ def decision(**changes):
     """A decision with every field filled."""
     made = Router(
         arms=[Arm(id=arm) for arm in "abc"],
-        dim=2,
+        context=2,
         budgets=Budgets(
             limits=[Rate(name="cap", channel="cost_usd", per_request=1.0)],
             expected={arm: Outcome(cost_usd=0.5) for arm in "abc"},
@@ -67,9 +67,9 @@ def test_a_record_of_before_lacks_only_what_it_did_not_know():
 def test_a_store_hands_back_whose_the_request_was(tmp_path):
     url = f"sqlite:///{tmp_path / 'events.db'}"
     arms = [Arm(id=arm) for arm in "abc"]
-    with Router(arms=arms, dim=1, store=Store(url)) as router:
+    with Router(arms=arms, context=1, store=Store(url)) as router:
         made = router.decide([1.0], event_id="r-1", tenant="t", unit="u", resident=["a", "c"])
     assert (made.tenant, made.unit, made.resident.tolist()) == ("t", "u", MASK.tolist())
-    with Router(arms=arms, dim=1, store=Store(url)) as router:
+    with Router(arms=arms, context=1, store=Store(url)) as router:
         again = router.decide([0.0], event_id="r-1")
     assert (again.tenant, again.unit, again.resident.tolist()) == ("t", "u", MASK.tolist())

@@ -80,7 +80,7 @@ def test_a_constructor_takes_no_texts_and_needs_what_has_no_default():
     with pytest.raises(InvalidInput, match=r"rate must be a number, got '0\.5'"):
         Part(size=1, rate="0.5")
     with pytest.raises(InvalidInput, match="Part needs size"):
-        Part()
+        build("part", "Part", {}, {"Part": Part})
 
 
 TYPO = "LinUCB has no setting 'alhpa', did you mean 'alpha'? it has ridge, forgetting, precision, alpha, floor"

@@ -3,6 +3,8 @@
 import doctest
 import importlib
 import pkgutil
+import re
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +38,10 @@ def test_there_are_examples_to_run():
     policies = importlib.import_module("bandit_router.policies")
     for policy in policies.POLICIES.values():
         assert any(test.examples for test in finder.find(policy)), f"{policy.__name__} has no example"
+
+
+def test_test_names_have_at_most_70_characters():
+    texts = [file.read_text() for file in Path(__file__).parent.rglob("test_*.py")]
+    names = [name for text in texts for name in re.findall(r"^ *(?:async )?def (test_\w+)", text, re.MULTILINE)]
+    assert len(names) > 900
+    assert [name for name in names if len(name) > 70] == []

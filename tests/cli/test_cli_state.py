@@ -111,7 +111,7 @@ def test_an_import_puts_a_bad_arm_at_its_prior(url: str, tmp_path: Path) -> None
     run("export", url, file)
     found = decode(file.read_bytes())
     found.state["theta"][1] = np.nan
-    file.write_bytes(encode(found.position, found.state, policy=found.policy))
+    file.write_bytes(encode(found.position, found.state, policy=found.policy, arms=found.arms))
     assert run("import", url, file, "--json") == {"position": 11, "quarantined": {"large": "theta is not finite"}}
     with open_router(url) as router:
         assert router.policy.state()["counts"].tolist() == [found.state["counts"][0], 0]

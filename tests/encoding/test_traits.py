@@ -26,7 +26,7 @@ def test_a_length_above_a_million_is_one() -> None:
 @pytest.mark.parametrize("wrong", [{"tags": "urgent"}, {"tags": ["a", "a"]}, {"modalities": ["b", "b"]}])
 def test_labels_are_distinct_and_a_sequence(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match="must be distinct"):
-        Traits(**wrong)  # type: ignore[arg-type]
+        Traits(**wrong)
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_labels_are_distinct_and_a_sequence(wrong: dict[str, object]) -> None:
 )
 def test_a_request_that_is_none_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInput, match="must be"):
-        Request(**wrong)  # type: ignore[arg-type]
+        Request(**wrong)

@@ -6,6 +6,7 @@ import pytest
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import POLICIES, LinUCB, build
 from bandit_router.policies.base import CAPABILITIES
+from bandit_router.policies.ucb1 import UCB1
 from bandit_router.testing import check_policy
 
 SIZES = {"n_arms": 3, "dim": 2, "channels": 2}
@@ -79,7 +80,7 @@ class Doubling(LinUCB):
         }
 
 
-class Staring(POLICIES["UCB1"]):
+class Staring(UCB1):
     """Declares no context and uses it."""
 
     def _distribution(self, x, arms, prices, penalty):

@@ -118,8 +118,8 @@ def test_a_database_is_opened_with_its_settings(tmp_path: Path, file: Path) -> N
     (tmp_path / "sign").write_bytes(b"signing\n")
     with Router.from_config(file) as router:
         router.decide(Request(task="code"), event_id="e")
-        assert router.events.max_events == 3  # type: ignore[attr-defined]
-        assert router.events.settings.snapshot_key == b"signing"  # type: ignore[attr-defined]
+        assert router.events.max_events == 3
+        assert router.events.settings.snapshot_key == b"signing"
 
 
 # Each mistake in the file above, and what is said of it.

@@ -328,7 +328,7 @@ def test_nothing_is_left_out_when_no_record_at_all_can_be_written(url: str, open
             if router.counters["store_errors"] >= 3:
                 break
             time.sleep(0.01)
-        assert not router.events.healthy  # type: ignore[attr-defined]
+        assert not router.events.healthy
         assert router.counters["failed_records"] == 0
     recovers(router, url, 20)
 
@@ -340,7 +340,7 @@ def test_many_bad_records_among_sound_ones_are_all_found(url: str, open_router: 
         for number in range(30):
             decide(router, 1, f"good{number}-")
             decide(router, 1, f"bad{number}-")
-        router.events.flush()  # type: ignore[attr-defined]
+        router.events.flush()
     assert count(url, "decisions") == router.counters["failed_records"] == 30
     assert router.observe("good29-0", Outcome(quality=0.5)).reward == 0.5
     assert router.observe("bad29-0", Outcome(quality=0.5)).reward is None
@@ -364,7 +364,7 @@ def test_decisions_are_kept_while_the_table_is_away(url: str, open_router: OpenR
     execute(url, "ALTER TABLE decisions RENAME TO elsewhere")
     decide(router, 20, "during")
     assert router.observe("during0", Outcome(quality=0.5)).pending
-    assert not router.events.healthy  # type: ignore[attr-defined]
+    assert not router.events.healthy
     execute(url, "ALTER TABLE elsewhere RENAME TO decisions")
     recovers(router, url, 25)
     assert router.counters["failed_records"] == 0
@@ -380,7 +380,7 @@ def test_decisions_are_kept_while_the_file_is_damaged(sqlite_url: str, open_rout
     file.write_bytes(good[:4096] + b"\xff" * (len(good) - 4096))
     decide(router, 200, "during")
     for _ in range(1000):
-        if not router.events.healthy:  # type: ignore[attr-defined]
+        if not router.events.healthy:
             break
         time.sleep(0.01)
     with file.open("r+b") as damaged:

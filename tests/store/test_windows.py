@@ -31,9 +31,9 @@ def until(condition: Callable[[], bool]) -> None:
 
 def decide(router: Router, count: int, *, apart_s: float = 0.0) -> None:
     for number in range(count):
-        router.clock.now += apart_s  # type: ignore[attr-defined]
+        router.clock.now += apart_s
         router.decide(X, event_id=f"e{number}")
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
 
 
 def settled(url: str) -> int:
@@ -47,7 +47,7 @@ def test_any_number_of_windows_closes_at_one_tick(
 ) -> None:
     router = open_router(url)
     decide(router, windows, apart_s=apart_s)
-    router.clock.now += 7200.0  # type: ignore[attr-defined]
+    router.clock.now += 7200.0
     router.decide(X, event_id="new")
     assert router.observe("new", Outcome(quality=0.5)).reward == 0.5
     until(lambda: router.learner.position == windows + 1)
@@ -61,7 +61,7 @@ def test_a_backlog_closes_after_a_restart(url: str, open_router: OpenRouter) -> 
     decide(first, 1500)
     first.close()
     second = open_router(url)
-    second.clock.now += 7200.0  # type: ignore[attr-defined]
+    second.clock.now += 7200.0
     until(lambda: second.learner.position == 1500)
     assert settled(url) == 1500
 
@@ -70,21 +70,21 @@ def test_rewards_are_counted_between_the_pages_of_a_backlog(url: str, open_route
     router = open_router(url)
     decide(router, 4000)
     pages: list[int] = []
-    close = router.events._writer.committer.close_windows  # type: ignore[attr-defined]
+    close = router.events._writer.committer.close_windows
 
     def a_reward_comes(now_s: float) -> bool:
         done = bool(close(now_s))
         if router.learner.position > len(pages):
             pages.append(router.learner.position)
-            assert router.events._submit(reward(len(pages))) is not None  # type: ignore[attr-defined]
+            assert router.events._submit(reward(len(pages))) is not None
         return done
 
     def reward(number: int) -> Any:
         router.decide(X, event_id=f"new{number}")
         return router._reward(f"new{number}", Outcome(quality=0.5), None, None)
 
-    router.events._writer.committer.close_windows = a_reward_comes  # type: ignore[attr-defined]
-    router.clock.now += 7200.0  # type: ignore[attr-defined]
+    router.events._writer.committer.close_windows = a_reward_comes
+    router.clock.now += 7200.0
     until(lambda: len(pages) >= 4 and router.learner.position == 4000 + len(pages))
     learned = [row.position for row in query(url, "SELECT position FROM log WHERE learned ORDER BY position")]
     assert learned[:3] == [1001, 2002, 3003]
@@ -92,13 +92,13 @@ def test_rewards_are_counted_between_the_pages_of_a_backlog(url: str, open_route
 
 def test_a_decision_that_is_written_between_two_pages_is_not_passed_over(url: str, open_router: OpenRouter) -> None:
     one, two = open_router(url), open_router(url)
-    one.events._writer._next_tick = float("inf")  # type: ignore[attr-defined]
-    one.events.flush()  # type: ignore[attr-defined]
+    one.events._writer._next_tick = float("inf")
+    one.events.flush()
     decide(one, 1500)
-    committer, later_s = one.events._writer.committer, one.clock.now + 7200.0  # type: ignore[attr-defined]
+    committer, later_s = one.events._writer.committer, one.clock.now + 7200.0
     assert not committer.close_windows(later_s)
     two.decide(X, event_id="a")  # of the same moment, and before all others in the order of ids
-    two.events.flush()  # type: ignore[attr-defined]
+    two.events.flush()
     while not committer.close_windows(later_s):
         pass
     assert settled(url) == 1501
@@ -110,15 +110,15 @@ def test_rewards_that_waited_in_the_queue_for_longer_than_the_window_count(
     url = f"sqlite:///{tmp_path}/events.db"
     rule = RewardRule(window_s=100.0, default=Outcome(quality=0.0))
     router = open_router(url, rewards=rule)
-    router.events.settings.wait_s = 0.0  # type: ignore[attr-defined]
-    spool = router.events._spool  # type: ignore[attr-defined]
+    router.events.settings.wait_s = 0.0
+    spool = router.events._spool
     with locked(url):
         for number in range(20):
             router.decide(X, event_id=f"e{number}")
         until(lambda: len(spool._back.items) == 20)
         assert all(router.observe(f"e{number}", Outcome(quality=1.0)).pending for number in range(20))
-        router.clock.now += 200.0  # type: ignore[attr-defined]
-        router.events._writer._next_tick = 0.0  # type: ignore[attr-defined]
+        router.clock.now += 200.0
+        router.events._writer._next_tick = 0.0
     until(lambda: router.learner.position == 20)
     assert [row.reward for row in query(url, "SELECT reward FROM log")] == [1.0] * 20
     assert count(url, "quarantine") == 0
@@ -128,15 +128,15 @@ def test_after_an_outage_windows_wait_for_the_queues_of_other_processes(url: str
     rule = RewardRule(window_s=100.0, default=Outcome(quality=0.0))
     one, two = (open_router(url, rewards=rule) for _ in range(2))
     one.decide(X, event_id="e")
-    one.events.flush()  # type: ignore[attr-defined]
-    two.events.settings.wait_s = 0.0  # type: ignore[attr-defined]
+    one.events.flush()
+    two.events.settings.wait_s = 0.0
 
     @contextmanager
     def away(ledger: Ledger) -> Iterator[Any]:
         raise exc.OperationalError("UPDATE head", {}, Exception("away"))
         yield
 
-    back = two.events._writer.ledger  # type: ignore[attr-defined]
+    back = two.events._writer.ledger
     with pytest.MonkeyPatch.context() as other:
         other.setattr(back, "writing", lambda: away(back), raising=False)
         with pytest.MonkeyPatch.context() as both:
@@ -144,9 +144,9 @@ def test_after_an_outage_windows_wait_for_the_queues_of_other_processes(url: str
             assert two.observe("e", Outcome(quality=1.0)).pending
             until(lambda: not one.events.healthy and not two.events.healthy)
             for router in (one, two):
-                router.clock.now += 200.0  # type: ignore[attr-defined]
+                router.clock.now += 200.0
         until(lambda: one.events.healthy)
-        ticks = one.events._writer._next_tick  # type: ignore[attr-defined]
-        until(lambda: one.events._writer._next_tick > ticks)  # type: ignore[attr-defined]
+        ticks = one.events._writer._next_tick
+        until(lambda: one.events._writer._next_tick > ticks)
     until(lambda: two.learner.position == 1)
     assert [row.reward for row in query(url, "SELECT reward FROM log")] == [1.0]

@@ -107,7 +107,7 @@ class Assembler:
 
     def add(self, file: str, line: int, row: Row) -> bool:
         """Take one row or report it; whether it was taken."""
-        reason = of_row(row, arms=self.arms) or self._clash(row)
+        reason = of_row(row, arms=None if self.arms is None else self.arms.keys()) or self._clash(row)
         if reason is not None:
             self.intake.reject(file, line, reason, f"event {row.event_id}")
             return False

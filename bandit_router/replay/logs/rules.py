@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
 from bandit_router.records.outcomes import CHANNELS, COSTS
@@ -27,12 +27,12 @@ _FINITE = (*CHANNELS, "reward", "timestamp_s")
 _SLACK = 1e-3
 
 
-def of_row(row: Row, *, arms: Collection[str] | None = None) -> str | None:
+def of_row(row: Row, *, arms: Set[str] | None = None) -> str | None:
     """Why this row cannot be used, or None; `arms` are those of a given catalogue."""
     return next((reason for reason, broken in _row_rules(row, arms).items() if broken), None)
 
 
-def _row_rules(row: Row, arms: Collection[str] | None) -> dict[str, bool]:
+def _row_rules(row: Row, arms: Set[str] | None) -> dict[str, bool]:
     context = row.context.values() if isinstance(row.context, dict) else row.context
     numbers = [value for name in _FINITE if (value := getattr(row, name)) is not None]
     p = row.probabilities
@@ -44,7 +44,7 @@ def _row_rules(row: Row, arms: Collection[str] | None) -> dict[str, bool]:
         NUMBERS: not all(map(math.isfinite, numbers)),
         NEGATIVE: any((getattr(row, name) or 0.0) < 0 for name in COSTS),
         RANGE: not (row.weight > 0 and math.isfinite(row.weight)) or not -1 <= row.state_version < 2**63,
-        STRANGER: arms is not None and not named(row) <= set(arms),
+        STRANGER: arms is not None and not named(row) <= arms,
         SPREAD: p is not None
         and (row.arm not in p or not all(value >= 0 for value in p.values()) or abs(sum(p.values()) - 1) > _SLACK),
     }

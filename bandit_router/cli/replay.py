@@ -83,12 +83,13 @@ def replay(
         from bandit_router.replay.logs.store import shown
 
         with invalid_as(USAGE):
-            one: dict[str, Any] = {"utility": utility, "learning": learn}
+            learning: Any = learn
+            one: dict[str, Any] = {"utility": utility, "learning": learning}
             one["key"] = None if key_file is None else key_file.read_bytes()
             if config is None:
                 target = ope.make_target(policy, log, settings=chosen, **one)
             else:
-                target = routed.routed_target(config, log, learning=learn)
+                target = routed.routed_target(config, log, learning=learning)
             other = None if baseline is None else ope.make_target(baseline, log, **one)
         with invalid_as(INVALID_DATA):
             log, notes = (log, {}) if slots is None else _recached(log, target, *slots, paging, sizes)

@@ -28,6 +28,7 @@ from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.logs.values import first, known_sum, mapping, number, seconds
 
 UNPRICED = "costs of 0 without a price, read as unknown; where a model is free, log cost_usd: 0 under bandit_router"
+_OWN = {*FIELDS, "event_id"}
 _METADATA = ("spend_logs_metadata", "requester_metadata")
 _IDS = ("event_id", "litellm_call_id", "request_id", "id", "trace_id")
 _CALLS = {
@@ -245,6 +246,6 @@ def _own(record: Mapping[str, Any]) -> dict[str, Any]:
     places = [metadata, *(mapping(place.get(name)) for place in (metadata, record) for name in _METADATA)]
     own = {name: record[name] for name in (*CHANNELS, "reward") if record.get(name) is not None}
     for place in places:
-        own.update((k, v) for k, v in mapping(place.get("bandit_router")).items() if k in (*FIELDS, "event_id"))
+        own.update((k, v) for k, v in mapping(place.get("bandit_router")).items() if k in _OWN)
     event_id = own.pop("event_id", None)
     return {**known_of(own), **({} if event_id is None else {"event_id": str(event_id)})}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from bandit_router import CHANNELS, Arm, Budgets, Outcome, Router, Store, Utility, Window
+from bandit_router import CHANNELS, Arm, Budgets, Objective, Outcome, Router, Store, Utility, Window
 from bandit_router.cli.log_options import ranges
 from bandit_router.replay.compare import compare, make_target, parse_gate
 from bandit_router.replay.logs import FORMATS, Intake, LoggedEvents, read_logs, write_log
@@ -57,8 +57,8 @@ def serve(channel: str, folder: Path) -> None:
         )
         with Router(
             arms=arms,
-            dim=1,
-            utility=Utility(prices={channel: 0.1}, scales={channel: 8.0}),
+            context=1,
+            objective=Objective(prices={channel: 0.1}, scales={channel: 8.0}),
             budgets=budgets,
             store=Store(f"sqlite:///{folder / 'events.db'}"),
             clock=lambda: 100.0,

@@ -18,7 +18,10 @@ Logs = Annotated[
     list[str], typer.Argument(help="Log files, or the URL of a store, in their order; together they are one log.")
 ]
 Format = Annotated[str | None, typer.Option("--format", help="Format of the files; default by suffix.")]
-Columns = Annotated[str | None, typer.Option(help="Column map of a CSV: arm=model,propensity=p,context=f*.")]
+Columns = Annotated[
+    str | None,
+    typer.Option(help="Map of a CSV, arm=model,context=f*, or of evaluators, quality=judge,labels=good:1+poor:0."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")]
 Arms = Annotated[str | None, typer.Option(help="Catalogue order of the arm ids, separated by commas.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]

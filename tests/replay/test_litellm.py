@@ -15,6 +15,7 @@ from bandit_router.records.outcomes import Utility
 from bandit_router.replay.evaluate import evaluate
 from bandit_router.replay.logs import Intake, LoggedEvents, read_logs
 from bandit_router.replay.logs.joined import DIVERTED
+from bandit_router.replay.logs.litellm import UNPRICED
 from bandit_router.replay.targets import one_arm
 
 T = 1_790_000_000.0
@@ -268,6 +269,10 @@ def test_a_deployment_named_like_another_group_is_not_diverted_from_its_own(tmp_
 # -- what was measured ----------------------------------------------------------------------------------------------
 
 PRICE_LIST = {"model_map_key": "openai/own-model", "model_map_value": None}
+LISTED = {"model_map_key": "m", "model_map_value": {"input_cost_per_token": 1e-6, "output_cost_per_token": 0.0}}
+LISTED_AT_0 = {"model_map_key": "m", "model_map_value": {"input_cost_per_token": 0, "output_cost_per_token": 0}}
+FREE = {"total_cost": 0.0, "input_cost": 0.0, "output_cost": 0.0}
+FREE_OWN = {"propensity": 0.5, "cost_usd": 0}
 COSTS: dict[str, tuple[dict[str, Any], float | None]] = {
     "a bill": ({"response_cost": 0.25}, 0.25),
     "a bill as text": ({"response_cost": "0.25"}, 0.25),
@@ -276,6 +281,9 @@ COSTS: dict[str, tuple[dict[str, Any], float | None]] = {
     "a failed look-up": ({"response_cost": 0.0, "response_cost_failure_debug_info": {"error_str": "no"}}, None),
     "a zero that the gateway doubts": ({"response_cost": 0, "zero_cost_diagnostic": {"reason": "missing"}}, None),
     "no price list": ({"response_cost": 0.0, "model_map_information": PRICE_LIST}, None),
+    "a list of zeros": ({"response_cost": 0.0, "cost_breakdown": FREE, "model_map_information": LISTED_AT_0}, None),
+    "free by the caller's word": ({"response_cost": 0.0, "model_map_information": LISTED_AT_0, "own": FREE_OWN}, 0.0),
+    "a discount": ({"response_cost": 0.0, "cost_breakdown": FREE, "model_map_information": LISTED}, 0.0),
     "a price of 0": ({"response_cost": 0.0, "cost_breakdown": {"total_cost": 0.0}}, 0.0),
     "an answer from the cache": ({"response_cost": 0.0, "cache_hit": True, "zero_cost_diagnostic": {"r": 1}}, 0.0),
     "nothing said": ({"response_cost": None}, None),
@@ -285,8 +293,10 @@ COSTS: dict[str, tuple[dict[str, Any], float | None]] = {
 @pytest.mark.parametrize("case", COSTS)
 def test_a_cost_is_what_was_billed_or_unknown(case: str, tmp_path: Path) -> None:
     fields, expected = COSTS[case]
-    (cost,) = read(tmp_path, payload("a", **fields)).channel("cost_usd")
+    intake = Intake()
+    (cost,) = read(tmp_path, payload("a", **fields), intake=intake).channel("cost_usd")
     assert (None if math.isnan(cost) else cost) == expected
+    assert (UNPRICED in intake.notes) == (fields["response_cost"] == 0 and (expected is None or "word" in case))
 
 
 @pytest.mark.parametrize("metadata", [{"cost_breakdown": {"total_cost": 0.04}}, {"model_map_information": PRICE_LIST}])

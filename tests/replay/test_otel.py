@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -337,16 +338,13 @@ def test_a_model_is_itself_under_its_providers_prefix_and_dated() -> None:
 def printed(n: int) -> dict[str, Any]:
     """The same span as the Python SDK's console exporter prints it."""
     otlp = span(n)
-    times = {
-        at: f"2026-09-21T14:{13 + (20 + n + more) // 60:02}:{(20 + n + more) % 60:02}Z"
-        for at, more in (("start", 0), ("end", 2))
-    }
+    start, end = (datetime.fromtimestamp(int(otlp[f"{at}TimeUnixNano"]) / 1e9, UTC) for at in ("start", "end"))
     return {
         "name": "chat",
         "context": {"trace_id": f"0x{otlp['traceId']}", "span_id": f"0x{otlp['spanId']}", "trace_state": "[]"},
         "parent_id": None,
-        "start_time": times["start"],
-        "end_time": times["end"],
+        "start_time": start.isoformat(),
+        "end_time": end.isoformat(),
         "status": {"status_code": "UNSET"},
         "attributes": CHAT,
         "events": [],

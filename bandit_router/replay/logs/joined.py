@@ -18,7 +18,8 @@ DECISION = tuple(name for name in COLUMNS if name not in ("event_id", "reward", 
 FIELDS = (*DECISION, *CHANNELS, "reward")
 """What a caller may put under `bandit_router` in a gateway's metadata, or as `bandit_router.*` span attributes."""
 DIVERTED = "requests that were retried or answered by another arm than was drawn: kept, and no arm is credited"
-_NUMBERS = (*CHANNELS, "reward", "propensity", "timestamp_s", "weight")
+_NUMBERS = {name for name, kind in COLUMNS.items() if kind == "number"}
+_NESTED = {name for name, kind in COLUMNS.items() if kind in ("ids", "context", "distribution")}
 _SAME_START_S = 0.002  # a database keeps milliseconds of what a payload says in full
 
 
@@ -225,7 +226,7 @@ def known_of(part: Mapping[str, Any]) -> dict[str, Any]:
     for name in known.keys() & _NUMBERS:
         if isinstance(known[name], str):
             known[name] = number(known[name]) if number(known[name]) is not None else known[name]
-    for name in known.keys() & {"context", "eligible", "resident", "probabilities"}:
+    for name in known.keys() & _NESTED:
         if isinstance(known[name], str):
             known[name] = parsed(known[name])
     return known

@@ -27,6 +27,8 @@ from bandit_router.replay.logs.joined import FIELDS, Attempt, Joiner, known_of
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.logs.values import first, known_sum, mapping, number, seconds
 
+UNPRICED = "costs of 0 without a price, read as unknown; where a model is free, log cost_usd: 0 under bandit_router"
+_OWN = {*FIELDS, "event_id"}
 _METADATA = ("spend_logs_metadata", "requester_metadata")
 _IDS = ("event_id", "litellm_call_id", "request_id", "id", "trace_id")
 _CALLS = {
@@ -95,6 +97,8 @@ def _take(
         attempt.ids, attempt.loose = attempt.ids or (ids[0],), tuple(ids)
         trace = _text(record, "trace_id") or _text(record, "session_id")
         attempts.append((attempt, None if named["event_id"] else trace))
+        if attempt.metered["cost_usd"] is None and number(first(record, ("response_cost", "spend"))) == 0:
+            intake.notes[UNPRICED] += 1
     else:
         joiner.add(file, line, ids, {**_metered(record), **own})
 
@@ -220,10 +224,12 @@ def _cost(record: Mapping[str, Any]) -> float | None:
         return total
     if "total_cost" not in prices and any(number(prices.get(name)) for name in _PRICES):
         return None
-    looked_up = mapping(record.get("model_map_information") or metadata.get("model_map_information"))
+    listed = mapping(record.get("model_map_information") or metadata.get("model_map_information"))
+    value = mapping(listed.get("model_map_value"))
+    priced = any(number(value.get(f"{side}_cost_per_token")) for side in ("input", "output"))
     failed = any(record.get(name) for name in ("response_cost_failure_debug_info", "zero_cost_diagnostic"))
-    unpriced = looked_up.get("model_map_key") and not looked_up.get("model_map_value") and not prices
-    return None if failed or (unpriced and not _failed(record)) else cost
+    unpriced = bool(listed.get("model_map_key")) and not priced  # the router lists what it does not know at 0
+    return None if (failed or unpriced) and not _failed(record) else cost
 
 
 def _count(record: Mapping[str, Any], name: str) -> float | None:
@@ -240,6 +246,6 @@ def _own(record: Mapping[str, Any]) -> dict[str, Any]:
     places = [metadata, *(mapping(place.get(name)) for place in (metadata, record) for name in _METADATA)]
     own = {name: record[name] for name in (*CHANNELS, "reward") if record.get(name) is not None}
     for place in places:
-        own.update((k, v) for k, v in mapping(place.get("bandit_router")).items() if k in (*FIELDS, "event_id"))
+        own.update((k, v) for k, v in mapping(place.get("bandit_router")).items() if k in _OWN)
     event_id = own.pop("event_id", None)
     return {**known_of(own), **({} if event_id is None else {"event_id": str(event_id)})}

@@ -38,6 +38,7 @@ class Chooser:
         learner: policy, catalogue and prices. key: of the keyed draw. rollout: what the policy may decide.
 
     Attributes:
+        record: what the guard has saved up, None without one.
         uniform: the number in [0, 1) that an event's arm is drawn with; by default it depends on key and event id
             alone. Simulations put their own stream here, so that every policy has the same luck.
     """
@@ -46,7 +47,7 @@ class Chooser:
         event_uniform(key, "")
         self.learner, self.key = learner, key
         self.uniform: Callable[[str], float] = partial(event_uniform, key)
-        self._record: GuardRecord | None = None
+        self.record: GuardRecord | None = None
         self.use(rollout)
 
     def use(self, rollout: Rollout) -> None:
@@ -55,8 +56,8 @@ class Chooser:
         guard = rollout.guard
         if guard is not None and not self.learner.policy.has_estimates:
             raise InvalidInput("a guard needs a policy that estimates utilities, for instance LinUCB")
-        if self._record is None or self._record.guard != guard:
-            self._record = None if guard is None else GuardRecord(guard)
+        if self.record is None or self.record.guard != guard:
+            self.record = None if guard is None else GuardRecord(guard)
         self.rollout, self._bounded = rollout, rollout.allowed is not None or bool(rollout.floors or rollout.caps)
 
     def choose(self, x: F64, event_id: str, unit: str, eligible: Bool | None, penalty: F64 | None) -> Choice:
@@ -77,7 +78,7 @@ class Chooser:
             propensity: float = p.item(index)
             if not 0 < propensity <= 1 + 1e-9:
                 raise FloatingPointError(f"propensity {propensity} of arm {index}")
-            if mode == "online" and (self._record is None or self._trusted(self._record, p, x, eligible)):
+            if mode == "online" and (self.record is None or self._trusted(self.record, p, x, eligible)):
                 return Choice(index, min(propensity, 1.0), p, mode)
         except InvalidInput:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -11,6 +11,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies import DEFAULT_POLICY, build
 from bandit_router.policies.base import Policy
 from bandit_router.policies.monitor import DriftMonitor
+from bandit_router.records.arms import Arm
 from bandit_router.records.outcomes import CHANNELS, Utility
 from bandit_router.settling.rules import RewardRule
 
@@ -69,3 +70,14 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     def utility(self) -> Utility:
         """Prices and scales as a utility."""
         return Utility(prices=self.prices, scales=self.scales)
+
+
+def check_kinds(arms: object, context: object, **groups: tuple[object, type]) -> None:
+    """Raise InvalidInput unless arms are arms, the context a length or an encoder, and each group of its own kind."""
+    if isinstance(arms, str) or not isinstance(arms, Iterable) or not all(isinstance(arm, Arm) for arm in arms):
+        raise InvalidInput(f'arms must be a list of Arm, for instance [Arm(id="small")], got {arms!r:.80}')
+    if isinstance(context, bool) or not (isinstance(context, int) or (callable(context) and hasattr(context, "dim"))):
+        raise InvalidInput(f"context must be a length or an encoder, got {context!r:.80}")
+    for name, (value, kind) in groups.items():
+        if not isinstance(value, kind):
+            raise InvalidInput(f"{name} must be an instance of {kind.__name__}, got {value!r:.80}")

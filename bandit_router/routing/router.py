@@ -29,7 +29,7 @@ from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
 from bandit_router.routing.explain import Explanation, explain
-from bandit_router.routing.groups import Objective, PolicySpec
+from bandit_router.routing.groups import Objective, PolicySpec, check_kinds
 from bandit_router.routing.rollout import Rollout
 from bandit_router.settling.learner import Learner
 from bandit_router.settling.memory import Memory
@@ -97,6 +97,9 @@ class Router:
         key: bytes | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        check_kinds(arms, context, objective=(objective, Objective), rollout=(rollout, Rollout))
+        if not callable(clock):
+            raise InvalidInput(f"clock must be a function that returns seconds, such as time.time, got {clock!r}")
         if budgets is not None and objective.rewards.aggregate == "sum":
             raise InvalidInput(
                 "budgets settle a channel at its first bill and would lose the rest of a sum; report one bill for the "

@@ -212,7 +212,7 @@ def test_a_router_takes_requests_only_with_an_encoder() -> None:
     assert router.observe("e", Outcome(quality=1.0)).reward == 1.0
 
 
-def test_a_request_carries_its_tenant_and_its_session_is_the_unit_of_the_holdout(file: Path) -> None:
+def test_a_request_brings_its_tenant_and_the_unit_of_its_holdout(file: Path) -> None:
     file.write_text(
         FULL.replace("holdout = 0.05", "holdout = 0.5").replace('name = "day"', 'name = "day"\ntenant = "*"')
     )

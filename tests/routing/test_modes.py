@@ -17,6 +17,7 @@ from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import BudgetExhausted, InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.outcomes import Outcome
+from bandit_router.routing.guard import ConservativeGuard
 from bandit_router.routing.rollout import Rollout, project
 from bandit_router.routing.router import Router
 from support.routers import make_router
@@ -243,3 +244,20 @@ def test_a_wrong_context_is_refused_in_every_mode(mode: Any) -> None:
     for context in ([1.0], [1.0, math.nan]):
         with pytest.raises(InvalidInput):
             engine.decide(context, event_id="e")
+
+
+def test_a_changed_rollout_keeps_the_rest_and_the_guard_s_record() -> None:
+    guarded = Rollout(guard=ConservativeGuard(slack=0.5), caps={"b": 0.5})
+    engine = router(guarded, settings={"alpha": 0.1, "floor": 1.0})
+    for event in map(str, range(20)):
+        engine.decide([1.0, 0.5], event_id=event)
+        engine.observe(event, Outcome(quality=0.5))
+    saved = engine.chooser.record.budget
+    assert saved > 0
+    engine.set_rollout(holdout=0.1)
+    assert (engine.rollout.baseline, engine.rollout.caps, engine.rollout.holdout) == ("base", {"b": 0.5}, 0.1)
+    assert engine.chooser.record.budget == saved
+    with pytest.raises(InvalidInput, match="a rollout has no 'hold_out'; it has mode, holdout"):
+        engine.set_rollout(hold_out=0.1)
+    engine.set_rollout(guard=ConservativeGuard(slack=0.25))
+    assert engine.chooser.record.budget == 0.0

@@ -448,6 +448,22 @@ def test_eight_threads_lose_nothing_and_count_nothing_twice():
 
 
 @pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"arms": ["a", "b"]}, "arms must be a list of Arm"),
+        ({"arms": "ab"}, "arms must be a list of Arm"),
+        ({"context": "2"}, "context must be a length or an encoder"),
+        ({"objective": {"prices": {}}}, "objective must be an instance of Objective"),
+        ({"rollout": "off"}, "rollout must be an instance of Rollout"),
+        ({"clock": 5}, "clock must be a function"),
+    ],
+)
+def test_a_group_of_another_kind_is_refused_in_words(wrong, said):
+    with pytest.raises(InvalidInput, match=said):
+        Router(**{"arms": [Arm(id="a")], "context": 2, **wrong})
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"policy": "LinUBC"},

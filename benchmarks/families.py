@@ -3,7 +3,7 @@
     python -m benchmarks.families --out families.jsonl --docs docs
 
 Runs what families.jsonl lacks, one line per policy and preset, so that it can be stopped and taken up again; then
-writes docs/figures/family-NAME.png and the table of docs/choosing.md, and prints the rows as JSON. Adapters are all
+writes docs/evidence/figures/family-NAME.png and the table of docs/howto/choose-a-policy.md, and prints the rows as JSON. Adapters are all
 resident, so that only learning is compared; VW and River must be installed.
 """
 

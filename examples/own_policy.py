@@ -7,12 +7,20 @@ goes through `_arrays` and `_restore`, here inherited from `MeanPolicy`.
 
 import numpy as np
 
-<<<<<<< HEAD
-from bandit_router import CHANNELS, COUNT, F64, SHARE, Arm, Index, MeanPolicy, Outcome, Router, greedy, setting
-from bandit_router.testing import check_policy
-=======
-from bandit_router import CHANNELS, F64, Arm, Index, InvalidInput, MeanPolicy, Outcome, Router, check_policy, greedy
->>>>>>> a6c4011 (A site of the docs: reference pages from the docstrings, names added to the face)
+from bandit_router import (
+    CHANNELS,
+    COUNT,
+    F64,
+    SHARE,
+    Arm,
+    Index,
+    MeanPolicy,
+    Outcome,
+    Router,
+    check_policy,
+    greedy,
+    setting,
+)
 
 
 class ExploreFirst(MeanPolicy):

@@ -36,7 +36,7 @@ def test_a_scenario_or_a_router_loads(code):
 
 
 def test_every_key_of_a_router_is_on_its_page():
-    page = (ROOT / "docs" / "configuration.md").read_text()
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
     named = set(re.findall(r"[\w]+", " ".join(re.findall(r"`([^`\n]+)`", page))))
     keys = {key for definition in schema()["$defs"].values() for key in definition.get("properties", ())}
     assert keys <= named, keys - named

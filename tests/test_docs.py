@@ -17,10 +17,10 @@ from bandit_router.simulators.scenario import Scenario
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
-TASKS = (
-    "Add Choose Catch Count Encode Keep Let Limit Look Measure Operate Read Replay Roll Route Serve Simulate Take Try Turn "
-    "Use Value Write Describe"
-).split()
+TASK = (
+    "Add|Catch|Choose|Count|Describe|Encode|Keep|Let|Limit|Look|Measure|Operate|Read|Replay|Roll|Route|Serve|Simulate|"
+    "Take|Try|Turn|Use|Value|Write"
+)
 
 
 def blocks(language):
@@ -81,14 +81,14 @@ def test_every_public_name_is_on_one_page_of_the_reference():
 )
 def test_a_page_begins_with_a_task_or_a_question(document):
     title = document.read_text().partition("\n")[0]
-    assert re.fullmatch(rf"# (.+\?|({'|'.join(TASKS)})\b.*)", title), title
+    assert re.fullmatch(rf"# (.+\?|({TASK})\b.*)", title), title
 
 
 @pytest.mark.parametrize("document", [*DOCS.glob("howto/*.md"), *DOCS.glob("tutorial/*.md")], ids=lambda p: p.name)
 def test_a_sentence_has_at_most_forty_words(document):
     text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
     for paragraph in re.split(r"\n\s*\n|^\s*(?:[-#|]|\d+\.) ?", text, flags=re.MULTILINE):
-        for sentence in re.split(r"[.:?!;]\s", paragraph):
+        for sentence in re.split(r"[.?!]\s", paragraph):
             assert len(sentence.split()) <= 40, sentence
 
 

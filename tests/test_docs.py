@@ -84,7 +84,10 @@ def test_a_page_begins_with_a_task_or_a_question(document):
     assert re.fullmatch(rf"# (.+\?|({TASK})\b.*)", title), title
 
 
-@pytest.mark.parametrize("document", [*DOCS.glob("howto/*.md"), *DOCS.glob("tutorial/*.md")], ids=lambda p: p.name)
+READ = [page for kind in ("tutorial", "howto", "explanation") for page in sorted((DOCS / kind).rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", READ, ids=lambda p: str(p.relative_to(DOCS)))
 def test_a_sentence_has_at_most_forty_words(document):
     text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
     for paragraph in re.split(r"\n\s*\n|^\s*(?:[-#|]|\d+\.) ?", text, flags=re.MULTILINE):

@@ -21,11 +21,18 @@ if TYPE_CHECKING:
     from bandit_router.budgets.pacing import Budgets
     from bandit_router.declared import COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Check, setting
     from bandit_router.encoding.categories import ReadabilityBin, SemanticCluster
-    from bandit_router.encoding.contexts import Bias, Concat, OneHotTask, Precomputed, Request, Standardise
+    from bandit_router.encoding.contexts import Bias, Concat, Encoder, OneHotTask, Precomputed, Request, Standardise
     from bandit_router.encoding.text import Embedding, TextComplexity, fit_pca
     from bandit_router.encoding.traits import Traits
-    from bandit_router.energy.meters import RecordedMeter, WindowSplit
-    from bandit_router.energy.table import EnergyRow, EnergyTable, greenserv_table
+    from bandit_router.energy.meters import GpuClock, NvmlMeter, RecordedMeter, WindowSplit, ZeusMeter
+    from bandit_router.energy.table import (
+        EnergyRow,
+        EnergyTable,
+        greenserv_models,
+        greenserv_table,
+        read_energy_csv,
+        read_mlenergy,
+    )
     from bandit_router.errors import (
         BanditRouterError,
         BudgetExhausted,
@@ -39,10 +46,13 @@ if TYPE_CHECKING:
     from bandit_router.paging.model import PagingModel, load_profile
     from bandit_router.policies import POLICIES
     from bandit_router.policies.base import Estimate, Policy
-    from bandit_router.policies.caching.base import CacheController, Capacity
+    from bandit_router.policies.caching.base import CacheController, Capacity, Served, Values
+    from bandit_router.policies.caching.credit import ExchangeCredit
     from bandit_router.policies.caching.eviction import GDSF, LFU, LRU
+    from bandit_router.policies.caching.hazard import ReuseHazard
     from bandit_router.policies.default import EvidenceThompson
     from bandit_router.policies.distributions import draw, greedy
+    from bandit_router.policies.drift import DriftPolicy
     from bandit_router.policies.dueling import DuelingLinear
     from bandit_router.policies.lints import LinTS
     from bandit_router.policies.linucb import LinUCB
@@ -55,6 +65,7 @@ if TYPE_CHECKING:
     from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
     from bandit_router.replay.evaluate import evaluate
     from bandit_router.replay.logs import Intake, LoggedEvents, read_logs, write_log
+    from bandit_router.replay.logs.record import row_of
     from bandit_router.replay.targets import follow, one_arm, uniform
     from bandit_router.routing.cascade import GATE_ARMS, Cascade
     from bandit_router.routing.config import RouterConfig, load_config
@@ -67,12 +78,13 @@ if TYPE_CHECKING:
     from bandit_router.settling.rules import RewardRule
     from bandit_router.simulators.adapters import LinearAdapters
     from bandit_router.simulators.configs import PolicyConfig
-    from bandit_router.simulators.environment import Environment
+    from bandit_router.simulators.environment import BLOCK, Block, Environment
     from bandit_router.simulators.experiment import run_scenario
     from bandit_router.simulators.scenario import Scenario, load_scenario, with_overrides
     from bandit_router.simulators.table import TableEnvironment, load_table
     from bandit_router.store import Sharing, Store
     from bandit_router.store.saved import SavedState, load_state, save_state
+    from bandit_router.testing import check_controller, check_environment, check_policy
 
 __version__ = "0.1.0"
 
@@ -100,10 +112,12 @@ _HOMES = {
     # adapters
     "paging.adapter_cache": ("AdapterCache", "CacheChange"),
     "paging.model": ("PagingModel", "load_profile"),
-    "policies.caching.base": ("CacheController", "Capacity"),
+    "policies.caching.base": ("CacheController", "Capacity", "Served", "Values"),
+    "policies.caching.credit": ("ExchangeCredit",),
+    "policies.caching.hazard": ("ReuseHazard",),
     "policies.caching.eviction": ("GDSF", "LFU", "LRU"),
     # encoding
-    "encoding.contexts": ("Bias", "Concat", "OneHotTask", "Precomputed", "Request", "Standardise"),
+    "encoding.contexts": ("Bias", "Concat", "Encoder", "OneHotTask", "Precomputed", "Request", "Standardise"),
     "encoding.text": ("Embedding", "TextComplexity", "fit_pca"),
     "encoding.traits": ("Traits",),
     "encoding.categories": ("ReadabilityBin", "SemanticCluster"),
@@ -117,22 +131,33 @@ _HOMES = {
     "policies.base": ("Estimate", "Policy"),
     "policies.mixture": ("PolicyMixture",),
     "policies.means": ("MeanPolicy",),
+    "policies.drift": ("DriftPolicy",),
     "policies.dueling": ("DuelingLinear",),
     "policies.distributions": ("draw", "greedy"),
     # energy
-    "energy.meters": ("RecordedMeter", "WindowSplit"),
-    "energy.table": ("EnergyRow", "EnergyTable", "greenserv_table"),
+    "energy.meters": ("GpuClock", "NvmlMeter", "RecordedMeter", "WindowSplit", "ZeusMeter"),
+    "energy.table": (
+        "EnergyRow",
+        "EnergyTable",
+        "greenserv_models",
+        "greenserv_table",
+        "read_energy_csv",
+        "read_mlenergy",
+    ),
     # simulating
     "simulators.scenario": ("Scenario", "load_scenario", "with_overrides"),
     "simulators.configs": ("PolicyConfig",),
     "simulators.experiment": ("run_scenario",),
-    "simulators.environment": ("Environment",),
+    "simulators.environment": ("BLOCK", "Block", "Environment"),
     "simulators.adapters": ("LinearAdapters",),
     "simulators.table": ("TableEnvironment", "load_table"),
     # replaying
     "replay.logs": ("Intake", "LoggedEvents", "read_logs", "write_log"),
+    "replay.logs.record": ("row_of",),
     "replay.evaluate": ("evaluate",),
     "replay.targets": ("follow", "one_arm", "uniform"),
+    # testing your own parts
+    "testing": ("check_controller", "check_environment", "check_policy"),
     # arrays
     "arrays": ("F64", "Bool", "Index"),
     # errors
@@ -148,6 +173,7 @@ _HOMES = {
 }
 _MODULES = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
+    "BLOCK",
     "CHANNELS",
     "COUNT",
     "F64",
@@ -164,6 +190,7 @@ __all__ = [
     "BanditRouterError",
     "BetaThompson",
     "Bias",
+    "Block",
     "Bool",
     "BudgetExhausted",
     "Budgets",
@@ -177,16 +204,20 @@ __all__ = [
     "ConservativeGuard",
     "Decision",
     "DriftMonitor",
+    "DriftPolicy",
     "DuelingLinear",
     "Embedding",
+    "Encoder",
     "EnergyRow",
     "EnergyTable",
     "Environment",
     "Estimate",
     "EvidenceThompson",
+    "ExchangeCredit",
     "Explanation",
     "Floor",
     "GaussianThompson",
+    "GpuClock",
     "Index",
     "Intake",
     "InvalidInput",
@@ -198,6 +229,7 @@ __all__ = [
     "LoggedEvents",
     "MeanPolicy",
     "Memory",
+    "NvmlMeter",
     "Objective",
     "OneHotTask",
     "Outcome",
@@ -211,6 +243,7 @@ __all__ = [
     "ReadabilityBin",
     "RecordedMeter",
     "Request",
+    "ReuseHazard",
     "RewardRule",
     "Rollout",
     "Router",
@@ -218,6 +251,7 @@ __all__ = [
     "SavedState",
     "Scenario",
     "SemanticCluster",
+    "Served",
     "Settlement",
     "Sharing",
     "Standardise",
@@ -230,14 +264,20 @@ __all__ = [
     "Traits",
     "Unanswerable",
     "Utility",
+    "Values",
     "Window",
     "WindowSplit",
+    "ZeusMeter",
     "__version__",
+    "check_controller",
+    "check_environment",
+    "check_policy",
     "draw",
     "evaluate",
     "fit_pca",
     "follow",
     "greedy",
+    "greenserv_models",
     "greenserv_table",
     "load_config",
     "load_profile",
@@ -245,7 +285,10 @@ __all__ = [
     "load_state",
     "load_table",
     "one_arm",
+    "read_energy_csv",
     "read_logs",
+    "read_mlenergy",
+    "row_of",
     "run_scenario",
     "save_state",
     "setting",

@@ -1,10 +1,10 @@
-"""Every registered policy on three presets, and what a step costs: the tables and pictures of docs/policies.
+"""Every registered policy on three presets, and what a step costs: docs/evidence/policies.md and its pictures.
 
     python -m benchmarks.families --out families.jsonl --docs docs
 
 Runs what families.jsonl lacks, one line per policy and preset, so that it can be stopped and taken up again; then
-writes docs/figures/family-NAME.png and the table of docs/choosing.md, and prints the rows as JSON. Adapters are all
-resident, so that only learning is compared; VW and River must be installed.
+writes docs/evidence/figures/family-NAME.png and the table of docs/evidence/policies.md, and prints the rows as JSON.
+Adapters are all resident, so that only learning is compared; VW and River must be installed.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def _oracle(row: dict[str, Any]) -> float:
 def _family(name: str) -> str:
     for family, members in FAMILIES.items():
         if name in members:
-            return f"[{family}](policies/{family}.md)"
+            return f"[{family}](../explanation/policies/{family}.md)"
     return "baseline" if name in BASELINES else ""
 
 
@@ -183,8 +183,8 @@ def main() -> None:
     known = rows(options.out, names)
     if options.docs is not None:
         for family in FAMILIES:
-            picture(family, known, options.docs / "figures" / f"family-{family}.png")
-        replace(options.docs / "choosing.md", table(known, names))
+            picture(family, known, options.docs / "evidence" / "figures" / f"family-{family}.png")
+        replace(options.docs / "evidence" / "policies.md", table(known, names))
     json.dump([{key: value for key, value in row.items() if key != "curves"} for row in known.values()], sys.stdout)
 
 

@@ -75,7 +75,7 @@ def rows(name: str, noise: float | None, seeds: int) -> dict[str, Any]:
 
 
 def table(document: dict[str, Any]) -> str:
-    """The table of docs/policies/drift.md."""
+    """The table of docs/evidence/changes.md."""
     lines = [
         "| outcomes | policy | outage of 30 | of 50 | of 200 | stays dead | 5 zeros in 1,000 | 10 zeros in 500 |",
         "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",

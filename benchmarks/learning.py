@@ -1,7 +1,7 @@
 """How well policies learn on real outcome tables, against the best fixed arm and against each other, on paired luck.
 
     BANDIT_ROUTER_DATA=FOLDER python -m benchmarks.learning --log runs.jsonl > benchmarks/results/learning.json
-    python -m benchmarks.learning_page docs/learning.md < benchmarks/results/learning.json
+    python -m benchmarks.learning_page docs/evidence/learning.md < benchmarks/results/learning.json
 
 On shuffled first passes with the task as context, where every policy of a cell meets the same requests. Our own
 policies run over whole tables, of MMLU-Pro the first 4,000 requests (`whole`), and with the two best arms changing

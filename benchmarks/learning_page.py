@@ -1,6 +1,6 @@
-"""Results of `benchmarks.learning` as the tables and the figure of docs/learning.md.
+"""Results of `benchmarks.learning` as the tables and the figure of docs/evidence/learning.md.
 
-    python -m benchmarks.learning_page docs/learning.md < benchmarks/results/learning.json
+    python -m benchmarks.learning_page docs/evidence/learning.md < benchmarks/results/learning.json
 
 Replaces what stands between `<!-- results -->` and `<!-- /results -->` there and writes img/learning.png beside it.
 """

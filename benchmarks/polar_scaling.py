@@ -1,4 +1,4 @@
-"""How regret scales: `python -m benchmarks.polar_scaling --out docs/img/polar_scaling`.
+"""How regret scales: `python -m benchmarks.polar_scaling --out docs/evidence/img/polar_scaling`.
 
 From the base point N 15, K 5, d 5, T 10,000 and paging weight 0.1 one number varies at a time. Prints the means,
 loads and log-log slopes against T as JSON, and writes the picture with 95 % intervals as PNG and SVG.

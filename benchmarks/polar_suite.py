@@ -22,7 +22,7 @@ from bandit_router.simulators.experiment import run_scenario
 from bandit_router.simulators.scenario import Scenario
 
 ROUTER = {"alpha": 0.2, "ridge": 0.04, "floor": 0.0}
-HOUSE, ORACLE, OBLIVIOUS = DEFAULT_CONTROLLER, "StaticBest", "oblivious LRU"
+OURS, ORACLE, OBLIVIOUS = DEFAULT_CONTROLLER, "StaticBest", "oblivious LRU"
 CLAIRVOYANT = (ORACLE, "StaticPopular", "Belady", EVERYTHING)
 Cell = tuple[int, int, int, float, str]
 
@@ -67,61 +67,61 @@ def halves(values: list[float]) -> list[float]:
 
 
 def honest_excess(row: dict[str, Any], baselines: list[str]) -> float:
-    """The house's regret over the best baseline's, as a share of it, each half of the seeds judging the other's choice.
+    """Our regret over the best baseline's, as a share of it, each half of the seeds judging the other's choice.
 
     The least of several noisy means is too low; the baseline is therefore chosen on one half and compared on the other.
     """
     regret = np.array([row["halves"][name] for name in baselines])
     chosen = regret[regret.argmin(axis=0)[::-1], [0, 1]]
-    return float(np.mean(row["halves"][HOUSE]) / chosen.mean() - 1)
+    return float(np.mean(row["halves"][OURS]) / chosen.mean() - 1)
 
 
 def by_kind(rows: list[dict[str, Any]], baselines: list[str]) -> list[str]:
-    """A table in Markdown: median of each baseline's regret over the house's, for every drift and paging weight."""
+    """A table in Markdown: median of each baseline's regret over ours, for every drift and paging weight."""
     lines = [f"| drift | weight | {' | '.join(baselines)} |", "| --- " * (2 + len(baselines)) + "|"]
     kinds = sorted({(row["cell"]["drift"], row["cell"]["weight"]) for row in rows})
     for drift, weight in kinds:
         some = [row["regret"] for row in rows if (row["cell"]["drift"], row["cell"]["weight"]) == (drift, weight)]
-        ratios = [np.median([regret[name]["mean"] / regret[HOUSE]["mean"] for regret in some]) for name in baselines]
+        ratios = [np.median([regret[name]["mean"] / regret[OURS]["mean"] for regret in some]) for name in baselines]
         lines.append(f"| {drift} | {weight} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
     return lines
 
 
 def summary(rows: list[dict[str, Any]]) -> str:
-    """Tables in Markdown: where the house controller stands, in which kind of cell, and every cell."""
-    baselines = [name for name in rows[0]["regret"] if name not in (HOUSE, *CLAIRVOYANT)]
-    house = np.array([row["regret"][HOUSE]["mean"] for row in rows])
+    """Tables in Markdown: where the default controller stands, in which kind of cell, and every cell."""
+    baselines = [name for name in rows[0]["regret"] if name not in (OURS, *CLAIRVOYANT)]
+    ours = np.array([row["regret"][OURS]["mean"] for row in rows])
     oracle = np.array([row["regret"][ORACLE]["mean"] for row in rows])
     table = np.array([[row["regret"][name]["mean"] for name in baselines] for row in rows])
     best, names = table.min(axis=1), [baselines[i] for i in table.argmin(axis=1)]
-    worse = (house - best) / np.maximum(np.abs(best), 1e-9)
+    worse = (ours - best) / np.maximum(np.abs(best), 1e-9)
     honest = np.array([honest_excess(row, baselines) for row in rows])
     ends = [
-        (row["regret"][HOUSE]["ci95"][0], row["regret"][name]["ci95"][1]) for row, name in zip(rows, names, strict=True)
+        (row["regret"][OURS]["ci95"][0], row["regret"][name]["ci95"][1]) for row, name in zip(rows, names, strict=True)
     ]
     apart = sum(low > high for low, high in ends)
     lines = [
         f"{len(rows)} of {len(cells())} cells, {rows[0]['seeds']} seeds, {rows[0]['horizon']} requests each.",
         "",
-        f"- House ({HOUSE}) against the best baseline of each cell: lower regret in {(house < best).sum()}, worse by "
+        f"- Ours ({OURS}) against the best baseline of each cell: lower regret in {(ours < best).sum()}, worse by "
         f"more than 5 % in {(worse > 0.05).sum()} of {len(rows)} cells (largest {worse.max():+.0%}); with intervals "
         f"that do not touch in {apart}.",
         f"- The same with the best baseline chosen on half of the seeds and compared on the other: lower in "
         f"{(honest < 0).sum()}, worse by more than 5 % in {(honest > 0.05).sum()} (largest {honest.max():+.0%}).",
-        f"- House / same router with the oracle cache, median over cells: {np.median(house / oracle):.2f}.",
-        "- Median over cells of each controller's regret / the house's: "
-        + ", ".join(f"{n} {np.median(table[:, i] / house):.2f}" for i, n in enumerate(baselines))
+        f"- Ours / same router with the oracle cache, median over cells: {np.median(ours / oracle):.2f}.",
+        "- Median over cells of each controller's regret / ours: "
+        + ", ".join(f"{n} {np.median(table[:, i] / ours):.2f}" for i, n in enumerate(baselines))
         + ".",
         "",
         *by_kind(rows, baselines),
         "",
-        "| N | K | d | weight | drift | house | oracle cache | best baseline | its regret | "
+        "| N | K | d | weight | drift | ours | oracle cache | best baseline | its regret | "
         + " | ".join(baselines)
         + " |",
         "| --- " * (9 + len(baselines)) + "|",
     ]
     for row, h, o, b, name, others in sorted(
-        zip(rows, house, oracle, best, names, table, strict=True), key=lambda item: tuple(item[0]["cell"].values())
+        zip(rows, ours, oracle, best, names, table, strict=True), key=lambda item: tuple(item[0]["cell"].values())
     ):
         cell = " | ".join(str(value) for value in row["cell"].values())
         mark = "**" if h < b else ""

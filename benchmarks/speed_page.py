@@ -1,6 +1,6 @@
-"""Results of peers, decide, replay, scale and kernels as the tables and figures of docs/speed.md.
+"""Results of peers, decide, replay, scale and kernels as the tables and figures of docs/evidence/speed.md.
 
-    python -m benchmarks.speed_page docs/speed.md
+    python -m benchmarks.speed_page docs/evidence/speed.md
 
 Reads benchmarks/results/*.json, replaces what stands between `<!-- NAME -->` and `<!-- /NAME -->` in the page, and
 writes the figures beside it under img/.

@@ -7,8 +7,20 @@ goes through `_arrays` and `_restore`, here inherited from `MeanPolicy`.
 
 import numpy as np
 
-from bandit_router import CHANNELS, COUNT, F64, SHARE, Arm, Index, MeanPolicy, Outcome, Router, greedy, setting
-from bandit_router.testing import check_policy
+from bandit_router import (
+    CHANNELS,
+    COUNT,
+    F64,
+    SHARE,
+    Arm,
+    Index,
+    MeanPolicy,
+    Outcome,
+    Router,
+    check_policy,
+    greedy,
+    setting,
+)
 
 
 class ExploreFirst(MeanPolicy):

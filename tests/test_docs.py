@@ -1,7 +1,10 @@
 """What the documents show works: their Python runs, their TOML loads, their links lead somewhere."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -12,7 +15,12 @@ from bandit_router.routing.config import RouterConfig, schema
 from bandit_router.simulators.scenario import Scenario
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
+DOCS = ROOT / "docs"
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+TASK = (
+    "Add|Catch|Choose|Count|Describe|Encode|Keep|Let|Limit|Look|Measure|Operate|Read|Replay|Roll|Route|Serve|Simulate|"
+    "Take|Try|Turn|Use|Value|Write"
+)
 
 
 def blocks(language):
@@ -36,7 +44,7 @@ def test_a_scenario_or_a_router_loads(code):
 
 
 def test_every_key_of_a_router_is_on_its_page():
-    page = (ROOT / "docs" / "configuration.md").read_text()
+    page = (ROOT / "docs" / "reference" / "configuration.md").read_text()
     named = set(re.findall(r"[\w]+", " ".join(re.findall(r"`([^`\n]+)`", page))))
     keys = {key for definition in schema()["$defs"].values() for key in definition.get("properties", ())}
     assert keys <= named, keys - named
@@ -47,11 +55,68 @@ def test_json_is_json(code):
     json.loads(code)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def headings(document):
+    """The anchors of a page, as MkDocs and GitHub make them."""
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", title.lower())).strip("-") for title in titles}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_to_a_file_or_a_heading(document):
-    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", document.read_text()):
+    for target, anchor in re.findall(r"\]\(([^)#\s]*)(?:#([^)]*))?\)", document.read_text()):
         if not target.startswith(("http://", "https://")):
-            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+            there = document.parent / target if target else document
+            assert there.exists(), f"links to {target}"
+            assert not anchor or anchor in headings(there), f"links to {target}#{anchor}"
+
+
+def test_every_public_name_is_on_one_page_of_the_reference():
+    pages = " ".join(page.read_text() for page in sorted((DOCS / "reference").glob("*.md")))
+    assert sorted(re.findall(r"^::: bandit_router\.(\w+)$", pages, re.MULTILINE)) == sorted(bandit_router.__all__)
+
+
+@pytest.mark.parametrize(
+    "document", [p for p in DOCUMENTS if DOCS in p.parents], ids=lambda p: str(p.relative_to(DOCS))
+)
+def test_a_page_begins_with_a_task_or_a_question(document):
+    title = document.read_text().partition("\n")[0]
+    assert re.fullmatch(rf"# (.+\?|({TASK})\b.*)", title), title
+
+
+READ = [page for kind in ("tutorial", "howto", "explanation") for page in sorted((DOCS / kind).rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", READ, ids=lambda p: str(p.relative_to(DOCS)))
+def test_a_sentence_has_at_most_forty_words(document):
+    text = re.sub(r"^```.*?^```$", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    for paragraph in re.split(r"\n\s*\n|^\s*(?:[-#|]|\d+\.) ?", text, flags=re.MULTILINE):
+        for sentence in re.split(r"[.?!]\s", paragraph):
+            assert len(sentence.split()) <= 40, sentence
+
+
+@pytest.mark.parametrize(
+    "document", [*DOCUMENTS, *sorted(ROOT.glob("examples/*.py"))], ids=lambda p: str(p.relative_to(ROOT))
+)
+def test_a_reader_imports_from_the_top_alone(document):
+    assert not re.search(r"^(from|import) bandit_router\.", document.read_text(), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_first_hour_works(tmp_path):
+    """Its files are written, and its commands run, in their order."""
+    page = (DOCS / "tutorial" / "first-hour.md").read_text()
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    script = ["set -eu"]
+    for kind, title, body in re.findall(r'^```(\w+)(?: title="(.+?)")?\n(.*?)^```$', page, re.DOTALL | re.MULTILINE):
+        if title:
+            (tmp_path / title).write_text(body)
+        elif kind == "sh":
+            script.append(body)
+    command = ["bash", "-c", "\n".join(script)]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    assert "2000 requests were learned from" in ran.stdout
 
 
 def test_the_readme_embeds_in_twelve_lines():

@@ -26,7 +26,7 @@ def capacity(
     scenario: Annotated[str, typer.Argument(help="Preset or SCENARIO.toml with paging.")] = "adapters/zipf",
     slots: Annotated[str, typer.Option(help="Slots to try: 1,2,4,8 or a range 1:8.")] = "1:8",
     controller: Annotated[
-        str | None, typer.Option(help="Cache controller; default the house controller, for traces ReuseHazard.")
+        str | None, typer.Option(help="Cache controller; default ExchangeCredit, for traces ReuseHazard.")
     ] = None,
     paging: Annotated[
         str | None, typer.Option(help="Paging profile: shipped name or file, with optional @tier.")
@@ -54,8 +54,8 @@ def capacity(
         if chosen.paging is None:
             fail(f"scenario {scenario} has no paging; use one such as adapters/zipf", USAGE)
         named = trace is not None or isinstance(chosen.environment, TraceConfig)
-        house = NAMED_CONTROLLER if named else DEFAULT_CONTROLLER
-        chosen = with_paging(chosen, trace, [controller or house], None, paging, paging_weight)
+        default = NAMED_CONTROLLER if named else DEFAULT_CONTROLLER
+        chosen = with_paging(chosen, trace, [controller or default], None, paging, paging_weight)
         chosen = with_overrides(chosen, policies=chosen.policies[:1], seeds=seeds, horizon_requests=horizon)
     make_folder(out)
     with invalid_as(INVALID_DATA), progress_bar(len(tried) * 2 * chosen.seeds, chosen.name) as advance:

@@ -81,24 +81,24 @@ def show(url: Url, key_file: KeyFile = None, json: Json = False) -> None:
 
 @app.command()
 def verify(url: Url, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False) -> None:
-    """Fold the whole log and compare every snapshot with it, byte by byte; exit code 3 when one differs."""
+    """Learn the whole log again and compare every snapshot with the result; exit code 3 when one differs."""
     with _open(url, key_file) as store:
         checks, lost = store.verify(policy), store.unreadable()
     if json:
         print_json(checks)
     else:
         for check in checks:
-            typer.echo(f"snapshot at {check.position}: {check.fault or 'equals the fold of the log'}")
+            typer.echo(f"snapshot at {check.position}: {check.fault or 'is what the log gives'}")
     _tell_unreadable(lost)
     if lost:
         fail(f"{len(lost)} log entries cannot be read; `state repair` marks them as lost", GATE)
     if any(check.fault for check in checks):
-        fail("a snapshot is not the fold of the log; `state rebuild` replaces it", GATE)
+        fail("a snapshot is not what the log gives; `state rebuild` replaces it", GATE)
 
 
 @app.command()
 def rebuild(url: Url, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False) -> None:
-    """Fold the whole log from the beginning and replace the policy's snapshots by the result."""
+    """Learn the whole log from the beginning and replace the policy's snapshots by the result."""
     with _open(url, key_file) as store:
         made, lost = store.rebuild(policy), store.unreadable()
     _tell_unreadable(lost)
@@ -123,7 +123,7 @@ def _tell_unreadable(lost: dict[int, str]) -> None:
 
 @app.command("export")
 def export_(url: Url, file: Path, policy: PolicyName = None, key_file: KeyFile = None, json: Json = False) -> None:
-    """Fold the log and write the state to a file (safetensors, checksummed; signed with --key-file)."""
+    """Write what the log gives to a file (safetensors, checksummed; signed with --key-file)."""
     with _open(url, key_file) as store, writing(file):
         made = store.export(file, policy)
     print_json(made) if json else typer.echo(f"wrote {made.policy} at position {made.position} to {file}")

@@ -184,7 +184,7 @@ class Standardise:
         return np.asarray((self.encoder(request) - self.mean) / np.where(deviation > 0, deviation, 1.0))
 
     def update(self, request: Request) -> None:
-        """Fold one request into mean and deviation."""
+        """Take one request into mean and deviation."""
         x = self.encoder(request)
         self.count += 1
         above = x - self.mean

@@ -50,7 +50,7 @@ class AdapterCache:
         weight: utility one is ready to give up to avoid the slowest load; costs are in proportion to `load_ms`.
         slots, limit_bytes: capacity; at least one is given. pinned: ids that stay resident.
         resident: ids in fast memory at the start, as the engine has them.
-        controller: makes the controller from capacity and costs; default the house controller.
+        controller: makes the controller from capacity and costs; default `ExchangeCredit`.
         on_miss: what the engine does with an adapter it had to page in, see `Residency`.
 
     The resident set here is a belief about the engine; `resync` corrects it. Not thread-safe: call it where the loop

@@ -123,7 +123,7 @@ class Policy(Stateful, ABC):
     def learn(
         self, context: ArrayLike, arm: int, outcome: ArrayLike, weight: float = 1.0, propensity: float = 1.0
     ) -> None:
-        """Fold one observed outcome of `arm` into the model.
+        """Learn one observed outcome of `arm`.
 
         Args:
             context: the feature vector the decision was made on, shape (dim,).

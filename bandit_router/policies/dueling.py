@@ -93,7 +93,7 @@ class DuelingLinear(Declared):
         return np.asarray(expit(score[:, None] - score[None, :]))
 
     def learn_preference(self, context: ArrayLike, *, winner: int, loser: int) -> None:
-        """Fold one comparison in. A tie is told as nothing, or as one win each way."""
+        """Learn one comparison. Report a tie not at all, or as one win each way."""
         x = self._context(context)
         if winner == loser or not (0 <= winner < self.n_arms and 0 <= loser < self.n_arms):
             raise InvalidInput(f"winner and loser must be two arms in 0..{self.n_arms - 1}, got {winner} and {loser}")

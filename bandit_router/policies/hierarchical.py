@@ -58,7 +58,7 @@ LARGEST_VARIANCE = 0.25  # of anything on [0, 1]
 # about half the noise of one outcome, arms differ in what context does to them by about a tenth of it.
 TYPICAL = np.array([0.5, 0.1, 0.1, 0.5, 0.5])
 # The same for costs: tasks move them by about half of what equal requests differ by, as answers differ in length.
-# Not learned; chosen on four priced tables, see docs/learning.md.
+# Not learned; chosen on four priced tables, see docs/evidence/learning.md.
 TYPICAL_COST = np.array([0.5, 0.5, 0.1])
 FLAT = 1e-2  # precision of the shared level: a hundredth of one observation
 LARGEST = float(np.finfo(np.float64).max)

@@ -175,7 +175,7 @@ class PolicyConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     Attributes:
         name, settings: of the policy. label: tells two entries apart; default the names.
-        controller, controller_settings: of the cache controller; default the house controller.
+        controller, controller_settings: of the cache controller; default `ExchangeCredit`.
         cache_aware: whether the router sees what a cold arm costs.
     """
 

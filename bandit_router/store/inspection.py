@@ -157,7 +157,7 @@ class Inspection:
         for position, learner in self._folds(name, sorted(kept)):
             fault = self._fault(name, kept[position])
             if fault is None and kept[position] != self._encode(name, learner):
-                fault = "differs from the fold of the log"
+                fault = "differs from what the log gives"
             checks.append(SnapshotReport(policy=name, position=position, fault=fault))
         return checks
 

@@ -41,7 +41,7 @@ def test_every_policy_has_a_family_with_page_and_picture():
     placed = {name for members in families.FAMILIES.values() for name in members} | set(families.BASELINES)
     assert set(POLICIES) <= placed
     for family in families.FAMILIES:
-        page = (DOCS / "policies" / f"{family}.md").read_text()
+        page = (DOCS / "explanation" / "policies" / f"{family}.md").read_text()
         assert f"figures/family-{family}.png" in page
         assert all(name in page for name in families.FAMILIES[family] if name in POLICIES)
 
@@ -49,7 +49,7 @@ def test_every_policy_has_a_family_with_page_and_picture():
 def test_the_table_is_sorted_and_leaves_gaps(known):
     """The table is sorted by the share of random regret and leaves gaps where a policy cannot run."""
     lines = families.table(known, list(families.CONFIGS)).splitlines()
-    assert lines[2].startswith("| LinTS | [linear](policies/linear.md) | 0.900 ± 0.010 | -10 ± 2 |")
+    assert lines[2].startswith("| LinTS | [linear](../explanation/policies/linear.md) | 0.900 ± 0.010 | -10 ± 2 |")
     assert lines[2].endswith("| 0.10 | 1 | 3 | 6 |")
     assert lines[-1].startswith("| BetaThompson ")
     assert "| refused |  |" in lines[-1]

@@ -84,7 +84,7 @@ def test_verify_notices_a_sealed_snapshot_that_is_not_the_fold(url: str) -> None
         forged = encode(found.position, found.state, policy=found.policy)
         connection.execute(text("UPDATE snapshots SET body = :b WHERE position = 10"), {"b": forged})
     engine.dispose()
-    assert "differs from the fold" in run("verify", url, "--json", code=3)[-1]["fault"]
+    assert "differs from what the log gives" in run("verify", url, "--json", code=3)[-1]["fault"]
 
 
 def test_rebuild_mends_a_damaged_store(url: str) -> None:

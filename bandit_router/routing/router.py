@@ -281,7 +281,7 @@ class Router(Operations):
             event_id=event_id,
             reward_id="+".join(outcome.metered()) if reward_id is None else reward_id,
             at_s=self.clock(),
-            outcome=outcome,
+            outcome=outcome.plain(),
             served_arm=served_arm,
         )
 

@@ -207,15 +207,14 @@ class AttachedStore:
         waiter: Future[Any] = Future()
         try:
             check_ids(reward)
-            payload = encode_reward(reward)
-        except (InvalidInput, TypeError, OverflowError):
+        except InvalidInput:
             self._add("refused_invalid")
             waiter.set_result(answer(reward, None, refused="invalid"))
             return waiter
         if self.budgets is not None and (billed := bill(self.rule, reward)) is not None:
             with self.learner.lock:
                 self.budgets.apply(billed)
-        return waiter if self._spool.offer(Item(reward, payload, waiter)) else None
+        return waiter if self._spool.offer(Item(reward, encode_reward(reward), waiter)) else None
 
     def _unavailable(self, reward: Reward) -> Settlement:
         self._add("refused_unavailable")

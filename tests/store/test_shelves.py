@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from bandit_router.routing.groups import Objective
 from bandit_router.routing.rollout import Rollout
 from bandit_router.routing.router import Router
 from bandit_router.settling.memory import Memory
-from bandit_router.settling.rules import RewardRule
+from bandit_router.settling.rules import Reward, RewardRule
 from bandit_router.store import Store
 from support.databases import ARMS, DIM, Clock, tick
 
@@ -184,3 +184,43 @@ def test_memory_and_sqlite_answer_alike(rule: RewardRule, tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_memory_and_postgresql_answer_alike(postgres_url: str) -> None:
     assert differences(postgres_url, RULES[1], seed=9, count=1500) == []
+
+
+@pytest.mark.parametrize("quality", [True, np.int64(1), 1])
+def test_a_quality_that_is_no_float_counts_as_one(quality: Any, url: str, open_router: Callable[..., Router]) -> None:
+    for router in (open_router(url), Router(arms=ARMS, context=DIM)):
+        router.decide(np.ones(DIM), event_id="e")
+        assert router.observe("e", Outcome(quality=quality)).reward == 1.0
+        router.decide(np.ones(DIM), event_id="f")
+        assert router.observe("f", Outcome(quality=0.5, tokens=10**30)).reward == 0.5
+        assert router.observe("g", Outcome(quality=0.5, tokens=10**400)).refused == "invalid"
+        assert router.healthy
+
+
+def test_rewards_that_wait_in_vain_do_not_hold_up_those_behind_them(
+    url: str, open_router: Callable[..., Router]
+) -> None:
+    router = open_router(url, store={"early_s": 50.0})
+    for number in range(1001):
+        reward = Reward(event_id=f"v{number}", reward_id="r", at_s=router.clock(), outcome=Outcome(quality=0.5))
+        assert router.events._submit(reward) is not None
+    assert router.observe("e", Outcome(quality=0.5)).pending
+    router.decide(np.ones(DIM), event_id="e")
+    router.flush()
+    tick(router)
+    assert router.counters["settled_rewarded"] == 1
+
+
+def test_each_early_reward_waits_for_its_own_time(url: str, open_router: Callable[..., Router]) -> None:
+    for router in (
+        open_router(url, store={"early_s": EARLY_S}),
+        Router(arms=ARMS, context=DIM, store=Memory(early_s=EARLY_S), clock=Clock()),
+    ):
+        assert router.observe("e", Outcome(quality=0.25), reward_id="first").pending
+        router.clock.now += 9.0
+        assert router.observe("e", Outcome(quality=0.5), reward_id="second").pending
+        router.clock.now += 9.0
+        tick(router)
+        router.decide(np.ones(DIM), event_id="e")
+        router.flush()
+        assert (router.counters["refused_unknown"], router.counters["settled_rewarded"]) == (1, 1)

@@ -88,10 +88,10 @@ class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
             >>> Outcome(quality=True, tokens=120, cost_usd="dear").plain()  # doctest: +ELLIPSIS
             Outcome(quality=1.0, cost_usd=nan, ...tokens=120.0...)
         """
-        values = {name: value for name in CHANNELS if (value := getattr(self, name)) is not None}
-        if all(type(value) is float for value in values.values()):
-            return self
-        return Outcome(**{name: _float(value) for name, value in values.items()})
+        for name in CHANNELS:
+            if type(getattr(self, name)) not in _PLAIN:
+                return Outcome(**{channel: _float(getattr(self, channel)) for channel in self.metered()})
+        return self
 
     def problem(self) -> str | None:
         """Why this outcome cannot be accepted, or None: no finite number, or one out of its channel's range."""
@@ -104,6 +104,9 @@ class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if not channel.low <= value <= channel.high:
                 return "out_of_range"
         return None
+
+
+_PLAIN = (float, type(None))
 
 
 def _float(value: object) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, delete, exists, select
+from sqlalchemy import Connection, Float, bindparam, delete, exists, select
 
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome, Utility
@@ -33,6 +33,9 @@ from bandit_router.store.wire import (
 _IDS = 500
 _EARLY = 1000
 _GRACE_S = 1.0  # a reward reported just before a window closed is on its way through some queue
+_DECIDED = exists().where(decisions.c.event_id == early.c.event_id)
+_OVER = bindparam("now_s", type_=Float) - early.c.at_s > bindparam("early_s", type_=Float)
+_READY = select(early).where(_DECIDED | _OVER).order_by(early.c.id).limit(_EARLY)
 _outcome = msgspec.msgpack.Decoder(Outcome)
 
 
@@ -151,9 +154,8 @@ class Group:
 
     def _matched_early(self) -> list[Reward]:
         """Waiting rewards whose decision is there now or will not come any more, in order of arrival."""
-        decided = exists().where(decisions.c.event_id == early.c.event_id)
-        over = self.now_s - early.c.at_s > self.rule.early_s
-        rows = self.connection.execute(select(early).where(decided | over).order_by(early.c.id).limit(_EARLY)).all()
+        given = {"now_s": self.now_s, "early_s": self.rule.early_s}
+        rows = self.connection.execute(_READY, given).all()
         if rows:
             self.connection.execute(delete(early).where(early.c.id.in_([row.id for row in rows])))
         return [decode_reward(row.reward) for row in rows]

@@ -77,7 +77,6 @@ class Group:
         self.answers: list[tuple[Item, Settlement]] = []
         self.counts: Counter[str] = Counter()
         self.rewritten: list[Decision] = []
-        self.machine = Machine(self, rule=rule, counts=self.counts)
         self._known: dict[str, Decision] = {}
         self._history: dict[str, dict[str, Outcome]] = {}
         self._settled: set[str] = set()
@@ -119,7 +118,7 @@ class Group:
         settled = self._settled_among(decision.event_id for decision in clashing)
         for decision in clashing:
             if decision.event_id not in settled:
-                self.machine.conflict(decision)
+                self._machine().conflict(decision)
 
     # -- rewards ---------------------------------------------------------------------------------------------
 
@@ -133,8 +132,9 @@ class Group:
         self._known = self._find(ids)
         self._history = self._rewards_of(ids)
         self._settled = self._settled_among(ids)
+        machine = self._machine()
         for reward, item in queue:
-            settlement = self.machine.report(reward, self.now_s)
+            settlement = machine.report(reward, self.now_s)
             if item is not None:
                 self.answers.append((item, settlement))
         insert_rows(self.connection, rewards, ("event_id", "reward_id", "at_s", "outcome"), self._kept)
@@ -210,12 +210,13 @@ class Group:
         """
         rows = self._due(after.event_id if after is not None and after.closes_s == self.head.closed_s else None, limit)
         self._history = self._rewards_of(row.event_id for row in rows)
+        machine = self._machine()
         for row in rows:
             decision = readable(row.record)
             if decision is None:  # passed over, or no window after it would close
                 self.counts["unreadable_decisions"] += 1
             else:
-                self.machine.close(decision)
+                machine.close(decision)
         if len(rows) < limit:
             self.head.closed_s = max(self.head.closed_s, self.until_s)
             return None
@@ -238,6 +239,10 @@ class Group:
         return self.connection.execute(due).all()
 
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _machine(self) -> Machine:
+        """Made anew for each step: one that the group kept would be a cycle, and garbage until the next collection."""
+        return Machine(self, rule=self.rule, counts=self.counts)
 
     def _decisions(self, ids: Iterable[str]) -> dict[str, Decision]:
         columns = (decisions.c.event_id, decisions.c.record)

@@ -60,8 +60,7 @@ def decide_rate(router: Router, contexts: Any, count: int) -> dict[str, float]:
     latencies(router, contexts, 200, "warm")
     wall, cpu = time.perf_counter(), time.process_time()
     taken = latencies(router, contexts, count, "timed")
-    if hasattr(router.events, "flush"):
-        router.events.flush()
+    router.flush()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     shed = router.counters["shed_decisions"]
     return {
@@ -113,7 +112,7 @@ def measure(options: argparse.Namespace, level: str, url: str, spool: Path) -> d
     with open_router(options, store) as router:
         calm = quantiles(latencies(router, contexts, count, "calm"))
         store.wait_s = 60.0
-        router.events.flush()  # type: ignore[attr-defined]
+        router.flush()
         store.wait_s = 0.2
         with locked(url) if url.startswith("sqlite") else nullcontext():
             figures["locked"] = {**quantiles(latencies(router, contexts, min(count, 2000), "locked")), "calm": calm}

@@ -81,6 +81,18 @@ class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Names of the channels that have a value."""
         return tuple(name for name in CHANNELS if getattr(self, name) is not None)
 
+    def plain(self) -> Outcome:
+        """The same with every number as a float; what is no number is NaN, which is refused as invalid.
+
+        Example:
+            >>> Outcome(quality=True, tokens=120, cost_usd="dear").plain()  # doctest: +ELLIPSIS
+            Outcome(quality=1.0, cost_usd=nan, ...tokens=120.0...)
+        """
+        for name in CHANNELS:
+            if type(getattr(self, name)) not in _PLAIN:
+                return Outcome(**{channel: _float(getattr(self, channel)) for channel in self.metered()})
+        return self
+
     def problem(self) -> str | None:
         """Why this outcome cannot be accepted, or None: no finite number, or one out of its channel's range."""
         for name, channel in DECLARED.items():
@@ -92,6 +104,18 @@ class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if not channel.low <= value <= channel.high:
                 return "out_of_range"
         return None
+
+
+_PLAIN = (float, type(None))
+
+
+def _float(value: object) -> float:
+    if not isinstance(value, int | float | np.floating | np.integer):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 class Utility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,18 +6,14 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
-import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.budgets.pacing import Budgets
-from bandit_router.declared import POSITIVE
 from bandit_router.encoding.contexts import Encoder, Request
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import DEFAULT_POLICY, build
@@ -25,16 +21,16 @@ from bandit_router.policies.base import Policy
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.booking import Booking
 from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id
-from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
-from bandit_router.routing.explain import Explanation, explain
 from bandit_router.routing.groups import Objective, PolicySpec, check_kinds
+from bandit_router.routing.operations import Operations
 from bandit_router.routing.rollout import Rollout
 from bandit_router.settling.learner import Learner
 from bandit_router.settling.memory import Memory
 from bandit_router.settling.protocol import EventStore, EventStoreSettings
-from bandit_router.settling.rules import Reward, check_ids
+from bandit_router.settling.rules import Reward
 
 DEFAULT_OBJECTIVE, EVERYTHING = Objective(), Rollout()
 
@@ -59,7 +55,7 @@ class Terms(TypedDict, total=False):
     resident: Iterable[str] | None
 
 
-class Router:
+class Router(Operations):
     """Decides which arm serves a request and learns from what comes back. Thread-safe.
 
     Args:
@@ -125,7 +121,6 @@ class Router:
         )
         self.counters.update({f"refused_{reason}": 0 for reason in REFUSALS})
         store = Memory() if store is None else store
-        self._early_s = store.early_s
         self.events: EventStore = store.attach(
             self.learner, rule=objective.rewards, counters=self.counters, clock=clock, budgets=budgets
         )
@@ -187,121 +182,13 @@ class Router:
         invalid outcome changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is
         pending.
         """
-        reward = self._reward(event_id, outcome, reward_id, served_arm)
-        self._settle_budgets(reward)
-        return self.events.report(reward)
+        return self.events.report(self._reward(event_id, outcome, reward_id, served_arm))
 
     async def aobserve(
         self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
     ) -> Settlement:
         """`observe` for an event loop: where it has to wait for the store, it awaits."""
-        reward = self._reward(event_id, outcome, reward_id, served_arm)
-        self._settle_budgets(reward)
-        return await self.events.areport(reward)
-
-    # -- operations ------------------------------------------------------------------------------------------
-
-    @property
-    def catalogue(self) -> Catalogue:
-        """The arms; change them through the router."""
-        return self.learner.catalogue
-
-    @property
-    def policy(self) -> Policy:
-        """The policy as it has learned so far."""
-        return self.learner.policy
-
-    @property
-    def utility(self) -> Utility:
-        """The prices in force."""
-        return self.learner.utility
-
-    @property
-    def rollout(self) -> Rollout:
-        """What the policy may decide now."""
-        return self.chooser.rollout
-
-    def set_rollout(self, **changes: Any) -> None:
-        """Change what the policy may decide, for the next decision on; `set_rollout(mode="off")` is the kill switch.
-
-        Args:
-            changes: fields of `Rollout` by name; the others stay as they are. A guard that stays keeps its record.
-
-        Raises:
-            InvalidInput: there is no such field, it names unknown arms, or needs a baseline and there is none.
-        """
-        unknown = [name for name in changes if name not in Rollout.__struct_fields__]
-        if unknown:
-            raise InvalidInput(f"a rollout has no {unknown[0]!r}; it has {', '.join(Rollout.__struct_fields__)}")
-        with self.learner.lock:
-            self.chooser.use(msgspec.structs.replace(self.chooser.rollout, **changes))
-
-    def set_prices(self, prices: Mapping[str, float]) -> None:
-        """Change prices; the next decision uses them, nothing is relearned.
-
-        Raises:
-            InvalidInput: the price is on a channel that no outcome so far has metered.
-        """
-        learner = self.learner
-        with learner.lock:
-            utility = learner.utility.with_prices(prices)
-            for name, seen in zip(learner.channels, learner.metered, strict=True):
-                if utility.priced(name) and learner.metered.any() and not seen:
-                    raise InvalidInput(f"{name} was never metered, so every arm would look free; report it first")
-            learner.reprice(utility)
-
-    def add_arm(self, arm: Arm, *, like: str | None = None, strength: float = 1.0) -> None:
-        """Add an arm, usable at once; `like` starts it at another arm's estimate, see `Policy.add_arm`."""
-        index = None if like is None else self.catalogue.index(like)
-        POSITIVE.require("strength", strength)
-        if arm.id in self.catalogue.ids:
-            raise InvalidInput(f"arm {arm.id!r} is in the catalogue already; give the new one another id")
-        self.events.add_arm(arm, like=index, strength=strength)
-
-    def pause(self, arm_id: str) -> None:
-        """Take an arm out of the draw until `resume`. Raises as `retire` does."""
-        self._switch(Catalogue.pause, arm_id)
-
-    def resume(self, arm_id: str) -> None:
-        """Put a paused arm back into the draw. Raises as `retire` does."""
-        self._switch(Catalogue.resume, arm_id)
-
-    def retire(self, arm_id: str) -> None:
-        """Take an arm out of the draw for good; an outcome still under way is accounted to it.
-
-        Raises:
-            InvalidInput: no such arm, or a retired one. StoreUnavailable: not saved yet; it is in force here, and
-                saved when the store is back.
-        """
-        self._switch(Catalogue.retire, arm_id)
-
-    def _switch(self, change: Callable[[Catalogue, str], None], arm_id: str) -> None:
-        with self.learner.lock:
-            change(self.catalogue, arm_id)
-            status = self.catalogue.status(arm_id).value
-        self.events.set_status(arm_id, status)
-
-    def explain(self, decision: Decision) -> Explanation:
-        """Every arm's mean, bonus, priced channels, penalty and propensity for this decision.
-
-        Means and bonuses are the policy's beliefs now; they are those of the decision while
-        `Explanation.state_version == decision.state_version`.
-        """
-        learner = self.learner
-        with learner.lock:
-            return explain(decision, self.catalogue.ids, learner.policy, learner.channels, learner.weights)
-
-    def close(self) -> None:
-        """Write what the store has not written yet; the router must not be used afterwards."""
-        self.events.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm))
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -392,20 +279,12 @@ class Router:
             **whose,
         )
 
-    def _settle_budgets(self, reward: Reward) -> None:
-        if self.budgets is None:
-            return
-        with suppress(InvalidInput), self.learner.lock:  # the event store refuses and counts it
-            check_ids(reward)
-            until_s = reward.at_s + self._early_s if self._early_s else 0.0
-            self.budgets.settle(reward.event_id, reward.outcome, served_arm=reward.served_arm, until_s=until_s)
-
     def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
         return Reward(
             event_id=event_id,
             reward_id="+".join(outcome.metered()) if reward_id is None else reward_id,
             at_s=self.clock(),
-            outcome=outcome,
+            outcome=outcome.plain(),
             served_arm=served_arm,
         )
 

@@ -1,4 +1,4 @@
-"""The event store of a router without a database: the same rules, in memory only, gone with the process."""
+"""The event store of a router without a database: the shelf in memory, gone with the process."""
 
 from __future__ import annotations
 
@@ -12,19 +12,10 @@ from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision, Refusal, Settlement
-from bandit_router.records.outcomes import Outcome
+from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.settling.learner import ArmAdded, Learner, give_way
-from bandit_router.settling.rules import (
-    Reward,
-    RewardRule,
-    Settled,
-    StoreRule,
-    answer,
-    check_ids,
-    divert,
-    refusal,
-    settle,
-)
+from bandit_router.settling.machine import Machine
+from bandit_router.settling.rules import Reward, RewardRule, Settled, StoreRule, bill, check_ids
 
 
 class _Event(msgspec.Struct, eq=False, gc=False):
@@ -64,7 +55,9 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ) -> MemoryStore:
         """An empty event store."""
         applied = StoreRule.of(rule, early_s=self.early_s)
-        return MemoryStore(learner=learner, rule=applied, max_events=self.max_events, counters=counters)
+        return MemoryStore(
+            learner=learner, rule=applied, max_events=self.max_events, counters=counters, budgets=budgets
+        )
 
 
 class MemoryStore:
@@ -74,14 +67,24 @@ class MemoryStore:
 
     Args:
         learner: what settled decisions are folded into. rule: when and how they settle. max_events: see above.
-        counters: shared with the router.
+        counters: shared with the router. budgets: the router's, None for none.
     """
 
-    def __init__(self, *, learner: Learner, rule: StoreRule, max_events: int, counters: Counter[str]) -> None:
-        self.learner, self.rule, self.max_events, self.counters = learner, rule, max_events, counters
+    def __init__(
+        self, *, learner: Learner, rule: StoreRule, max_events: int, counters: Counter[str], budgets: Budgets | None
+    ) -> None:
+        self.learner, self.rule, self.max_events = learner, rule, max_events
+        self.counters, self.budgets = counters, budgets
+        self.machine = Machine(self, rule=rule, counts=counters)
         self._events: OrderedDict[str, _Event] = OrderedDict()
         self._open: deque[_Event] = deque()
-        self._early: OrderedDict[str, list[Reward]] = OrderedDict()
+        self._early: dict[str, list[Reward]] = {}
+        self._waiting: deque[Reward] = deque()  # those of `_early` in order of arrival, and some that wait no more
+
+    @property
+    def healthy(self) -> bool:
+        """Always: nothing can be away."""
+        return True
 
     # -- decisions -------------------------------------------------------------------------------------------
 
@@ -105,7 +108,7 @@ class MemoryStore:
             oldest.settled = True
         if self._early:
             for reward in self._early.pop(decision.event_id, ()):
-                self._count(reward)
+                self.machine.report(reward, decision.timestamp_s)
 
     def record(self, decision: Decision) -> None:
         """Make a decision durable: nothing to do here."""
@@ -116,7 +119,7 @@ class MemoryStore:
     # -- rewards ---------------------------------------------------------------------------------------------
 
     def report(self, reward: Reward) -> Settlement:
-        """Count one reward; one that comes before its decision waits for it."""
+        """Bill one reward and count it; one that comes before its decision waits for it."""
         with self.learner.lock:
             begun = time.monotonic()
             settlement = self._report(reward)
@@ -127,62 +130,75 @@ class MemoryStore:
         try:
             check_ids(reward)
         except InvalidInput:
-            return self._refuse(reward, None, "invalid")
+            return self.machine.refuse(reward, None, "invalid")
+        if self.budgets is not None and (billed := bill(self.rule, reward)) is not None:
+            self.budgets.apply(billed)
         self.close_windows(reward.at_s)
-        if reward.event_id in self._events or self.rule.early_s == 0 or reward.outcome.problem():
-            return self._count(reward)
-        self._early.setdefault(reward.event_id, []).append(reward)
-        return answer(reward, None)
+        return self.machine.report(reward, reward.at_s)
 
     async def areport(self, reward: Reward) -> Settlement:
         """The same; it never waits."""
         return self.report(reward)
-
-    def _count(self, reward: Reward) -> Settlement:
-        event = self._events.get(reward.event_id)
-        if event is None:
-            return self._refuse(reward, None, "unknown")
-        decision = event.decision
-        reason = refusal(self.rule, reward, decision, seen=event.rewards, settled=event.settled)
-        if reason is not None:
-            return self._refuse(reward, decision, reason)
-        position = self.learner.position + 1
-        if reward.served_arm not in (None, decision.arm):
-            self._settle(event, divert(self.learner.utility, decision, reward.outcome, position=position))
-            return self._refuse(reward, decision, "diverted")
-        event.rewards[reward.reward_id] = reward.outcome
-        entry = self._entry(event, closed=False)
-        if entry is not None:
-            self._settle(event, entry)
-        return answer(reward, decision, entry)
-
-    def _entry(self, event: _Event, *, closed: bool) -> Settled | None:
-        outcomes, position = list(event.rewards.values()), self.learner.position + 1
-        return settle(self.rule, self.learner.utility, event.decision, outcomes, position=position, closed=closed)
-
-    def _settle(self, event: _Event, entry: Settled) -> None:
-        event.settled = True
-        self.learner.apply(entry)
-        self.counters["settled"] += 1
-        self.counters[f"settled_{entry.status}"] += 1
-
-    def _refuse(self, reward: Reward, decision: Decision | None, reason: Refusal) -> Settlement:
-        self.counters[f"refused_{reason}"] += 1
-        return answer(reward, decision, refused=reason)
 
     def close_windows(self, now_s: float) -> None:
         """Settle every decision whose window is over, oldest first, and give up early rewards nobody decided on."""
         opened_s = now_s - self.rule.window_s
         while self._open and (self._open[0].settled or self._open[0].decision.timestamp_s < opened_s):
             event = self._open.popleft()
-            if not event.settled and (entry := self._entry(event, closed=True)) is not None:
-                self._settle(event, entry)
-        while self._early:
-            waiting = next(iter(self._early.values()))
-            if len(self._early) <= self.max_events and now_s - waiting[0].at_s <= self.rule.early_s:
+            if not event.settled:
+                self.machine.close(event.decision)
+        while self._waiting:
+            reward = self._waiting[0]
+            if len(self._waiting) <= self.max_events and now_s - reward.at_s <= self.rule.early_s:
                 break
-            self._early.popitem(last=False)
-            self.counters["refused_unknown"] += len(waiting)
+            self._give_up(self._waiting.popleft())
+
+    def _give_up(self, reward: Reward) -> None:
+        early = self._early.get(reward.event_id)
+        if early is not None and early[0] is reward:  # else its decision has come
+            del early[0]
+            if not early:
+                del self._early[reward.event_id]
+            self.machine.refuse(reward, None, "unknown")
+
+    # -- the shelf, see `machine.Shelf` ----------------------------------------------------------------------
+
+    @property
+    def utility(self) -> Utility:
+        """The prices in force."""
+        return self.learner.utility
+
+    @property
+    def next_position(self) -> int:
+        """Position of the next entry of the settled log."""
+        return self.learner.position + 1
+
+    decision = find
+
+    def rewards(self, event_id: str) -> dict[str, Outcome]:
+        """The counted rewards of an event by id."""
+        return self._events[event_id].rewards
+
+    def settled(self, event_id: str) -> bool:
+        """Whether an event is settled."""
+        return self._events[event_id].settled
+
+    def keep(self, reward: Reward) -> None:
+        """Keep a counted reward."""
+        self._events[reward.event_id].rewards[reward.reward_id] = reward.outcome
+
+    def wait(self, reward: Reward) -> None:
+        """Keep an early reward."""
+        self._early.setdefault(reward.event_id, []).append(reward)
+        self._waiting.append(reward)
+
+    def append(self, entry: Settled) -> None:
+        """Mark an event as settled and learn from it."""
+        self._events[entry.decision.event_id].settled = True
+        self.learner.apply(entry)
+
+    def refuse(self, reward: Reward, reason: Refusal) -> None:
+        """Refused rewards are counted, and kept nowhere."""
 
     # -- arms ------------------------------------------------------------------------------------------------
 
@@ -200,6 +216,9 @@ class MemoryStore:
 
     def set_status(self, arm_id: str, status: str) -> None:
         """Remember an arm's status: nothing to do here."""
+
+    def flush(self) -> None:
+        """Wait for what is under way: nothing ever is."""
 
     def close(self) -> None:
         """Nothing to close."""

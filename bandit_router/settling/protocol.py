@@ -16,6 +16,10 @@ from bandit_router.settling.rules import Reward, RewardRule
 class EventStore(Protocol):
     """What a router asks of the place where decisions and rewards are kept; see `store.Store` and `memory`."""
 
+    @property
+    def healthy(self) -> bool:
+        """Whether what is recorded gets where it is kept."""
+
     def accepting(self) -> bool:
         """Whether new decisions can be kept; when not, the baseline is served, degraded."""
 
@@ -32,7 +36,7 @@ class EventStore(Protocol):
         """The same without blocking the event loop."""
 
     def report(self, reward: Reward) -> Settlement:
-        """Count one reward."""
+        """Bill one reward to the budgets and count it; bad data is refused, never raised."""
 
     async def areport(self, reward: Reward) -> Settlement:
         """The same without blocking the event loop."""
@@ -43,16 +47,15 @@ class EventStore(Protocol):
     def set_status(self, arm_id: str, status: str) -> None:
         """Keep an arm's status."""
 
+    def flush(self) -> None:
+        """Wait until everything recorded so far is kept. Raises StoreUnavailable when that takes too long."""
+
     def close(self) -> None:
         """Write what is left."""
 
 
 class EventStoreSettings(Protocol):
     """What `Router(store=...)` takes, `Memory` or `Store`: it loads the state and hands out the event store."""
-
-    @property
-    def early_s(self) -> float:
-        """How long before its decision a reward may arrive, seconds."""
 
     def attach(
         self,

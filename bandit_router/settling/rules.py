@@ -1,7 +1,6 @@
 """Rewards of one decision: when they count, how several are combined, and when the decision is settled.
 
-The rules are pure functions of what was decided and reported. The engine without a database (`memory`) and the durable
-store (`store`) both call them, so both settle alike.
+The rules are pure functions of what was decided and reported; `machine` asks them, over whatever shelf it works.
 """
 
 from __future__ import annotations
@@ -12,7 +11,9 @@ from typing import Literal
 
 import msgspec
 
+from bandit_router.budgets.limits import countable
 from bandit_router.errors import InvalidInput
+from bandit_router.records.booking import Bill
 from bandit_router.records.decisions import Decision, Refusal, Settlement, check_id
 from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
 
@@ -127,7 +128,10 @@ def combine(rule: RewardRule, outcomes: Sequence[Outcome]) -> Outcome:
 def refusal(
     rule: StoreRule, reward: Reward, decision: Decision | None, *, seen: Collection[str], settled: bool
 ) -> Refusal | None:
-    """Why a reward does not count, or None; `seen` are the reward ids this decision already has."""
+    """Why a reward does not count, or None; `seen` are the reward ids this decision already has.
+
+    Where several reasons hold, the first is given, in the order they are asked in here.
+    """
     problem = reward.outcome.problem()
     if problem is not None:
         return "invalid" if problem == "invalid" else "out_of_range"
@@ -139,7 +143,9 @@ def refusal(
         return "late"
     if settled:
         return "settled"
-    return "degraded" if decision.degraded else None
+    if decision.degraded:
+        return "degraded"
+    return None if reward.served_arm in (None, decision.arm) else "diverted"
 
 
 def settle(
@@ -174,12 +180,18 @@ def settle(
     )
 
 
-def divert(utility: Utility, decision: Decision, outcome: Outcome, *, position: int) -> Settled:
-    """The entry that settles a decision another arm served for: kept, never learned."""
-    reward = utility.value(outcome)
-    return Settled(
-        position=position, decision=decision, outcome=outcome, reward=reward, status="diverted", learned=False
-    )
+def unlearned(decision: Decision, outcome: Outcome, reward: float | None, status: Status, *, position: int) -> Settled:
+    """The entry that settles a decision at once and teaches nothing, for instance where another arm served."""
+    return Settled(position=position, decision=decision, outcome=outcome, reward=reward, status=status, learned=False)
+
+
+def bill(rule: StoreRule, reward: Reward) -> Bill | None:
+    """What a reward bills the budgets, refused or not; None when it has no channel that a limit could count."""
+    outcome = countable(reward.outcome)
+    if not outcome.metered():
+        return None
+    until_s = reward.at_s + rule.early_s if rule.early_s else 0.0
+    return Bill(reward.event_id, outcome, reward.served_arm, until_s)
 
 
 def check_ids(reward: Reward) -> None:

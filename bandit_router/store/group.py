@@ -1,4 +1,7 @@
-"""One group of queued records in one transaction: decisions, rewards, windows that close, entries of the log."""
+"""One group of queued records in one transaction: the shelf on which the settling machine works with a database.
+
+What a group may ask for is read once for all its events; what it keeps is written once at the end of each step.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Float, bindparam, delete, exists, select
 
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome, Utility
-from bandit_router.settling.rules import Reward, Settled, StoreRule, answer, divert, refusal, settle
+from bandit_router.settling.machine import Machine
+from bandit_router.settling.rules import Reward, Settled, StoreRule
 from bandit_router.store.engine import insert_rows
 from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards
@@ -29,6 +33,9 @@ from bandit_router.store.wire import (
 _IDS = 500
 _EARLY = 1000
 _GRACE_S = 1.0  # a reward reported just before a window closed is on its way through some queue
+_DECIDED = exists().where(decisions.c.event_id == early.c.event_id)
+_OVER = bindparam("now_s", type_=Float) - early.c.at_s > bindparam("early_s", type_=Float)
+_READY = select(early).where(_DECIDED | _OVER).order_by(early.c.id).limit(_EARLY)
 _outcome = msgspec.msgpack.Decoder(Outcome)
 
 
@@ -41,6 +48,8 @@ class Place(NamedTuple):
 
 class Group:
     """What one transaction does. Make one, call its steps in order, and read the results after the commit.
+
+    Its middle part is the shelf of `settling.machine.Shelf`.
 
     Args:
         connection, head: the transaction. rule, utility: how decisions settle.
@@ -62,13 +71,19 @@ class Group:
         now_s: float,
         logged: Callable[[str], Decision | None],
     ) -> None:
-        self.connection, self.head, self.rule, self.utility = connection, head, rule, utility
-        self.now_s, self.logged = now_s, logged
+        self.connection, self.head, self.rule = connection, head, rule
+        self.utility, self.now_s, self.logged = utility, now_s, logged
         self.until_s = now_s - min(_GRACE_S, rule.window_s / 4)
         self.answers: list[tuple[Item, Settlement]] = []
         self.counts: Counter[str] = Counter()
         self.rewritten: list[Decision] = []
-        self._pending: set[str] = set()
+        self._known: dict[str, Decision] = {}
+        self._history: dict[str, dict[str, Outcome]] = {}
+        self._settled: set[str] = set()
+        self._appended: set[str] = set()
+        self._kept: list[tuple[Any, ...]] = []
+        self._waiting: list[tuple[Any, ...]] = []
+        self._refused: list[tuple[Any, ...]] = []
 
     # -- decisions -------------------------------------------------------------------------------------------
 
@@ -100,20 +115,10 @@ class Group:
             for event_id, decision in mine.items()
             if (kept[event_id].arm, kept[event_id].propensity) != (decision.arm, decision.propensity)
         ]
-        settled = self._settled(decision.event_id for decision in clashing)
+        settled = self._settled_among(decision.event_id for decision in clashing)
         for decision in clashing:
             if decision.event_id not in settled:
-                self.counts["conflicting_decisions"] += 1
-                self._append(
-                    Settled(
-                        position=self.head.next,
-                        decision=decision,
-                        outcome=Outcome(),
-                        reward=None,
-                        status="conflict",
-                        learned=False,
-                    )
-                )
+                self._machine().conflict(decision)
 
     # -- rewards ---------------------------------------------------------------------------------------------
 
@@ -124,15 +129,19 @@ class Group:
         if not queue:
             return
         ids = {reward.event_id for reward, _ in queue}
-        known = self._known(ids)
-        history = self._history(ids)
-        settled = self._settled(ids)
-        counted: list[tuple[Any, ...]] = []
+        self._known = self._find(ids)
+        self._history = self._rewards_of(ids)
+        self._settled = self._settled_among(ids)
+        machine = self._machine()
         for reward, item in queue:
-            self._count(reward, item, known.get(reward.event_id), history, settled, counted)
-        insert_rows(self.connection, rewards, ("event_id", "reward_id", "at_s", "outcome"), counted)
+            settlement = machine.report(reward, self.now_s)
+            if item is not None:
+                self.answers.append((item, settlement))
+        insert_rows(self.connection, rewards, ("event_id", "reward_id", "at_s", "outcome"), self._kept)
+        insert_rows(self.connection, early, ("event_id", "at_s", "reward"), self._waiting)
+        insert_rows(self.connection, quarantine, ("event_id", "reason", "at_s", "reward"), self._refused)
 
-    def _known(self, ids: set[str]) -> dict[str, Decision]:
+    def _find(self, ids: set[str]) -> dict[str, Decision]:
         """Decisions of these events. One that is only remembered is written first, so that no reward is without it."""
         known = {event_id: found for event_id in ids if (found := self.logged(event_id)) is not None}
         columns = (decisions.c.event_id, decisions.c.arm, decisions.c.propensity)
@@ -143,62 +152,50 @@ class Group:
         self._insert([(decision, encode_decision(decision)) for decision in self.rewritten])
         return known | self._decisions(ids - known.keys())
 
-    def _count(
-        self,
-        reward: Reward,
-        item: Item | None,
-        decision: Decision | None,
-        history: dict[str, dict[str, Outcome]],
-        settled: set[str],
-        counted: list[tuple[Any, ...]],
-    ) -> None:
-        event_id = reward.event_id
-        seen = history.setdefault(event_id, {})
-        if decision is None and self._may_come(reward) and reward.outcome.problem() is None:
-            row = (event_id, reward.at_s, encode_reward(reward))
-            insert_rows(self.connection, early, ("event_id", "at_s", "reward"), [row])
-            return self._answer(item, answer(reward, None))
-        reason = refusal(self.rule, reward, decision, seen=seen, settled=event_id in settled)
-        if reason is not None or decision is None:
-            return self._refuse(reward, item, decision, reason or "unknown")
-        entry: Settled | None
-        if reward.served_arm not in (None, decision.arm):
-            entry = divert(self.utility, decision, reward.outcome, position=self.head.next)
-            self._refuse(reward, item, decision, "diverted")
-        else:
-            seen[reward.reward_id] = reward.outcome
-            counted.append((event_id, reward.reward_id, reward.at_s, encode_struct(reward.outcome)))
-            entry = self._settle(decision, seen, closed=False)
-            self._answer(item, answer(reward, decision, entry))
-        if entry is not None:
-            settled.add(event_id)
-            self._append(entry)
-        return None
-
-    def _may_come(self, reward: Reward) -> bool:
-        return self.rule.early_s > 0 and self.now_s - reward.at_s <= self.rule.early_s
-
-    def _refuse(self, reward: Reward, item: Item | None, decision: Decision | None, reason: Refusal) -> None:
-        self.counts[f"refused_{reason}"] += 1
-        if reason != "duplicate":  # a storm of duplicates is counted, not kept
-            row = (reward.event_id, reason, reward.at_s, encode_reward(reward))
-            insert_rows(self.connection, quarantine, ("event_id", "reason", "at_s", "reward"), [row])
-        self._answer(item, answer(reward, decision, refused=reason))
-
-    def _answer(self, item: Item | None, settlement: Settlement) -> None:
-        if item is not None:
-            self.answers.append((item, settlement))
-
     def _matched_early(self) -> list[Reward]:
         """Waiting rewards whose decision is there now or will not come any more, in order of arrival."""
-        rows = self.connection.execute(select(early).order_by(early.c.id).limit(_EARLY)).all()
-        if not rows:
-            return []
-        decided = self._decisions({row.event_id for row in rows})
-        ready = [row for row in rows if row.event_id in decided or self.now_s - row.at_s > self.rule.early_s]
-        if ready:
-            self.connection.execute(delete(early).where(early.c.id.in_([row.id for row in ready])))
-        return [decode_reward(row.reward) for row in ready]
+        given = {"now_s": self.now_s, "early_s": self.rule.early_s}
+        rows = self.connection.execute(_READY, given).all()
+        if rows:
+            self.connection.execute(delete(early).where(early.c.id.in_([row.id for row in rows])))
+        return [decode_reward(row.reward) for row in rows]
+
+    # -- the shelf -------------------------------------------------------------------------------------------
+
+    @property
+    def next_position(self) -> int:
+        """Position of the next entry of the settled log."""
+        return self.head.next
+
+    def decision(self, event_id: str) -> Decision | None:
+        """The decision of an event of this group."""
+        return self._known.get(event_id)
+
+    def rewards(self, event_id: str) -> dict[str, Outcome]:
+        """The counted rewards of an event of this group by id."""
+        return self._history.setdefault(event_id, {})
+
+    def settled(self, event_id: str) -> bool:
+        """Whether an event of this group is settled."""
+        return event_id in self._settled or event_id in self._appended
+
+    def keep(self, reward: Reward) -> None:
+        """Keep a counted reward."""
+        self.rewards(reward.event_id)[reward.reward_id] = reward.outcome
+        self._kept.append((reward.event_id, reward.reward_id, reward.at_s, encode_struct(reward.outcome)))
+
+    def wait(self, reward: Reward) -> None:
+        """Keep an early reward."""
+        self._waiting.append((reward.event_id, reward.at_s, encode_reward(reward)))
+
+    def append(self, entry: Settled) -> None:
+        """Append an entry to the log of this transaction; it is folded after the commit."""
+        self.head.entries.append(entry)
+        self._appended.add(entry.decision.event_id)
+
+    def refuse(self, reward: Reward, reason: Refusal) -> None:
+        """Keep a refused reward in quarantine."""
+        self._refused.append((reward.event_id, reason, reward.at_s, encode_reward(reward)))
 
     # -- windows ---------------------------------------------------------------------------------------------
 
@@ -212,13 +209,14 @@ class Group:
             the place to go on from, None when no such decision is left.
         """
         rows = self._due(after.event_id if after is not None and after.closes_s == self.head.closed_s else None, limit)
-        history = self._history(row.event_id for row in rows)
+        self._history = self._rewards_of(row.event_id for row in rows)
+        machine = self._machine()
         for row in rows:
             decision = readable(row.record)
             if decision is None:  # passed over, or no window after it would close
                 self.counts["unreadable_decisions"] += 1
-            elif (entry := self._settle(decision, history.get(row.event_id, {}), closed=True)) is not None:
-                self._append(entry)
+            else:
+                machine.close(decision)
         if len(rows) < limit:
             self.head.closed_s = max(self.head.closed_s, self.until_s)
             return None
@@ -232,7 +230,7 @@ class Group:
             select(table.event_id, table.closes_s, table.record)
             .select_from(decisions.outerjoin(log, log.c.event_id == table.event_id))
             .where(table.closes_s >= from_s, table.closes_s < self.until_s, log.c.event_id.is_(None))
-            .where(table.event_id.not_in(self._pending))
+            .where(table.event_id.not_in(self._appended))
             .order_by(table.closes_s, table.event_id)
             .limit(limit)
         )
@@ -242,25 +240,19 @@ class Group:
 
     # -- inside ----------------------------------------------------------------------------------------------
 
-    def _settle(self, decision: Decision, seen: dict[str, Outcome], *, closed: bool) -> Settled | None:
-        outcomes, position = list(seen.values()), self.head.next
-        return settle(self.rule, self.utility, decision, outcomes, position=position, closed=closed)
-
-    def _append(self, entry: Settled) -> None:
-        self.head.entries.append(entry)
-        self._pending.add(entry.decision.event_id)
-        self.counts["settled"] += 1
-        self.counts[f"settled_{entry.status}"] += 1
+    def _machine(self) -> Machine:
+        """Made anew for each step: one that the group kept would be a cycle, and garbage until the next collection."""
+        return Machine(self, rule=self.rule, counts=self.counts)
 
     def _decisions(self, ids: Iterable[str]) -> dict[str, Decision]:
         columns = (decisions.c.event_id, decisions.c.record)
         return {row.event_id: decode_decision(row.record) for row in self._select(columns, ids)}
 
-    def _settled(self, ids: Iterable[str]) -> set[str]:
+    def _settled_among(self, ids: Iterable[str]) -> set[str]:
         wanted = set(ids)
-        return {row.event_id for row in self._select((log.c.event_id,), wanted)} | (wanted & self._pending)
+        return {row.event_id for row in self._select((log.c.event_id,), wanted)} | (wanted & self._appended)
 
-    def _history(self, ids: Iterable[str]) -> dict[str, dict[str, Outcome]]:
+    def _rewards_of(self, ids: Iterable[str]) -> dict[str, dict[str, Outcome]]:
         columns = (rewards.c.event_id, rewards.c.id, rewards.c.reward_id, rewards.c.outcome)
         found: dict[str, dict[str, Outcome]] = {}
         for row in sorted(self._select(columns, ids), key=lambda row: row.id):

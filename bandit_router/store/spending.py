@@ -19,12 +19,11 @@ import numpy as np
 from sqlalchemy import Connection, delete, select
 
 from bandit_router.budgets.accounts import Entry, Repriced, Told
-from bandit_router.budgets.limits import countable
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput
 from bandit_router.records.booking import Bill, Booking
 from bandit_router.records.decisions import Decision
-from bandit_router.settling.rules import Reward
+from bandit_router.settling.rules import Reward, StoreRule, bill
 from bandit_router.store import snapshot
 from bandit_router.store.engine import insert_rows
 from bandit_router.store.ledger import Ledger
@@ -45,7 +44,7 @@ class Spending:
 
     Args:
         ledger: the database. budgets: the router's. lock: what guards them. key: of the snapshots.
-        every: rows between two captured states. counters: the router's. early_s: see `RewardRule`.
+        every: rows between two captured states. counters: the router's. rule: how long a bill waits for its booking.
     """
 
     def __init__(
@@ -57,9 +56,9 @@ class Spending:
         key: bytes | None,
         every: int,
         counters: Counter[str],
-        early_s: float,
+        rule: StoreRule,
     ) -> None:
-        self.ledger, self.budgets, self.lock, self.early_s = ledger, budgets, lock, early_s
+        self.ledger, self.budgets, self.lock, self.rule = ledger, budgets, lock, rule
         self.key, self.every, self.counters = key, every, counters
         self.process = secrets.token_hex(8)
         self._position = self._saved = 0
@@ -75,10 +74,10 @@ class Spending:
 
     def _row(self, record: Decision | Reward) -> tuple[Any, ...] | None:
         if isinstance(record, Reward):
-            until_s = record.at_s + self.early_s if self.early_s else 0.0
-            bill = Bill(record.event_id, countable(record.outcome), record.served_arm, until_s)
-            channels = "+".join(bill.outcome.metered())
-            return (record.event_id, channels, self.process, encode_struct(bill)) if channels else None
+            billed = bill(self.rule, record)
+            if billed is None:
+                return None
+            return record.event_id, "+".join(billed.outcome.metered()), self.process, encode_struct(billed)
         if record.booking is None:
             return None
         return record.event_id, "", self.process, encode_struct(record.booking)

@@ -15,7 +15,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm, Status
 from bandit_router.records.decisions import Decision, Settlement
 from bandit_router.settling.learner import Learner
-from bandit_router.settling.rules import Reward, RewardRule, StoreRule, answer, check_ids
+from bandit_router.settling.rules import Reward, RewardRule, StoreRule, answer, bill, check_ids
 from bandit_router.store.settings import StoreSettings
 from bandit_router.store.spool import Item, Spool
 from bandit_router.store.wire import encode_decision, encode_reward
@@ -85,6 +85,7 @@ class AttachedStore:
         from bandit_router.store.writer import Writer
 
         self.settings, self.learner, self.counters = settings, learner, counters
+        self.rule, self.budgets = rule, budgets
         self.max_events = settings.max_events
         self._recent: OrderedDict[str, Decision] = OrderedDict()
         self._logged: dict[str, Decision] = {}
@@ -206,12 +207,14 @@ class AttachedStore:
         waiter: Future[Any] = Future()
         try:
             check_ids(reward)
-            payload = encode_reward(reward)
-        except (InvalidInput, TypeError, OverflowError):
+        except InvalidInput:
             self._add("refused_invalid")
             waiter.set_result(answer(reward, None, refused="invalid"))
             return waiter
-        return waiter if self._spool.offer(Item(reward, payload, waiter)) else None
+        if self.budgets is not None and (billed := bill(self.rule, reward)) is not None:
+            with self.learner.lock:
+                self.budgets.apply(billed)
+        return waiter if self._spool.offer(Item(reward, encode_reward(reward), waiter)) else None
 
     def _unavailable(self, reward: Reward) -> Settlement:
         self._add("refused_unavailable")

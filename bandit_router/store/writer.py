@@ -103,7 +103,7 @@ class Writer:
             key=settings.snapshot_key,
             every=settings.snapshot_every,
             counters=self.counters,
-            early_s=self.rule.early_s,
+            rule=self.rule,
         )
 
     # -- for other threads -----------------------------------------------------------------------------------

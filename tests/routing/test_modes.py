@@ -76,6 +76,25 @@ def test_the_kill_switch_does_not_ask_the_policy_and_can_be_undone() -> None:
     assert engine.decide([1.0, 0.5], event_id="f").mode == "online"
 
 
+def test_a_whole_rollout_keeps_the_baseline_and_guard_it_does_not_name() -> None:
+    guard = ConservativeGuard(slack=0.1)
+    engine = router(Rollout(holdout=0.3, guard=guard))
+    engine.set_rollout(Rollout(mode="off"))
+    assert engine.rollout == Rollout(mode="off", baseline="base", guard=guard)
+    engine.set_rollout(Rollout(mode="shadow"), holdout=0.1, guard=None)
+    assert engine.rollout == Rollout(mode="shadow", holdout=0.1, baseline="base")
+    engine.set_rollout(Rollout(baseline=engine.catalogue.ids[1]))
+    assert engine.rollout == Rollout(baseline=engine.catalogue.ids[1])
+
+
+@pytest.mark.parametrize("wrong", ["off", {"mode": "off"}, 0.1])
+def test_what_is_no_rollout_is_refused_with_the_way_out(wrong: Any) -> None:
+    engine = router()
+    with pytest.raises(InvalidInput, match="mode='off'"):
+        engine.set_rollout(wrong)
+    assert engine.rollout.mode == "online"
+
+
 def test_a_held_out_unit_is_held_out_in_every_request_and_replica() -> None:
     one, two = router(Rollout(holdout=0.3)), router(Rollout(holdout=0.3))
     held = 0

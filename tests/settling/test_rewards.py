@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,6 +20,7 @@ from bandit_router.settling.memory import Memory
 from bandit_router.settling.rules import Reward, RewardRule, StoreRule, combine, refusal, settle
 from bandit_router.store import Store
 
+FAULTS = ("unknown", "duplicate", "late", "settled", "degraded", "diverted")
 values = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8)
 QUALITY = Utility()
 
@@ -95,6 +99,25 @@ def test_a_reward_is_refused_for_the_reason_that_applies(
 ) -> None:
     rule = StoreRule(window_s=10.0, early_s=2.0)
     assert refusal(rule, report, decision(), seen=seen, settled=settled) == reason
+
+
+def test_the_page_lists_the_reasons_in_the_order_they_are_asked() -> None:
+    """A reward with every fault but the first ones is refused for the first it has, as docs/rewards.md lists them."""
+    page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text()
+    listed = re.findall(r"^\| \d \| `(\w+)`", page, flags=re.MULTILINE)
+    assert listed == ["invalid", "out_of_range", *FAULTS]
+    for first, reason in enumerate(FAULTS):
+        faults = list(FAULTS)[first:]
+        decided = None if "unknown" in faults else decision(degraded="degraded" in faults)
+        report = msgspec.structs.replace(
+            reward(at_s=1011.0 if "late" in faults else 1000.0, quality=0.5), served_arm="elsewhere"
+        )
+        seen = ("r",) if "duplicate" in faults else ()
+        rule = StoreRule(window_s=10.0, early_s=0.0)
+        assert refusal(rule, report, decided, seen=seen, settled="settled" in faults) == reason
+        for quality, worse in ((math.nan, "invalid"), (1.5, "out_of_range")):
+            spoilt = msgspec.structs.replace(report, outcome=Outcome(quality=quality))
+            assert refusal(rule, spoilt, decided, seen=seen, settled="settled" in faults) == worse
 
 
 def test_rewards_of_no_or_degraded_decisions_are_turned_away() -> None:

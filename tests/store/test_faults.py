@@ -48,7 +48,7 @@ def recovers(router: Router, url: str, decisions: int) -> None:
     """Wait until everything decided is in the database."""
     for _ in range(1000):
         with suppress(exc.OperationalError):  # a slow start: the tables are not there yet
-            if router.events.healthy and count(url, "decisions") == decisions:
+            if router.healthy and count(url, "decisions") == decisions:
                 return
         time.sleep(0.02)
     raise AssertionError((router.counters, count(url, "decisions")))
@@ -115,7 +115,7 @@ for number in range(3000):
     assert not router.decide([float(number)] * 64, event_id=str(number)).degraded
     if number % 100 == 0:
         time.sleep(0.01)
-print(router.counters["store_errors"] > 0, router.counters["shed_decisions"] > 0, router.events.healthy)
+print(router.counters["store_errors"] > 0, router.counters["shed_decisions"] > 0, router.healthy)
 import os
 os._exit(0)
 """
@@ -184,7 +184,7 @@ def test_a_full_queue_does_what_the_setting_says_and_counts_it(
     assert all(decision.arm == "large" for decision in decisions if decision.degraded)
     assert refused in ("unavailable", None)
     for _ in range(6000):
-        if router.events.healthy and not len(router.events._spool):
+        if router.healthy and not len(router.events._spool):
             break
         time.sleep(0.01)
     kept = count(sqlite_url, "decisions")
@@ -208,7 +208,7 @@ def test_a_record_that_no_database_takes_does_not_hold_up_the_others(sqlite_url:
         failing_rows(patch, lambda event_id: event_id == "poison")
         for event_id in ("a", "poison", "b"):
             router.decide([1.0, 0.0, 0.0], event_id=event_id)
-        router.events.flush()
+        router.flush()
     assert count(sqlite_url, "decisions") == 2
     assert router.counters["failed_records"] == 1
     assert router.observe("b", Outcome(quality=0.5)).reward == 0.5
@@ -301,14 +301,14 @@ def test_what_is_left_out_is_kept_and_logged_in_one_line_without_its_context(
 ) -> None:
     router = open_router(url)
     with pytest.MonkeyPatch.context() as patch:
-        original = group.Group._count
+        original = group.Group.keep
 
-        def count_(self: Any, reward: Any, *arguments: Any) -> Any:
+        def keep(self: Any, reward: Any) -> None:
             if reward.reward_id == "poison":
                 raise psycopg_error("ProgramLimitExceeded", "index row size 3088\nDETAIL: (12345)")
-            return original(self, reward, *arguments)
+            original(self, reward)
 
-        patch.setattr(group.Group, "_count", count_)
+        patch.setattr(group.Group, "keep", keep)
         router.decide([12345.0, 0.0, 0.0], event_id="e")
         assert router.observe("e", Outcome(quality=0.5), reward_id="poison").refused == "invalid"
         assert router.observe("e", Outcome(quality=0.5), reward_id="sound").reward == 0.5
@@ -328,7 +328,7 @@ def test_nothing_is_left_out_when_no_record_at_all_can_be_written(url: str, open
             if router.counters["store_errors"] >= 3:
                 break
             time.sleep(0.01)
-        assert not router.events.healthy
+        assert not router.healthy
         assert router.counters["failed_records"] == 0
     recovers(router, url, 20)
 
@@ -340,7 +340,7 @@ def test_many_bad_records_among_sound_ones_are_all_found(url: str, open_router: 
         for number in range(30):
             decide(router, 1, f"good{number}-")
             decide(router, 1, f"bad{number}-")
-        router.events.flush()
+        router.flush()
     assert count(url, "decisions") == router.counters["failed_records"] == 30
     assert router.observe("good29-0", Outcome(quality=0.5)).reward == 0.5
     assert router.observe("bad29-0", Outcome(quality=0.5)).reward is None
@@ -364,7 +364,7 @@ def test_decisions_are_kept_while_the_table_is_away(url: str, open_router: OpenR
     execute(url, "ALTER TABLE decisions RENAME TO elsewhere")
     decide(router, 20, "during")
     assert router.observe("during0", Outcome(quality=0.5)).pending
-    assert not router.events.healthy
+    assert not router.healthy
     execute(url, "ALTER TABLE elsewhere RENAME TO decisions")
     recovers(router, url, 25)
     assert router.counters["failed_records"] == 0
@@ -380,7 +380,7 @@ def test_decisions_are_kept_while_the_file_is_damaged(sqlite_url: str, open_rout
     file.write_bytes(good[:4096] + b"\xff" * (len(good) - 4096))
     decide(router, 200, "during")
     for _ in range(1000):
-        if not router.events.healthy:
+        if not router.healthy:
             break
         time.sleep(0.01)
     with file.open("r+b") as damaged:

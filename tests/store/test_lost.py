@@ -30,7 +30,7 @@ def serve(router: Router, count: int, prefix: str) -> None:
 def tick(router: Router) -> None:
     router.events._writer._next_tick = 0.0
     for _ in range(2):
-        router.events.flush()
+        router.flush()
 
 
 def run(*arguments: str, code: int = 0) -> Any:
@@ -42,7 +42,7 @@ def run(*arguments: str, code: int = 0) -> Any:
 def test_a_reward_writes_the_remembered_decision_that_the_database_has_lost(url: str, open_router: OpenRouter) -> None:
     router = open_router(url)
     decision = router.decide([1.0, 0.0, 0.0], event_id="e")
-    router.events.flush()
+    router.flush()
     execute(url, "DELETE FROM decisions")
     assert router.observe("e", Outcome(quality=0.5)).reward == 0.5
     assert [row.arm for row in query(url, "SELECT arm FROM decisions")] == [decision.arm]
@@ -54,7 +54,7 @@ def test_a_reward_writes_the_remembered_decision_that_the_database_has_lost(url:
 def test_a_reward_of_a_decision_that_nobody_remembers_is_refused(url: str, open_router: OpenRouter) -> None:
     first, second = open_router(url, store={"early_s": 0.0}), open_router(url, store={"early_s": 0.0})
     first.decide([1.0, 0.0, 0.0], event_id="e")
-    first.events.flush()
+    first.flush()
     execute(url, "DELETE FROM decisions")
     assert second.observe("e", Outcome(quality=0.5)).refused == "unknown"
     assert count(url, "log") == 0
@@ -65,10 +65,10 @@ def test_a_reward_of_a_decision_that_is_another_in_the_database_is_a_conflict(
 ) -> None:
     router, other = open_router(url), open_router(url)
     arm = router.decide([1.0, 0.0, 0.0], event_id="e").arm
-    router.events.flush()
+    router.flush()
     execute(url, "DELETE FROM decisions")
     other.decide([1.0, 0.0, 0.0], event_id="e", eligible=["large" if arm == "small" else "small"])
-    other.events.flush()
+    other.flush()
     assert router.observe("e", Outcome(quality=0.5)).refused == "settled"
     assert router.counters["conflicting_decisions"] == 1
     assert router.policy.steps == 0
@@ -144,7 +144,7 @@ def test_a_router_notices_that_its_database_has_gone_back(
     router.decide([1.0, 0.0, 0.0], event_id="lost-open")
     router.pause("adapter")
     router.events._writer._next_tick = float("inf")
-    router.events.flush()
+    router.flush()
     go_back(url, 10, "lost")
     execute(url, "UPDATE arms SET status = 'active'")
     if overtaken:
@@ -156,7 +156,7 @@ def test_a_router_notices_that_its_database_has_gone_back(
     assert any("older than what was read" in record.getMessage() for record in caplog.records)
     assert router.learner.position == (18 if overtaken else 10)
     assert count(url, "decisions") == (24 if overtaken else 16)
-    assert router.events.healthy
+    assert router.healthy
     assert router.learner.catalogue.status("adapter").value == "paused"
     assert router.observe("lost-open", Outcome(quality=0.5)).reward == 0.5
     assert router.observe("lost0", Outcome(quality=0.5)).reward == 0.5
@@ -170,11 +170,11 @@ def test_a_reward_is_right_even_before_the_router_notices(url: str, open_router:
     serve(router, 10, "kept")
     serve(router, 5, "lost")
     router.events._writer._next_tick = float("inf")
-    router.events.flush()
+    router.flush()
     go_back(url, 10, "lost")
     serve(router, 8, "new")
     assert query(url, ORPHANS) == []
-    router.events.flush()
+    router.flush()
     assert router.counters["log_restarts"] == 1
     router.close()
     assert same_state(router.learner, open_router(url).learner)

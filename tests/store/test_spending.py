@@ -216,8 +216,8 @@ def follow(*routers: Router) -> None:
     for _ in range(2):
         for router in routers:
             router.events._writer._next_tick = 0.0
-            router.events.flush()
-            router.events.flush()
+            router.flush()
+            router.flush()
 
 
 def test_routers_on_one_store_know_each_others_bookings(url: str, open_router: OpenRouter) -> None:

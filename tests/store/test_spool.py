@@ -140,7 +140,7 @@ def test_a_reward_and_its_decision_left_in_two_files_find_each_other(names: str,
         used.rename(tmp_path / f"{name}.spool")
     store = Store(f"sqlite:///{tmp_path}/events.db", spool=tmp_path, wait_s=10.0)
     with Router(arms=[Arm(id="a")], context=1, store=store) as router:
-        router.events.flush()
+        router.flush()
         assert router.counters["recovered_records"] == 2
         assert router.policy.steps == 1
     assert list(tmp_path.glob("*.spool")) == []

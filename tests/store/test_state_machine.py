@@ -1,4 +1,7 @@
-"""Everything that can happen to a store, in any order, against a plain model of what should have happened."""
+"""Everything that can happen to a router's events, in any order, against a plain model of what should have happened.
+
+One model for every shelf: memory, SQLite and PostgreSQL. With a database two processes serve, restarted at will.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +21,11 @@ from bandit_router.policies import LinUCB
 from bandit_router.records.outcomes import CHANNELS, Outcome
 from bandit_router.routing.groups import Objective
 from bandit_router.routing.router import Router
-from bandit_router.settling.rules import RewardRule
+from bandit_router.settling.memory import Memory
+from bandit_router.settling.rules import RewardRule, Settled
 from bandit_router.store import Store
-from support.databases import ARMS, DIM, Clock, query
+from support.databases import ARMS, DIM, Clock, query, tick
+from support.postgres import Postgres
 
 WINDOW_S, EARLY_S, GRACE_S, PRICE = 100.0, 10.0, 1.0, 0.5
 EVENTS = st.sampled_from([f"e{number}" for number in range(3)])
@@ -32,8 +37,8 @@ COSTS = st.sampled_from([None, 0.0, 0.5, 2.0])
 class Model:
     """What the documentation says, written down once more without looking at the code."""
 
-    def __init__(self, aggregate: str, default: float | None) -> None:
-        self.aggregate, self.default = aggregate, default
+    def __init__(self, aggregate: str, default: float | None, *, grace_s: float) -> None:
+        self.aggregate, self.default, self.grace_s = aggregate, default, grace_s
         self.decided: dict[str, tuple[float, Any]] = {}
         self.rewards: dict[str, dict[str, tuple[float | None, float | None]]] = {}
         self.settled: dict[str, tuple[float | None, bool]] = {}
@@ -94,13 +99,21 @@ class Model:
         self.early = [reward for reward in self.early if now - reward[2] <= EARLY_S]
 
     def close_windows(self, now: float) -> None:
-        due = [e for e, (at, _) in self.decided.items() if at + WINDOW_S < now - GRACE_S and e not in self.settled]
-        for event in sorted(due, key=lambda e: (self.decided[e][0], e)):
+        due = [e for e, (at, _) in self.decided.items() if at + WINDOW_S < now - self.grace_s and e not in self.settled]
+        if self.grace_s:  # a database closes windows of the same moment in the order of their ids
+            due.sort(key=lambda e: (self.decided[e][0], e))
+        for event in due:
             self.settle(event, closed=True)
 
 
 class Serving(RuleBasedStateMachine):
-    """Two processes' routers on one SQLite file, restarted at will, and the model."""
+    """Two processes' routers on one database, restarted at will, and the model."""
+
+    grace_s = GRACE_S
+
+    def place(self) -> str:
+        """Where a new database is."""
+        return f"sqlite:///{self.folder}/events.db"
 
     @initialize(
         aggregate=st.sampled_from(["first", "last", "sum", "mean", "min", "max"]),
@@ -112,36 +125,57 @@ class Serving(RuleBasedStateMachine):
 
     def begin(self, aggregate: str, default: float | None) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        self.url = f"sqlite:///{self.folder}/events.db"
-        self.clock, self.model = Clock(), Model(aggregate, default)
+        self.clock, self.model = Clock(), Model(aggregate, default, grace_s=self.grace_s)
         self.rule = RewardRule(
             window_s=WINDOW_S,
             aggregate=aggregate,
             default=None if default is None else Outcome(quality=default, cost_usd=0.0),
         )
         self.arms: dict[str, tuple[str, float]] = {}
+        self.open_all()
+
+    def open_all(self) -> None:
+        self.url = self.place()
         self.routers = [self.open(0), self.open(1)]
 
-    def open(self, place: int) -> Router:
-        router = Router(
+    def store(self, place: int) -> Store | Memory:
+        spool = self.folder / "spool"
+        return Store(self.url, wait_s=30.0, snapshot_every=3, replica=str(place), early_s=EARLY_S, spool=spool)
+
+    def new_router(self, place: int) -> Router:
+        return Router(
             arms=ARMS,
             context=DIM,
             policy="LinUCB",
             key=b"k",
             clock=self.clock,
             objective=Objective(prices={"cost_usd": PRICE}, rewards=self.rule),
-            store=Store(self.url, wait_s=30.0, snapshot_every=3, replica=str(place), early_s=EARLY_S),
+            store=self.store(place),
         )
+
+    def open(self, place: int) -> Router:
+        router = self.new_router(place)
         router.events._writer._tick_s = float("inf")
-        router.events.flush()
+        router.flush()
         self.passed()
         return router
 
+    def log(self) -> list[tuple[str, float | None, bool]]:
+        """Event, reward and whether it was learned, in the order of the log."""
+        rows = query(self.url, "SELECT event_id, reward, learned FROM log ORDER BY position")
+        return [(row.event_id, row.reward, bool(row.learned)) for row in rows]
+
+    def waiting(self) -> list[str]:
+        """Events of the rewards that wait for their decision."""
+        return [row.event_id for row in query(self.url, "SELECT event_id FROM early ORDER BY id")]
+
     def tick(self, router: Router) -> None:
-        """Let a router's writer look at the clock and at the log."""
-        router.events._writer._next_tick = 0.0
-        router.events.flush()
+        tick(router)
         self.passed()
+
+    def called(self) -> None:
+        """What a call that brings the time has done before it is counted."""
+        self.model.forget_early(self.clock.now)
 
     def passed(self) -> None:
         self.model.forget_early(self.clock.now)
@@ -156,9 +190,9 @@ class Serving(RuleBasedStateMachine):
             return  # the other process made this decision: a retry there is another test's subject
         context = np.random.default_rng(seed).normal(size=DIM)
         decision = self.routers[place].decide(context, event_id=event)
-        self.routers[place].events.flush()
-        self.model.forget_early(self.clock.now)
+        self.routers[place].flush()
         if event not in self.model.decided:
+            self.called()
             self.model.decide(event, self.clock.now, decision)
             self.arms[event] = (decision.arm, decision.propensity)
         assert (decision.arm, decision.propensity) == self.arms[event]
@@ -181,7 +215,7 @@ class Serving(RuleBasedStateMachine):
     def report(self, event: str, place: int, reward_id: str, quality: float | None, cost: float | None) -> None:
         outcome = Outcome(quality=quality, cost_usd=cost)
         settled = self.routers[place].observe(event, outcome, reward_id=reward_id)
-        self.model.forget_early(self.clock.now)
+        self.called()
         now = self.clock.now
         assert (settled.refused or settled.reward) == self.model.report(event, reward_id, now, now, (quality, cost))
 
@@ -189,7 +223,7 @@ class Serving(RuleBasedStateMachine):
     def report_nonsense(self, place: int, quality: float, event: str) -> None:
         refused = self.routers[place].observe(event, Outcome(quality=quality)).refused
         assert refused == ("out_of_range" if quality in (-0.5, 1.5) else "invalid")
-        self.model.forget_early(self.clock.now)
+        self.called()
 
     @rule(seconds=st.sampled_from([1.0, 9.0, 11.0, 100.5, 200.0]))
     def clock_jumps(self, seconds: float) -> None:
@@ -210,9 +244,7 @@ class Serving(RuleBasedStateMachine):
     @precondition(lambda self: hasattr(self, "routers"))
     @invariant()
     def the_log_is_the_models(self) -> None:
-        rows = query(self.url, "SELECT event_id, reward, learned FROM log ORDER BY position")
-        expected = [(event, *self.model.settled[event]) for event in self.model.log]
-        assert [(row.event_id, row.reward, bool(row.learned)) for row in rows] == expected
+        assert self.log() == [(event, *self.model.settled[event]) for event in self.model.log]
 
     def teardown(self) -> None:
         if not hasattr(self, "routers"):
@@ -221,8 +253,7 @@ class Serving(RuleBasedStateMachine):
             self.tick(router)
         self.tick(self.routers[0])
         self.the_log_is_the_models()
-        waiting = query(self.url, "SELECT event_id FROM early ORDER BY id")
-        assert [row.event_id for row in waiting] == [reward[0] for reward in self.model.early]
+        assert self.waiting() == [reward[0] for reward in self.model.early]
         policy = LinUCB(n_arms=len(ARMS), dim=DIM, channels=len(CHANNELS))
         for event in self.model.log:
             if self.model.settled[event][1]:
@@ -240,19 +271,72 @@ class Serving(RuleBasedStateMachine):
         if quality is None or cost is None:
             assert self.model.default is not None
             quality, cost = (self.model.default if quality is None else quality), (0.0 if cost is None else cost)
-        return decision.context, decision.arm_index, [quality, cost, np.nan, np.nan, np.nan, np.nan]
+        return decision.context, decision.arm_index, Outcome(quality=quality, cost_usd=cost).vector()
+
+
+class OnPostgreSQL(Serving):
+    """The same on a PostgreSQL database of its own."""
+
+    server: Postgres
+
+    def place(self) -> str:
+        return self.server.new_database()
+
+
+class InMemory(Serving):
+    """One router without a database: each call brings the time, windows have no grace, and nothing restarts."""
+
+    grace_s = 0.0
+
+    def open_all(self) -> None:
+        router = self.new_router(0)
+        self.routers, self.entries = [router, router], []
+        apply = router.learner.apply
+
+        def noted(entry: Settled) -> None:
+            self.entries.append((entry.decision.event_id, entry.reward, entry.learned))
+            apply(entry)
+
+        router.learner.apply = noted
+
+    def store(self, place: int) -> Store | Memory:
+        return Memory(early_s=EARLY_S)
+
+    def log(self) -> list[tuple[str, float | None, bool]]:
+        return self.entries
+
+    def waiting(self) -> list[str]:
+        store = self.routers[0].events
+        return [reward.event_id for reward in store._waiting if reward in store._early.get(reward.event_id, ())]
+
+    def called(self) -> None:
+        self.passed()
+
+    def reopen(self, place: int) -> None:
+        """What is in memory does not come back."""
+
+
+@pytest.fixture
+def server(postgres: Postgres) -> None:
+    """The server for the machines, which take no fixtures."""
+    OnPostgreSQL.server = postgres
 
 
 TestServing = pytest.mark.slow(Serving.TestCase)
-TestServing.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
+TestInMemory = pytest.mark.slow(InMemory.TestCase)
+TestOnPostgreSQL = pytest.mark.slow(pytest.mark.usefixtures("server")(OnPostgreSQL.TestCase))
+TestServing.settings = TestOnPostgreSQL.settings = settings(max_examples=10, stateful_step_count=25, deadline=None)
+TestInMemory.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("shelf", [Serving, InMemory, OnPostgreSQL])
 @pytest.mark.parametrize("aggregate", ["first", "last", "sum"])
-def test_a_long_history_at_random_is_the_models(aggregate: str) -> None:
+@pytest.mark.usefixtures("server")
+def test_a_long_history_at_random_is_the_models(aggregate: str, shelf: type[Serving]) -> None:
     """Denser than what Hypothesis draws: many events, each with a few rewards, and restarts in between."""
     rng = np.random.default_rng(["first", "last", "sum"].index(aggregate))
-    serving = Serving()
+    serving = shelf()
     serving.begin(aggregate, 0.25)
     for step in range(150):
         event, place = f"e{step // 8 + rng.integers(-3, 3)}", int(rng.integers(2))

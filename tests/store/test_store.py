@@ -43,7 +43,7 @@ def same_state(one: Learner, other: Learner) -> bool:
 
 
 def rows(router: Router, table: str) -> list[Any]:
-    router.events.flush()
+    router.flush()
     url = router.events.settings.url.replace("postgresql://", "postgresql+psycopg://")
     engine = create_engine(url)
     with engine.connect() as connection:
@@ -90,7 +90,7 @@ def test_a_decision_is_the_same_after_a_restart(url: str, open_router: OpenRoute
 def test_a_reward_reported_to_two_processes_is_counted_once(url: str, open_router: OpenRouter) -> None:
     one, two = open_router(url), open_router(url)
     one.decide([1.0, 0.0, 0.0], event_id="e")
-    one.events.flush()
+    one.flush()
     assert two.observe("e", Outcome(quality=0.5)).reward == 0.5
     assert one.observe("e", Outcome(quality=0.5)).refused == "duplicate"
     assert len(rows(one, "log")) == 1
@@ -104,7 +104,7 @@ def test_what_one_process_settles_the_other_learns_in_the_same_order(url: str, o
     serve(two, 1, seed=10)
     one.add_arm(Arm(id="last"))
     two.add_arm(Arm(id="very last"))
-    one.events.flush()
+    one.flush()
     one.set_prices({})
     one.pause("small")
     assert two.learner.position == 44
@@ -117,8 +117,8 @@ def test_processes_that_decide_one_event_differently_never_learn_from_it(url: st
     one = open_router(url, policy="Fixed", settings={"arm": 0}, key=b"one")
     two = open_router(url, policy="Fixed", settings={"arm": 1}, key=b"two")
     assert one.decide([1.0, 0.0, 0.0], event_id="e").arm != two.decide([1.0, 0.0, 0.0], event_id="e").arm
-    one.events.flush()
-    two.events.flush()
+    one.flush()
+    two.flush()
     assert one.observe("e", Outcome(quality=1.0)).refused == "settled"
     (entry,) = rows(one, "log")
     assert not entry["learned"]
@@ -129,7 +129,7 @@ def test_windows_close_by_themselves_at_the_default(url: str, open_router: OpenR
     rule = RewardRule(window_s=0.2, default=Outcome(quality=0.25))
     router = open_router(url, rewards=rule)
     router.decide([1.0, 0.0, 0.0], event_id="e")
-    router.events.flush()
+    router.flush()
     router.clock.now += 1.0
     for _ in range(200):
         if router.learner.position:
@@ -157,7 +157,7 @@ def test_an_early_reward_meets_its_decision_from_another_process(url: str, open_
     assert one.observe("e", Outcome(quality=0.5)).pending
     assert one.observe("e", Outcome(quality=0.5)).pending
     two.decide([1.0, 0.0, 0.0], event_id="e")
-    two.events.flush()
+    two.flush()
     assert len(rows(one, "log")) == len(rows(one, "rewards")) == 1
     assert rows(one, "early") == []
 

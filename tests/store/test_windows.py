@@ -33,7 +33,7 @@ def decide(router: Router, count: int, *, apart_s: float = 0.0) -> None:
     for number in range(count):
         router.clock.now += apart_s
         router.decide(X, event_id=f"e{number}")
-    router.events.flush()
+    router.flush()
 
 
 def settled(url: str) -> int:
@@ -93,12 +93,12 @@ def test_rewards_are_counted_between_the_pages_of_a_backlog(url: str, open_route
 def test_a_decision_that_is_written_between_two_pages_is_not_passed_over(url: str, open_router: OpenRouter) -> None:
     one, two = open_router(url), open_router(url)
     one.events._writer._next_tick = float("inf")
-    one.events.flush()
+    one.flush()
     decide(one, 1500)
     committer, later_s = one.events._writer.committer, one.clock.now + 7200.0
     assert not committer.close_windows(later_s)
     two.decide(X, event_id="a")  # of the same moment, and before all others in the order of ids
-    two.events.flush()
+    two.flush()
     while not committer.close_windows(later_s):
         pass
     assert settled(url) == 1501
@@ -128,7 +128,7 @@ def test_after_an_outage_windows_wait_for_the_queues_of_other_processes(url: str
     rule = RewardRule(window_s=100.0, default=Outcome(quality=0.0))
     one, two = (open_router(url, rewards=rule) for _ in range(2))
     one.decide(X, event_id="e")
-    one.events.flush()
+    one.flush()
     two.events.settings.wait_s = 0.0
 
     @contextmanager
@@ -142,10 +142,10 @@ def test_after_an_outage_windows_wait_for_the_queues_of_other_processes(url: str
         with pytest.MonkeyPatch.context() as both:
             both.setattr(Ledger, "writing", away)
             assert two.observe("e", Outcome(quality=1.0)).pending
-            until(lambda: not one.events.healthy and not two.events.healthy)
+            until(lambda: not one.healthy and not two.healthy)
             for router in (one, two):
                 router.clock.now += 200.0
-        until(lambda: one.events.healthy)
+        until(lambda: one.healthy)
         ticks = one.events._writer._next_tick
         until(lambda: one.events._writer._next_tick > ticks)
     until(lambda: two.learner.position == 1)

@@ -10,6 +10,8 @@ from typing import Any
 from sqlalchemy import create_engine, text
 
 from bandit_router.records.arms import Arm
+from bandit_router.routing.router import Router
+from bandit_router.settling.memory import MemoryStore
 
 ARMS = [Arm(id="small"), Arm(id="large"), Arm(id="adapter")]
 DIM = 3
@@ -23,6 +25,15 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def tick(router: Router) -> None:
+    """Let a router's store look at the clock and at the log now."""
+    if isinstance(router.events, MemoryStore):
+        router.events.close_windows(router.clock())
+    else:
+        router.events._writer._next_tick = 0.0
+        router.flush()
 
 
 @contextmanager

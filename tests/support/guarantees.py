@@ -21,7 +21,7 @@ def check(url: str, spool: Path, acks: Path) -> dict[str, Any]:
     end = time.monotonic() + WINDOW_S + 30
     while time.monotonic() < end:
         time.sleep(0.2)
-        router.events.flush()
+        router.flush()
         if count(url, "decisions") == count(url, "log"):
             break
     position, state = router.learner.capture()

@@ -125,7 +125,7 @@ def test_values_and_intervals_are_those_of_vw_estimators() -> None:
     assert clopper_pearson(sample.weight, sample.reward) == pytest.approx(intervals[1].get(), abs=1e-9)
 
 
-def test_the_sequence_is_that_of_vw_estimators_where_its_guess_is_a_possible_mean() -> None:
+def test_the_sequence_is_that_of_vw_estimators() -> None:
     """vw-estimators lets the guess of the next score exceed 1, which its theorem does not allow; ours stops there."""
     rng = np.random.default_rng(2)
     weight, reward = rng.random(N), (rng.random(N) < 0.4).astype(float)

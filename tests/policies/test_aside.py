@@ -43,7 +43,8 @@ def test_after_an_outage_half_of_the_traffic_is_back_within_300_requests(outage,
 
 
 @pytest.mark.parametrize("noise", [None, 0.25], ids=["0/1", "normal"])
-def test_twelve_failures_in_a_row_after_2000_good_requests_cost_less_than_a_hundred(noise):
+def test_twelve_failures_in_a_row_cost_less_than_a_hundred(noise):
+    """After 2,000 good requests."""
     lost = [(~run(2400, seed, bursts=[2000], length=12, noise=noise)[2000:]).sum() for seed in range(6)]
     assert np.median(lost) < 100
     assert np.mean(lost) < 150
@@ -61,7 +62,8 @@ def test_bursts_of_ten_false_zeros_cost_a_few_percent():
     assert np.mean(shares) > 0.95
 
 
-def test_no_probability_goes_under_a_floor_that_falls_like_one_over_the_steps():
+def test_the_floor_falls_like_one_over_the_steps():
+    """No probability goes under it."""
     policy = EvidenceThompson(n_arms=3, dim=1)
     for steps in range(1, 400):
         policy.learn([1.0], 0, [0.9])
@@ -90,7 +92,8 @@ def after_an_alarm():
     return policy, before
 
 
-def test_what_an_alarm_set_aside_comes_back_when_it_explains_the_arm_better():
+def test_what_an_alarm_set_aside_comes_back_when_it_explains():
+    """What an alarm set aside comes back when it explains the arm better."""
     policy, before = after_an_alarm()
     others = policy.model.count[1]
     assert estimates(policy)[0, 0] < 0.2
@@ -110,7 +113,7 @@ def test_what_stays_bad_does_not_bring_it_back():
     assert policy.estimate([0.0, 0.0]).mean[0, 0] < 0.05
 
 
-def test_what_is_set_aside_is_the_sums_without_the_outcomes_since_the_change():
+def test_what_is_set_aside_is_without_what_came_since():
     """A shift of every outcome since: what is kept and what the model goes on with are the two parts."""
     policy = EvidenceThompson(n_arms=2, dim=1)
     for quality in [0.9] * 60 + [0.1] * 20:

@@ -72,7 +72,8 @@ def test_after_its_slices_the_posterior_is_the_one_solved_at_once(channels):
         assert getattr(model, name) == pytest.approx(getattr(whole, name), rel=1e-7, abs=1e-9), name
 
 
-def test_in_the_middle_of_a_move_the_posterior_is_exact_for_the_precisions_reached():
+def test_in_mid_move_the_posterior_is_exact():
+    """In the middle of a move the posterior is exact for the precisions reached."""
     model = hierarchical_ridge(K, 150, 1)
     learned(model, history(64, dim=150))
     while model.stage[0] != MOVE:

@@ -155,7 +155,8 @@ def test_an_arm_is_worth_what_it_answered_itself(share: float, tmp_path: Path) -
     assert values["large"] == (None if share == 0 else pytest.approx(0.9, abs=0.05))
 
 
-def test_failures_of_a_session_are_not_those_of_an_answer_that_came_at_once(tmp_path: Path) -> None:
+def test_failures_of_a_session_are_not_those_of_an_answer(tmp_path: Path) -> None:
+    """Failures of a session are not those of an answer that came at once."""
     first_try = {"attempted_retries": 0, "attempted_fallbacks": 0}
     answer = payload("b", start=60.0, trace_id="session")
     answer["metadata"].update(first_try)
@@ -176,7 +177,8 @@ def test_attempts_with_another_decision_in_one_trace_are_other_requests(tmp_path
     assert [(event, mode) for event, _, mode, _ in told(log)] == [("a", "failure"), ("b", "online")]
 
 
-def test_a_request_that_no_attempt_answered_is_a_failure_of_the_arm_it_was_sent_to(tmp_path: Path) -> None:
+def test_an_unanswered_request_is_a_failure_of_its_arm(tmp_path: Path) -> None:
+    """A request that no attempt answered is a failure of the arm it was sent to."""
     log = read(tmp_path, failure("a", trace_id="t"), failure("b", trace_id="t", start=1.0))
     assert told(log) == [("b", "large", "failure", False)]
     assert np.isnan(log.channel("quality")[0])
@@ -229,7 +231,8 @@ def test_a_deployment_that_only_stands_in_is_no_arm_to_play(tmp_path: Path) -> N
     assert log.eligible[0].tolist() == [name in ("small", "large") for name in log.arms]
 
 
-def test_a_fallback_outside_of_the_distribution_leaves_the_distribution_of_the_others(tmp_path: Path) -> None:
+def test_a_foreign_fallback_leaves_the_distribution(tmp_path: Path) -> None:
+    """A fallback outside of the distribution leaves the distribution of the others."""
     spread = {**own("large"), "probabilities": {"small": 0.5, "large": 0.5}}
     log = read(
         tmp_path,
@@ -258,6 +261,7 @@ def test_arms_may_be_model_groups_of_several_deployments(tmp_path: Path) -> None
     assert [(arm, mode) for _, arm, mode, _ in told(log)] == [("small", "online"), ("large", "diverted")]
 
 
-def test_a_deployment_named_like_another_group_is_not_diverted_from_its_own(tmp_path: Path) -> None:
+def test_a_deployment_named_like_another_group_is_not_diverted(tmp_path: Path) -> None:
+    """A deployment named like another group is not diverted from its own."""
     log = read(tmp_path, payload("a", own={"propensity": 0.5}, model_group="auto"))
     assert told(log) == [("a", "small", "online", False)]

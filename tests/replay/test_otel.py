@@ -82,7 +82,8 @@ def quality(log: LoggedEvents) -> list[float | None]:
 # -- whose score ----------------------------------------------------------------------------------------------------
 
 
-def test_an_evaluation_is_of_the_span_it_names_before_the_response_it_names(tmp_path: Path) -> None:
+def test_an_evaluation_is_of_the_span_it_names_before(tmp_path: Path) -> None:
+    """An evaluation is of the span it names before the response it names."""
     a, b = ({**CHAT, "gen_ai.response.id": name} for name in ("r-a", "r-b"))
     log = read(
         tmp_path,
@@ -94,7 +95,8 @@ def test_an_evaluation_is_of_the_span_it_names_before_the_response_it_names(tmp_
     assert quality(log) == [0.25, 0.75]
 
 
-def test_an_evaluation_from_an_evaluators_own_span_is_of_the_response_it_names(tmp_path: Path) -> None:
+def test_an_evaluators_own_span_names_the_response(tmp_path: Path) -> None:
+    """An evaluation from an evaluator's own span is of the response it names."""
     judge = {"gen_ai.operation.name": "evaluate", "gen_ai.request.model": "judge"}
     score = {NAME: "quality", VALUE: 0.5, "gen_ai.response.id": "r-a"}
     log = read(tmp_path, span(7, judge, events=[("result", score)]), span(0, {**CHAT, "gen_ai.response.id": "r-a"}))

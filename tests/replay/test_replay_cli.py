@@ -187,7 +187,8 @@ def test_tuning_reports_the_winner_on_rows_that_did_not_choose_it(log_file: Path
     assert run("tune", log_file, "--policy", "LinUCB", "--set", "speed=1").exit_code == 2
 
 
-def test_all_estimators_are_those_of_the_registry_and_groups_are_needed_for_some(tmp_path: Path) -> None:
+def test_all_estimators_are_those_of_the_registry(tmp_path: Path) -> None:
+    """Groups are needed for some."""
     log = uniform_log()
     write_log(replace(log, probabilities=np.full((len(log), 4), 0.25)), tmp_path / "log.parquet")
     command = ("replay", tmp_path / "log.parquet", "--policy", "arm=d", "--estimator")

@@ -102,8 +102,8 @@ def test_a_reward_is_refused_for_the_reason_that_applies(
 
 
 def test_the_page_lists_the_reasons_in_the_order_they_are_asked() -> None:
-    """A reward with every fault but the first ones is refused for the first it has, as docs/rewards.md lists them."""
-    page = (Path(__file__).parents[2] / "docs" / "rewards.md").read_text()
+    """A reward with every fault but the first ones is refused for the first it has, as the page lists them."""
+    page = (Path(__file__).parents[2] / "docs" / "explanation" / "count-once.md").read_text()
     listed = re.findall(r"^\| \d \| `(\w+)`", page, flags=re.MULTILINE)
     assert listed == ["invalid", "out_of_range", *FAULTS]
     for first, reason in enumerate(FAULTS):

@@ -296,9 +296,10 @@ def failing_rows(patch: pytest.MonkeyPatch, fails: Callable[[str], bool]) -> Non
     patch.setattr(group.Group, "_row", row)
 
 
-def test_what_is_left_out_is_kept_and_logged_in_one_line_without_its_context(
+def test_what_is_left_out_is_kept_and_logged_in_one_line(
     url: str, open_router: OpenRouter, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """The line has nothing of its context."""
     router = open_router(url)
     with pytest.MonkeyPatch.context() as patch:
         original = group.Group.keep

@@ -39,7 +39,8 @@ def run(*arguments: str, code: int = 0) -> Any:
     return result
 
 
-def test_a_reward_writes_the_remembered_decision_that_the_database_has_lost(url: str, open_router: OpenRouter) -> None:
+def test_a_reward_writes_the_remembered_decision(url: str, open_router: OpenRouter) -> None:
+    """A reward writes the remembered decision that the database has lost."""
     router = open_router(url)
     decision = router.decide([1.0, 0.0, 0.0], event_id="e")
     router.flush()
@@ -60,9 +61,8 @@ def test_a_reward_of_a_decision_that_nobody_remembers_is_refused(url: str, open_
     assert count(url, "log") == 0
 
 
-def test_a_reward_of_a_decision_that_is_another_in_the_database_is_a_conflict(
-    url: str, open_router: OpenRouter
-) -> None:
+def test_a_decision_that_differs_in_the_database_is_a_conflict(url: str, open_router: OpenRouter) -> None:
+    """For the rewards of either."""
     router, other = open_router(url), open_router(url)
     arm = router.decide([1.0, 0.0, 0.0], event_id="e").arm
     router.flush()

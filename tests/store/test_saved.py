@@ -84,7 +84,8 @@ def test_a_state_of_no_arm_of_the_log_is_refused():
         frozen(LinUCB(n_arms=1, dim=1, channels=len(CHANNELS)), ("x",), CHANNELS, uniform_log(("b", "z"), 5))
 
 
-def test_a_state_goes_into_a_store_of_the_same_arms_and_not_of_another_order(open_router, tmp_path):
+def test_a_state_goes_into_a_store_of_the_same_arms(open_router, tmp_path):
+    """And not of another order."""
     state = tmp_path / "state.safetensors"
     urls = [f"sqlite:///{tmp_path}/{name}.db" for name in ("from", "same", "more", "other")]
     served(open_router, urls[0])

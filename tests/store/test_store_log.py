@@ -76,7 +76,8 @@ def test_rows_are_the_decisions_in_order_with_all_that_they_recorded(open_router
     assert np.array_equal(log.reward, log.channel("quality"), equal_nan=True)
 
 
-def test_what_the_baseline_served_keeps_its_mode_and_speaks_of_that_arm_alone(open_router, url):
+def test_what_the_baseline_served_speaks_of_that_arm_alone(open_router, url):
+    """And keeps its mode."""
     router, decisions = served(open_router, url, 60, rollout=Rollout(holdout=0.5, baseline="b"))
     router.close()
     log = read_logs([url], Intake())
@@ -87,7 +88,8 @@ def test_what_the_baseline_served_keeps_its_mode_and_speaks_of_that_arm_alone(op
     assert log.probabilities[held].tolist() == [[0.0, 0.0, 1.0]] * int(held.sum())
 
 
-def test_an_outcome_of_another_arm_is_not_counted_for_the_one_that_was_drawn(open_router, url):
+def test_anothers_outcome_is_not_counted_for_the_drawn_arm(open_router, url):
+    """An outcome of another arm is not counted for the one that was drawn."""
     router = open_router(url, arms=ARMS, context=1, policy="UniformRandom")
     decision = router.decide([1.0], event_id="r")
     other = next(arm for arm in TRUTH if arm != decision.arm)

@@ -45,14 +45,19 @@ def _keyed(key: bytes) -> hashlib.blake2b:
 
 
 def check_id(name: str, value: str) -> None:
-    """Raise InvalidInput unless `value` can be an id everywhere: 1 to 512 characters of valid text without NUL."""
+    """Raise InvalidInput unless `value` can be an id everywhere: 1 to 512 bytes of UTF-8 without NUL.
+
+    Bytes, because an index of PostgreSQL has to take two of them in 2,700.
+    """
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or "\0" in value:
-        raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} characters without NUL, got {value!r:.60}")
+        raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} bytes without NUL, got {value!r:.60}")
     if not value.isascii():
         try:
-            value.encode()
+            size = len(value.encode())
         except UnicodeEncodeError:
             raise InvalidInput(f"{name} is not valid text (a lone surrogate): {value[:40]!r}") from None
+        if size > MAX_ID:
+            raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} bytes without NUL, got {size} bytes")
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  # no cycles: not worth tracking

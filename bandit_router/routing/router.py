@@ -343,6 +343,9 @@ class Router:
             booking = None
             if self.budgets is not None:
                 booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)
+            for array in (mask, cost, near):
+                if array is not None:
+                    array.flags.writeable = False
             decision = self._decision(
                 choice, x, event_id, mask, cost, booking, {"tenant": tenant, "unit": unit, "resident": near}
             )
@@ -398,6 +401,8 @@ class Router:
             self.budgets.settle(reward.event_id, reward.outcome, served_arm=reward.served_arm, until_s=until_s)
 
     def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
+        if not isinstance(outcome, Outcome):  # an empty id is refused as invalid
+            outcome, reward_id = Outcome(), ""
         return Reward(
             event_id=event_id,
             reward_id="+".join(outcome.metered()) if reward_id is None else reward_id,
@@ -408,8 +413,17 @@ class Router:
 
 
 def _numbers(context: ArrayLike) -> F64:
-    """A copy of the caller's context: what it does to its own array later must not reach the learner."""
+    """A copy of the caller's context that nobody can write to: what was decided on is what is learned from."""
     try:
-        return np.array(context, np.float64)
-    except (TypeError, ValueError):
-        raise InvalidInput(f"context must be an array of numbers, got {context!r}") from None
+        given = np.asarray(context)
+    except (TypeError, ValueError, OverflowError):
+        given = None
+    if given is None or given.dtype.kind not in "fiub" or isinstance(context, np.ma.MaskedArray):
+        raise InvalidInput(f"context must be an array of real numbers, all of them there, got {context!r:.80}")
+    if given.dtype.itemsize <= 8:
+        x = given.astype(np.float64)
+    else:
+        with np.errstate(over="ignore"):  # a long double beyond every float is infinite, and refused as that
+            x = given.astype(np.float64)
+    x.flags.writeable = False
+    return x

@@ -48,6 +48,8 @@ class _Reward(msgspec.Struct, array_like=True, frozen=True, tag="r1", forbid_unk
 
 def _plain(value: object) -> object:
     """NumPy numbers as Python's."""
+    if isinstance(value, np.floating):
+        return float(value)  # of a long double, `item` is one again
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"expected a number, got {type(value).__name__}")

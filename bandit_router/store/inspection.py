@@ -78,7 +78,7 @@ class Inspection:
 
     def __init__(self, url: str, *, key: bytes | None = None) -> None:
         self.key = key
-        self.ledger = Ledger(url, "power", "command-line")
+        self.ledger = Ledger(url, "power", "command-line", patience_s=600.0)
         path = self.ledger.engine.url.database
         if self.ledger.engine.dialect.name == "sqlite" and not (path and Path(path).is_file()):
             raise InvalidInput(f"there is no store at {url}")

@@ -13,6 +13,7 @@ and a process that dies between a commit and its own fold folds the entry when i
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,7 @@ from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import ArmAdded, Entry, Lost, Restored, State
 from bandit_router.settling.rules import Settled
-from bandit_router.store.engine import insert_rows, open_engine
+from bandit_router.store.engine import PATIENCE_S, insert_rows, make_private, open_engine
 from bandit_router.store.entries import COLUMNS, LOST, entry_row, row_entry
 from bandit_router.store.migrations import migrate
 from bandit_router.store.schema import arms, decisions, head, log, quarantine, snapshots
@@ -65,15 +66,19 @@ class Ledger:
     """One database. Not thread-safe on its own: the writer thread owns it; the command line opens its own.
 
     Args:
-        url: sqlite:/// or postgresql://. durability: see `engine`. replica: name of this process in the log.
+        url: sqlite:/// or postgresql://. durability, patience_s: see `engine`.
+        replica: name of this process in the log.
 
     Attributes:
         unreadable: why log entries could not be read, by position.
         only, only_after: for a replica that shares by deltas, whose entries to learn from and past which position.
     """
 
-    def __init__(self, url: str, durability: Durability, replica: str) -> None:
-        self.engine = open_engine(url, durability)
+    def __init__(self, url: str, durability: Durability, replica: str, *, patience_s: float = PATIENCE_S) -> None:
+        self.engine = open_engine(url, durability, patience_s)
+        sqlite = self.engine.dialect.name == "sqlite"
+        self._path = self.engine.url.database if sqlite and self.engine.url.database != ":memory:" else None
+        self._file: tuple[int, int] | None = None
         self.replica = replica
         self.unreadable: dict[int, str] = {}
         self.only: str | None = None
@@ -81,6 +86,7 @@ class Ledger:
 
     def open(self) -> None:
         """Create the schema or bring it up to date."""
+        make_private(self._path)
         with self.engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7236458)")  # one creator at a time
@@ -88,6 +94,28 @@ class Ledger:
                 connection.exec_driver_sql("COMMIT")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             migrate(connection)
+        self._file = self._identity()
+
+    def replaced(self) -> bool:
+        """Whether another file stands now where the SQLite file was opened; the connections to the old one are closed.
+
+        Raises:
+            FileNotFoundError: no file stands there. What would be written now would be gone with the process.
+        """
+        if self._file is None or self._identity() == self._file:
+            return False
+        self.engine.dispose()
+        return True
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            self.engine.dispose()
+            raise FileNotFoundError(f"the file {self._path} is gone; put it, or a backup of it, back") from None
+        return found.st_dev, found.st_ino
 
     def close(self) -> None:
         """Close the connections; what comes later opens new ones."""

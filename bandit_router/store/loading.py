@@ -17,7 +17,7 @@ from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import Learner
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.snapshot import Snapshot, bad_arms, decode, encode, policy_key, sanitise
-from bandit_router.store.spool import Item, abandoned, frames
+from bandit_router.store.spool import Item, abandoned, foreign, frames
 from bandit_router.store.statuses import set_statuses
 from bandit_router.store.wire import decode as decode_record
 
@@ -105,16 +105,25 @@ def catch_up(ledger: Ledger, learner: Learner) -> int:
             return learner.position - before
 
 
-def adopt(folder: Path, commit: Callable[[Sequence[Item]], None], counters: Counter[str]) -> None:
+def adopt(folder: Path, owner: str, commit: Callable[[Sequence[Item]], None], counters: Counter[str]) -> None:
     """Commit what is left in the spools of processes that are gone; a damaged file is kept under another name.
 
     All files are read before anything is written, in order of time: one process leaves two, and a reward may lie in
     the older one.
     """
+    if others := foreign(folder, owner):
+        _log.error(
+            "%d queue files in %s belong to another database and are left alone, the first is %s; open a router on "
+            "that database to have them written, or rename them to begin with %r if they are this one's",
+            len(others),
+            folder,
+            others[0].name,
+            f"{owner}-",
+        )
     items: list[Item] = []
     with ExitStack() as held:
         done: list[tuple[Path, bool]] = []
-        for path, descriptor in abandoned(folder):
+        for path, descriptor in abandoned(folder, owner):
             held.callback(os.close, descriptor)
             found, whole = _records(descriptor)
             items += found

@@ -41,7 +41,8 @@ class StoreSettings:
         bound_s: the longest that `decide` waits for the store, seconds.
         wait_s: the longest that `observe` waits for its settlement, seconds; beyond that it answers "pending".
         spool: folder of the queue's files, on a local disk; default beside the SQLite file. PostgreSQL needs one,
-            unless the durability is `relaxed`, which keeps the queue in memory.
+            unless the durability is `relaxed`, which keeps the queue in memory. Several databases may share a folder:
+            the files carry a hash of where their database is (path; or host, port and name).
         queue_bytes: size of the queue. One decision takes about 100 bytes + 8 per feature and arm.
         max_events: decisions remembered in memory; the same event id gets the same decision while it is.
         early_s: how long before its decision a reward may arrive, seconds: another process may have decided, and the
@@ -89,6 +90,7 @@ class StoreSettings:
         self.url, self.durability, self.back_pressure = url, durability, back_pressure
         self.bound_s, self.wait_s = bound_s, wait_s
         self.spool = None if durability == "relaxed" else _spool_folder(url, spool)
+        self.own_folder = spool is None  # beside the SQLite file: nobody else's records are there
         self.queue_bytes, self.snapshot_every, self.snapshot_key = queue_bytes, snapshot_every, snapshot_key
         self.replica = f"{socket.gethostname()}:{os.getpid()}" if replica is None else replica
 

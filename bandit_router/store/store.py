@@ -82,13 +82,15 @@ class AttachedStore:
         clock: Callable[[], float],
         budgets: Budgets | None,
     ) -> None:
+        from bandit_router.store.engine import place_of
         from bandit_router.store.writer import Writer
 
         self.settings, self.learner, self.counters = settings, learner, counters
         self.max_events = settings.max_events
         self._recent: OrderedDict[str, Decision] = OrderedDict()
         self._logged: dict[str, Decision] = {}
-        self._spool = Spool(folder=settings.spool, capacity_bytes=settings.queue_bytes)
+        owner = "" if settings.own_folder else place_of(settings.url)
+        self._spool = Spool(folder=settings.spool, capacity_bytes=settings.queue_bytes, owner=owner)
         self._writer: Writer = Writer(
             settings,
             self._spool,

@@ -163,6 +163,11 @@ class Writer:
         fresh = self.spool.wait(0.0 if self._closing else linger_s)
         asked = len(self._requests)  # before taking, so that a request comes after all that was queued before it
         tick = time.monotonic() >= self._next_tick
+        if (tick or len(self.spool)) and self.ledger.replaced():
+            _log.error("the database's file has been replaced by another one, which is opened now")
+            self.counters["files_replaced"] += 1
+            self._gone_back = True
+            self.ledger.open()
         if tick or self._gone_back or not self.healthy:  # a database that has gone back was away for a moment
             self._check_history()
         if fresh:
@@ -198,7 +203,7 @@ class Writer:
         try:
             self._load()
             if self.settings.spool is not None:
-                loading.adopt(self.settings.spool, self.committer.write, self.counters)
+                loading.adopt(self.settings.spool, self.spool.owner, self.committer.write, self.counters)
             if self.spending is not None:
                 self.spending.load()
             self.reload(self.ledger)

@@ -12,7 +12,6 @@ from types import TracebackType
 from typing import Any, Self, TypedDict, Unpack
 
 import msgspec
-import numpy as np
 from numpy.typing import ArrayLike
 
 from bandit_router.arrays import F64, Bool
@@ -24,7 +23,7 @@ from bandit_router.policies import DEFAULT_POLICY, build
 from bandit_router.policies.base import Policy
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.booking import Booking
-from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id
+from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id, frozen_context
 from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
@@ -116,7 +115,9 @@ class Router:
         )
         self.key = secrets.token_bytes(32) if key is None else key
         self.chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
-        self.clock, self.budgets = clock, budgets
+        self.clock, self.budgets, self._closed = clock, budgets, False
+        if budgets is not None:
+            budgets.lock = self.learner.lock
         self.counters: Counter[str] = Counter(
             dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
         )
@@ -249,6 +250,7 @@ class Router:
 
     def add_arm(self, arm: Arm, *, like: str | None = None, strength: float = 1.0) -> None:
         """Add an arm, usable at once; `like` starts it at another arm's estimate, see `Policy.add_arm`."""
+        self._in_use()
         index = None if like is None else self.catalogue.index(like)
         POSITIVE.require("strength", strength)
         if arm.id in self.catalogue.ids:
@@ -273,6 +275,7 @@ class Router:
         self._switch(Catalogue.retire, arm_id)
 
     def _switch(self, change: Callable[[Catalogue, str], None], arm_id: str) -> None:
+        self._in_use()
         with self.learner.lock:
             change(self.catalogue, arm_id)
             status = self.catalogue.status(arm_id).value
@@ -289,7 +292,8 @@ class Router:
             return explain(decision, self.catalogue.ids, learner.policy, learner.channels, learner.weights)
 
     def close(self) -> None:
-        """Write what the store has not written yet; the router must not be used afterwards."""
+        """Write what the store has not written yet, within bounds; later decisions and outcomes are refused."""
+        self._closed = True
         self.events.close()
 
     def __enter__(self) -> Self:
@@ -314,6 +318,7 @@ class Router:
         bounds: Mapping[str, Outcome] | None = None,
         resident: Iterable[str] | None = None,
     ) -> tuple[Decision, bool]:
+        self._in_use()
         if isinstance(context, Request):
             unit = context.session if unit is None else unit
             tenant = context.tenant if tenant is None else tenant
@@ -329,7 +334,7 @@ class Router:
                 return known, False
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else learner.catalogue.penalties(penalty)
-            x = _numbers(context)
+            x = frozen_context(context)
             near = None if resident is None else learner.catalogue.flags(resident)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
@@ -354,6 +359,10 @@ class Router:
                 self.counters["degraded_decisions"] += 1
             self.events.remember(decision)
             return decision, True
+
+    def _in_use(self) -> None:
+        if self._closed:
+            raise InvalidInput("this router is closed; make another one on the same store")
 
     def _encoded(self, request: Request) -> F64:
         if self.encoder is None:
@@ -401,6 +410,7 @@ class Router:
             self.budgets.settle(reward.event_id, reward.outcome, served_arm=reward.served_arm, until_s=until_s)
 
     def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
+        self._in_use()
         if not isinstance(outcome, Outcome):  # an empty id is refused as invalid
             outcome, reward_id = Outcome(), ""
         return Reward(
@@ -410,20 +420,3 @@ class Router:
             outcome=outcome,
             served_arm=served_arm,
         )
-
-
-def _numbers(context: ArrayLike) -> F64:
-    """A copy of the caller's context that nobody can write to: what was decided on is what is learned from."""
-    try:
-        given = np.asarray(context)
-    except (TypeError, ValueError, OverflowError):
-        given = None
-    if given is None or given.dtype.kind not in "fiub" or isinstance(context, np.ma.MaskedArray):
-        raise InvalidInput(f"context must be an array of real numbers, all of them there, got {context!r:.80}")
-    if given.dtype.itemsize <= 8:
-        x = given.astype(np.float64)
-    else:
-        with np.errstate(over="ignore"):  # a long double beyond every float is infinite, and refused as that
-            x = given.astype(np.float64)
-    x.flags.writeable = False
-    return x

@@ -181,6 +181,13 @@ class Spool:
         """End the consumer's wait."""
         self._ready.set()
 
+    def disown(self) -> None:
+        """In a forked child: what is queued is the parent's, who writes it; nothing more is taken here."""
+        self._lock, self._ready, self._closed = threading.Lock(), threading.Event(), True
+        for _, descriptor in self._files:
+            os.close(descriptor)
+        self._files = []
+
     def close(self) -> None:
         """Release the maps; the files go too when nothing is left in them. Later offers are declined."""
         with self._lock:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, Row, RowMapping, delete, func, insert, select, update
 
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
@@ -34,7 +34,7 @@ from bandit_router.store.settings import Durability
 from bandit_router.store.wire import readable
 
 _log = logging.getLogger(__name__)
-_PAGE = 500
+_DECISION = (decisions.c.record, decisions.c.crc.label("record_crc"))
 _arm = msgspec.msgpack.Decoder(Arm)
 _PAGE = 1000
 
@@ -135,7 +135,7 @@ class Ledger:
     def read(self, after: int, limit: int) -> list[Entry | Lost]:
         """Log entries past position `after`, in order; what cannot be read is noted and stands as lost."""
         joined = log.outerjoin(decisions, decisions.c.event_id == log.c.event_id)
-        query = select(log, decisions.c.record).select_from(joined).where(log.c.position > after)
+        query = select(log, *_DECISION).select_from(joined).where(log.c.position > after)
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(log.c.position).limit(limit)).all()
         known = len(self.unreadable)
@@ -167,15 +167,24 @@ class Ledger:
             connection.execute(delete(snapshots).where(snapshots.c.position >= min(positions)))
 
     def continues(self, position: int, last: tuple[str, float | None] | None) -> bool:
-        """Whether the log has `position`, and there still the event and reward that were folded (None: any)."""
+        """Whether the log goes from its origin to `position`, and has there what was folded (None: not known)."""
         there = select(log.c.event_id, log.c.reward).where(log.c.position == position)
         with self.engine.connect() as connection:
-            if connection.execute(select(head.c.position)).scalar_one() < position:
+            end, origin = connection.execute(select(head.c.position, head.c.origin)).one()
+            if not origin <= position <= end:
                 return False
-            return last is None or connection.execute(there).one_or_none() == last
+            found = None if last is None else connection.execute(there).one_or_none()
+            return found == last or (found is None and position == origin)  # what is up to the origin may be gone
 
     def _learns(self, row: Row[Any]) -> bool:
         return self.only is None or (row.replica == self.only and row.position > self.only_after)
+
+    def origin(self) -> tuple[int, int]:
+        """The position after which the log begins, and how many arms there were at it."""
+        with self.engine.connect() as connection:
+            begin = connection.execute(select(head.c.origin)).scalar_one()
+            known = select(func.count()).select_from(arms).where(arms.c.position <= begin)
+            return int(begin), int(connection.execute(known).scalar_one())
 
     def position(self) -> int:
         """The last position of the log."""
@@ -199,7 +208,7 @@ class Ledger:
     def decided(self) -> Iterator[tuple[Decision, Settled | None]]:
         """Every readable decision in order of time, with the entry that settled it."""
         joined = decisions.outerjoin(log, log.c.event_id == decisions.c.event_id)
-        query = select(log, decisions.c.record).select_from(joined).order_by(decisions.c.at_s, decisions.c.event_id)
+        query = select(log, *_DECISION).select_from(joined).order_by(decisions.c.at_s, decisions.c.event_id)
         with self.engine.connect().execution_options(yield_per=_PAGE) as connection:
             for row in connection.execute(query):
                 entry = None if row.kind is None else self._entry(row)

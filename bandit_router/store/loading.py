@@ -42,7 +42,15 @@ def prepare(ledger: Ledger, learner: Learner, *, key: bytes | None) -> Learner:
         loaded.restore(0, decode(first, key=key).state)
     except InvalidInput as problem:
         _log.error("the first state of %s is unusable, starting from the prior: %s", name, problem)
+    begin_at(ledger, loaded)
     return loaded
+
+
+def begin_at(ledger: Ledger, learner: Learner) -> None:
+    """Have a learner in its first state stand where the log begins: with the arms that were there, nothing learned."""
+    learner.position, n_arms = ledger.origin()
+    while learner.policy.n_arms < n_arms:
+        learner.policy.add_arm()
 
 
 def restore_newest(ledger: Ledger, learner: Learner, *, key: bytes | None, counters: Counter[str]) -> None:
@@ -77,6 +85,8 @@ def newest_valid(ledger: Ledger, learner: Learner, *, key: bytes | None, counter
     damaged: Snapshot | None = None
     for position, body in ledger.snapshots(policy_key(learner.policy, learner.channels, learner.monitor)):
         try:
+            if position < learner.position:
+                break  # older than the log, which cannot bring it up to date
             found = decode(body, key=key)
             faults = bad_arms(found.state, learner.policy.forms)
         except InvalidInput as problem:

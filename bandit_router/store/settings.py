@@ -48,6 +48,8 @@ class StoreSettings:
         early_s: how long before its decision a reward may arrive, seconds: another process may have decided, and the
             clocks of several machines differ.
         snapshot_every: log entries between two snapshots of the state.
+        retention_s: how long decisions, rewards and log entries are kept after their windows have closed, seconds;
+            what has been learned stays. Default: for ever, or until `bandit-router state prune`.
         snapshot_key: secret that signs the snapshots (HMAC-SHA256); default unsigned, checksummed.
         replica: name of this process in the log; default host and process id.
         share: for many replicas of a linear policy, how they share by deltas; `replica` must then be a name that stays
@@ -70,6 +72,7 @@ class StoreSettings:
         max_events: int = 100_000,
         early_s: float = 120.0,
         snapshot_every: int = 10_000,
+        retention_s: float | None = None,
         snapshot_key: bytes | None = None,
         replica: str | None = None,
         share: Sharing | None = None,
@@ -83,10 +86,11 @@ class StoreSettings:
         ):
             if value not in allowed:
                 raise InvalidInput(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-        for name, number, least in (("max_events", max_events, 1), ("early_s", early_s, 0)):
+        kept_s = 0 if retention_s is None else retention_s
+        for name, number, least in (("max_events", max_events, 1), ("early_s", early_s, 0), ("retention_s", kept_s, 0)):
             if not number >= least:
                 raise InvalidInput(f"{name} must be at least {least}, got {number}")
-        self.max_events, self.early_s = max_events, early_s
+        self.max_events, self.early_s, self.retention_s = max_events, early_s, retention_s
         self.url, self.durability, self.back_pressure = url, durability, back_pressure
         self.bound_s, self.wait_s = bound_s, wait_s
         self.spool = None if durability == "relaxed" else _spool_folder(url, spool)

@@ -95,6 +95,11 @@ def encode_struct(struct: msgspec.Struct) -> bytes:
     return _encoder.encode(struct)
 
 
+def encode_values(values: tuple[object, ...]) -> bytes:
+    """Plain values as bytes."""
+    return _encoder.encode(values)
+
+
 def decode(data: bytes) -> Decision | Reward:
     """What `encode_decision` or `encode_reward` made. Raises msgspec.DecodeError for anything else."""
     record = _decoder.decode(data)

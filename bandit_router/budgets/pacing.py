@@ -24,9 +24,11 @@ Example:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import wraps
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 import numpy as np
@@ -52,8 +54,22 @@ class Terms:
     penalty: F64 | None
 
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _locked(method: _Method) -> _Method:
+    """The method under its object's lock."""
+
+    @wraps(method)
+    def call(self: Budgets, *arguments: Any, **named: Any) -> Any:
+        with self.lock:
+            return method(self, *arguments, **named)
+
+    return cast(_Method, call)
+
+
 class Budgets:
-    """Limits over one stream of decisions. Not thread-safe by itself: the router calls it under its lock.
+    """Limits over one stream of decisions. The operator's calls are thread-safe; the router's come under its lock.
 
     Args:
         limits: any number of `Rate`, `Window`, `Floor` and `Tail`, with distinct names.
@@ -88,6 +104,7 @@ class Budgets:
             raise InvalidInput(f"timeout_s must be greater than 0, got {timeout_s}")
         self.expected = dict(expected or {})
         self.exhausted, self.timeout_s = exhausted, timeout_s
+        self.lock = threading.RLock()  # a router puts its own here, which it holds from the terms to the booking
         self._limits: dict[str, Limit] = {}
         self._state = State()
         self._repriced: list[Reprice] = []
@@ -248,6 +265,7 @@ class Budgets:
 
     # -- operations ------------------------------------------------------------------------------------------
 
+    @_locked
     def replace(self, limit: Limit) -> None:
         """Change the limit of the same name, or add one; the next decision is held to it, the price goes on."""
         old = self._limits.get(limit.name)
@@ -255,6 +273,7 @@ class Budgets:
             raise InvalidInput(f"limit {limit.name!r} measures something else than before; give the new one a new name")
         self._admit(limit)
 
+    @_locked
     def reprice(self, arm: str, channel: str, factor: float) -> None:
         """An arm's amounts on a cost channel are known to be `factor` times what they were, from now on.
 
@@ -268,6 +287,7 @@ class Budgets:
         self._reprice(change)
         self._repriced.append(change)
 
+    @_locked
     def repriced(self) -> tuple[Reprice, ...]:
         """Hand out the price changes that no entry has carried yet, each once."""
         return tuple(self._repriced.pop(0) for _ in range(len(self._repriced)))
@@ -279,6 +299,7 @@ class Budgets:
                 seen.mean *= change.factor
                 seen.most *= change.factor
 
+    @_locked
     def report(self) -> list[dict[str, Any]]:
         """Every account: requests, mean amount (expected where no bill came yet), shadow price, commitment."""
         return [
@@ -296,6 +317,7 @@ class Budgets:
             if key == name or key.startswith(f"{name}/")
         ]
 
+    @_locked
     def told(self) -> Told:
         """The limits in force, and what is expected."""
         return Told(tuple(self._limits.values()), self.expected)
@@ -305,11 +327,13 @@ class Budgets:
         told, timeout_s = self.told(), self.timeout_s
         return Budgets(limits=told.limits, expected=told.expected, exhausted=self.exhausted, timeout_s=timeout_s)
 
+    @_locked
     def state(self) -> dict[str, Any]:
         """Everything that changes, as plain numbers, strings, lists and dictionaries (JSON)."""
         plain: dict[str, Any] = msgspec.to_builtins(self._state)
         return plain
 
+    @_locked
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`. Raises InvalidInput, and changes nothing, when it is malformed."""
         if "accounts" not in state:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from bandit_router.store.inspection import Inspection
 
 _SHOWN = 10
-app = typer.Typer(help="What a store has learned: show, verify, rebuild, repair, export, import.", no_args_is_help=True)
+_HELP = "What a store has learned: show, verify, rebuild, repair, prune, forget, export, import."
+app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 Url = Annotated[str, typer.Argument(help="sqlite:////path/events.db or postgresql://user@host/name")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -112,6 +114,39 @@ def repair(url: Url, json: Json = False) -> None:
         lost = store.repair()
     _tell_unreadable(lost)
     print_json({"lost": sorted(lost)}) if json else typer.echo(f"marked {len(lost)} log entries as lost")
+
+
+@app.command("prune")
+def prune_(
+    url: Url,
+    before: Annotated[datetime, typer.Option(help="Windows that closed before this day, or moment, UTC.")],
+    vacuum: Annotated[bool, typer.Option("--vacuum", help="Give the room back to the disk; locks the store.")] = False,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Drop decisions, rewards and log entries that closed before a moment; what was learned stays in the snapshots."""
+    with _open(url, key_file) as store:
+        done = store.prune(before.replace(tzinfo=UTC).timestamp(), vacuum=vacuum)
+    if done.held_by is not None:
+        typer.echo(f"more is kept for {done.held_by}: `state rebuild` gives it a newer snapshot", err=True)
+    if json:
+        return print_json({"dropped": done.dropped, "held_by": done.held_by})
+    gone = ", ".join(f"{name} {count}" for name, count in done.dropped.items() if count)
+    typer.echo(f"dropped: {gone or 'nothing'}")
+    return None
+
+
+@app.command()
+def forget(
+    url: Url,
+    unit: Annotated[str, typer.Option(help="Whose decisions, as `decide(unit=)` had it.")],
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Drop everything recorded of one unit. Sums that learned from it stay; stop or restart the routers first."""
+    with _open(url, key_file) as store:
+        count = store.forget(unit)
+    print_json({"decisions": count}) if json else typer.echo(f"dropped {count} decisions of the unit")
 
 
 def _tell_unreadable(lost: dict[int, str]) -> None:

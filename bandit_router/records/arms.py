@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from enum import Enum
 from functools import cache
 from numbers import Real
@@ -14,6 +15,8 @@ import numpy as np
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
+from bandit_router.records.decisions import check_id
+from bandit_router.records.outcomes import MAX_SQUARED
 
 
 class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,8 +52,7 @@ class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 msgspec.structs.force_setattr(self, name, msgspec.convert(value, kind))
             except msgspec.ValidationError as wrong:
                 raise InvalidInput(f"arm {self.id!r}: {name}: {wrong}") from None
-        if not self.id:
-            raise InvalidInput("an arm needs a non-empty id")
+        check_id("an arm's id", self.id)
         if self.size_bytes < 0:
             raise InvalidInput(f"arm {self.id!r}: size_bytes must be at least 0, got {self.size_bytes}")
 
@@ -118,8 +120,8 @@ class Catalogue:
         """Position of an arm; raises InvalidInput for an unknown one."""
         try:
             return self._index[arm_id]
-        except KeyError:
-            raise InvalidInput(f"unknown arm {arm_id!r}; the catalogue has {', '.join(self._index)}") from None
+        except (KeyError, TypeError):  # TypeError: what cannot be hashed is no id
+            raise InvalidInput(f"unknown arm {arm_id!r:.80}; the catalogue has {', '.join(self._index)}") from None
 
     def add(self, arm: Arm) -> int:
         """Append an arm, active at once. An id is never reused, not even after retirement."""
@@ -162,11 +164,11 @@ class Catalogue:
 
     def penalties(self, by_arm: Mapping[str, float]) -> F64:
         """Known costs in utility units, shape (arms,); 0 for an arm that is not named."""
+        if not isinstance(by_arm, Mapping):
+            raise InvalidInput(f"penalty must be a mapping from arm ids to numbers, got {type(by_arm).__name__}")
         costs = np.zeros(len(self))
         for arm_id, value in by_arm.items():
-            if type(value) is not float and not isinstance(value, Real):
-                raise InvalidInput(f"penalty of {arm_id!r} must be a number in utility units, got {value!r}")
-            costs[self.index(arm_id)] = value
+            costs[self.index(arm_id)] = _cost(arm_id, value)
         return costs
 
     def mask(self, allowed: Iterable[str] | None) -> Bool | None:
@@ -177,6 +179,17 @@ class Catalogue:
 
     def flags(self, ids: Iterable[str]) -> Bool:
         """Which arms are among `ids`, shape (len,); raises InvalidInput for an unknown one."""
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise InvalidInput(f"expected a list of arm ids, got {ids!r:.60}")
         chosen = np.zeros(len(self._arms), dtype=np.bool_)
         chosen[[self.index(arm_id) for arm_id in ids]] = True
         return chosen
+
+
+def _cost(arm_id: str, value: object) -> float:
+    if isinstance(value, Real):
+        with suppress(OverflowError):  # an int beyond every float
+            cost = float(value)
+            if abs(cost) <= MAX_SQUARED:
+                return cost
+    raise InvalidInput(f"penalty of {arm_id!r} must be a finite number in utility units, got {value!r:.60}")

@@ -7,6 +7,8 @@ import hashlib
 from typing import Literal, get_args
 
 import msgspec
+import numpy as np
+from numpy.typing import ArrayLike
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
@@ -45,14 +47,36 @@ def _keyed(key: bytes) -> hashlib.blake2b:
 
 
 def check_id(name: str, value: str) -> None:
-    """Raise InvalidInput unless `value` can be an id everywhere: 1 to 512 characters of valid text without NUL."""
+    """Raise InvalidInput unless `value` can be an id everywhere: 1 to 512 bytes of UTF-8 without NUL.
+
+    Bytes, because an index of PostgreSQL has to take two of them in 2,700.
+    """
     if not isinstance(value, str) or not 0 < len(value) <= MAX_ID or "\0" in value:
-        raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} characters without NUL, got {value!r:.60}")
+        raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} bytes without NUL, got {value!r:.60}")
     if not value.isascii():
         try:
-            value.encode()
+            size = len(value.encode())
         except UnicodeEncodeError:
             raise InvalidInput(f"{name} is not valid text (a lone surrogate): {value[:40]!r}") from None
+        if size > MAX_ID:
+            raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} bytes without NUL, got {size} bytes")
+
+
+def frozen_context(context: ArrayLike) -> F64:
+    """A copy of the caller's context that nobody can write to: what was decided on is what is learned from."""
+    try:
+        given = np.asarray(context)
+    except (TypeError, ValueError, OverflowError):
+        given = None
+    if given is None or given.dtype.kind not in "fiub" or isinstance(context, np.ma.MaskedArray):
+        raise InvalidInput(f"context must be an array of real numbers, all of them there, got {context!r:.80}")
+    if given.dtype.itemsize <= 8:
+        x = given.astype(np.float64)
+    else:
+        with np.errstate(over="ignore"):  # a long double beyond every float is infinite, and refused as that
+            x = given.astype(np.float64)
+    x.flags.writeable = False
+    return x
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  # no cycles: not worth tracking

@@ -37,6 +37,15 @@ class Channel(NamedTuple):
 
 
 Amount = float | None
+MAX_SQUARED = 1e150  # the square of a greater number is not finite, or nearly so
+_INT64 = 1 << 63
+
+
+def is_number(value: object) -> bool:
+    """Whether this is one finite number that every part of the engine can keep: a float, or an int of 64 bits."""
+    if isinstance(value, int | np.integer):
+        return bool(-_INT64 <= value < _INT64)
+    return isinstance(value, float | np.floating) and math.isfinite(float(value))
 
 
 class Amounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +84,7 @@ class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def vector(self, channels: Sequence[str] = CHANNELS) -> F64:
         """The channels as an array, NaN where not metered."""
         values = (getattr(self, name) for name in channels)
-        return np.array([math.nan if value is None else value for value in values])
+        return np.array([math.nan if value is None else value for value in values], np.float64)
 
     def metered(self) -> tuple[str, ...]:
         """Names of the channels that have a value."""
@@ -99,7 +108,7 @@ class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
             value = getattr(self, name)
             if value is None:
                 continue
-            if not isinstance(value, int | float | np.floating | np.integer) or not math.isfinite(value):
+            if not is_number(value):
                 return "invalid"
             if not channel.low <= value <= channel.high:
                 return "out_of_range"
@@ -141,8 +150,11 @@ class Utility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             for name, value in getattr(self, field).items():
                 if name not in CHANNELS or name == "quality":
                     raise InvalidInput(f"{field}: unknown channel {name!r}; there are {', '.join(COSTS)}")
-                if not math.isfinite(value) or (field == "scales" and value <= 0):
-                    raise InvalidInput(f"{field}[{name!r}] must be finite (scales above 0), got {value}")
+                if not is_number(value) or (field == "scales" and value <= 0):
+                    raise InvalidInput(f"{field}[{name!r}] must be finite (scales above 0), got {value!r:.60}")
+        for name in self.prices:
+            if not abs(self._weight(name)) <= MAX_SQUARED:
+                raise InvalidInput(f"the price of {name} over its scale is too large: {self._weight(name):g}")
 
     def weights(self, channels: Sequence[str] = CHANNELS) -> F64:
         """Signed weight of each channel: utility = outcome vector . weights. Raises for a priced, absent channel."""

@@ -12,6 +12,7 @@ import numpy as np
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.distributions import draw
+from bandit_router.policies.native import sound
 from bandit_router.records.decisions import Mode, event_uniform
 from bandit_router.routing.guard import GuardRecord
 from bandit_router.routing.rollout import Rollout
@@ -80,11 +81,13 @@ class Chooser:
                 raise FloatingPointError(f"propensity {propensity} of arm {index}")
             if mode == "online" and (self.record is None or self._trusted(self.record, p, x, eligible)):
                 return Choice(index, min(propensity, 1.0), p, mode)
-        except InvalidInput:
-            raise
-        except Exception:
-            _log.exception("policy %s failed; serving the baseline", type(self.learner.policy).__name__)
-            return self.degraded(x, eligible)
+        except Exception as error:
+            if mask is not None and not mask.any():
+                raise  # the request's fault: no arm at all
+            choice = self.degraded(x, eligible)  # raises where the context cannot be used
+            name, what = type(self.learner.policy).__name__, type(error).__name__
+            _log.error("policy %s failed (%s: %.200s); serving the baseline", name, what, error)
+            return choice
         mode = "guarded" if mode == "online" else mode
         return Choice(self.baseline_index(eligible), 1.0, p, mode, proposed=index)
 
@@ -102,7 +105,10 @@ class Chooser:
         return Choice(self.baseline_index(eligible), 1.0, None, self.rollout.mode, degraded=True)
 
     def baseline_index(self, eligible: Bool | None) -> int:
-        """The baseline arm, or the first eligible one where it may not serve."""
+        """The declared baseline, or where it may not serve the first eligible arm, if it can be one that may be chosen.
+
+        What may be chosen is what the rollout allows and does not cap at 0.
+        """
         catalogue = self.learner.catalogue
         allowed = catalogue.active() if eligible is None else eligible
         if self.rollout.baseline is not None:
@@ -111,12 +117,25 @@ class Chooser:
                 return index
         if not allowed.any():
             raise InvalidInput("no arm is eligible; resume one or widen the allow-list")
-        return int(np.flatnonzero(allowed)[0])
+        chosen = self._choosable(allowed)
+        return int(np.flatnonzero(chosen if chosen.any() else allowed)[0])
+
+    def _choosable(self, allowed: Bool) -> Bool:
+        if not self._bounded:
+            return allowed
+        mask = self.rollout.mask(self.learner.catalogue, allowed)
+        capped = [self.learner.catalogue.index(arm) for arm, cap in self.rollout.caps.items() if cap == 0]
+        chosen = allowed.copy() if mask is None else mask.copy()
+        chosen[capped] = False
+        return chosen
 
     def _check(self, x: F64) -> None:
         dim = self.learner.policy.dim
-        if x.shape != (dim,) or not np.isfinite(x).all():
-            raise InvalidInput(f"context must be finite with shape ({dim},), got shape {x.shape}")
+        if not sound(x, dim):
+            raise InvalidInput(
+                f"context must be finite, small enough to square, and of shape ({dim},), got shape {x.shape}; clean "
+                "NaN and infinity, and scale the features to about 1 before deciding"
+            )
 
     def _stands_aside(self, mode: Mode, mask: Bool | None, eligible: Bool | None) -> bool:
         """Whether the policy may choose no arm, and the baseline serves; online only an eligible, declared one does."""

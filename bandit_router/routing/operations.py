@@ -25,12 +25,13 @@ class Operations:
     """The side of `Router` that is not asked for every request.
 
     Attributes:
-        learner, chooser, events: the router's.
+        learner, chooser, events: the router's. closed: whether `close` was called.
     """
 
     learner: Learner
     chooser: Chooser
     events: EventStore
+    closed: bool = False
 
     @property
     def catalogue(self) -> Catalogue:
@@ -90,6 +91,7 @@ class Operations:
 
     def add_arm(self, arm: Arm, *, like: str | None = None, strength: float = 1.0) -> None:
         """Add an arm, usable at once; `like` starts it at another arm's estimate, see `Policy.add_arm`."""
+        self._in_use()
         index = None if like is None else self.catalogue.index(like)
         POSITIVE.require("strength", strength)
         if arm.id in self.catalogue.ids:
@@ -114,6 +116,7 @@ class Operations:
         self._switch(Catalogue.retire, arm_id)
 
     def _switch(self, change: Callable[[Catalogue, str], None], arm_id: str) -> None:
+        self._in_use()
         with self.learner.lock:
             change(self.catalogue, arm_id)
             status = self.catalogue.status(arm_id).value
@@ -143,8 +146,13 @@ class Operations:
         self.events.flush()
 
     def close(self) -> None:
-        """Write what the store has not written yet; the router must not be used afterwards."""
+        """Write what the store has not written yet, within bounds; later decisions and outcomes are refused."""
+        self.closed = True
         self.events.close()
+
+    def _in_use(self) -> None:
+        if self.closed:
+            raise InvalidInput("this router is closed; make another one on the same store")
 
     def __enter__(self) -> Self:
         return self

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from bandit_router.arrays import F64, Bool
@@ -20,7 +19,7 @@ from bandit_router.policies import DEFAULT_POLICY, build
 from bandit_router.policies.base import Policy
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.booking import Booking
-from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id
+from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id, frozen_context
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
@@ -116,6 +115,8 @@ class Router(Operations):
         self.key = secrets.token_bytes(32) if key is None else key
         self.chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
         self.clock, self.budgets = clock, budgets
+        if budgets is not None:
+            budgets.lock = self.learner.lock
         self.counters: Counter[str] = Counter(
             dict.fromkeys(("decided", "settled", "degraded_decisions", "forgotten"), 0)
         )
@@ -204,6 +205,7 @@ class Router(Operations):
         bounds: Mapping[str, Outcome] | None = None,
         resident: Iterable[str] | None = None,
     ) -> tuple[Decision, bool]:
+        self._in_use()
         if isinstance(context, Request):
             unit = context.session if unit is None else unit
             tenant = context.tenant if tenant is None else tenant
@@ -219,7 +221,7 @@ class Router(Operations):
                 return known, False
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else learner.catalogue.penalties(penalty)
-            x = _numbers(context)
+            x = frozen_context(context)
             near = None if resident is None else learner.catalogue.flags(resident)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
@@ -233,6 +235,9 @@ class Router(Operations):
             booking = None
             if self.budgets is not None:
                 booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)
+            for array in (mask, cost, near):
+                if array is not None:
+                    array.flags.writeable = False
             decision = self._decision(
                 choice, x, event_id, mask, cost, booking, {"tenant": tenant, "unit": unit, "resident": near}
             )
@@ -280,6 +285,9 @@ class Router(Operations):
         )
 
     def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
+        self._in_use()
+        if not isinstance(outcome, Outcome):  # an empty id is refused as invalid
+            outcome, reward_id = Outcome(), ""
         return Reward(
             event_id=event_id,
             reward_id="+".join(outcome.metered()) if reward_id is None else reward_id,
@@ -287,11 +295,3 @@ class Router(Operations):
             outcome=outcome.plain(),
             served_arm=served_arm,
         )
-
-
-def _numbers(context: ArrayLike) -> F64:
-    """A copy of the caller's context: what it does to its own array later must not reach the learner."""
-    try:
-        return np.array(context, np.float64)
-    except (TypeError, ValueError):
-        raise InvalidInput(f"context must be an array of numbers, got {context!r}") from None

@@ -26,6 +26,7 @@ from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.decisions import Decision
 from bandit_router.records.outcomes import Utility
+from bandit_router.settling.forks import stand_still
 from bandit_router.settling.rules import Settled
 
 _log = logging.getLogger(__name__)
@@ -97,7 +98,8 @@ class Learner:
         self.watch: Callable[[Decision, F64], None] | None = None
         self.metered = np.zeros(len(self.channels), dtype=np.int64)
         self.lock = threading.RLock()
-        self._changing = threading.RLock()  # taken inside `lock` by whatever changes what was learned
+        self.changing = threading.RLock()  # taken inside `lock` by whatever changes what was learned
+        stand_still(self)
         self.reprice(utility)
 
     def reprice(self, utility: Utility) -> None:
@@ -107,7 +109,7 @@ class Learner:
 
     def apply(self, entry: Entry | Lost) -> None:
         """Fold in the next entry. An observation the policy refuses is skipped, deterministically, and counted."""
-        with self.lock, self._changing:
+        with self.lock, self.changing:
             if entry.position <= self.position:
                 return
             if entry.position != self.position + 1:
@@ -155,20 +157,20 @@ class Learner:
 
     def capture(self) -> tuple[int, State]:
         """The log position and a copy of what was learned up to it; decisions go on meanwhile, learning waits."""
-        with self._changing:
+        with self.changing:
             watched = {} if self.monitor is None else self.monitor.state()
             marked = {f"{MONITOR}{name}": array for name, array in watched.items()}
             return self.position, {**self.policy.state(), **marked, METERED: self.metered.copy()}
 
     def restore(self, position: int, state: Mapping[str, NDArray[Any]]) -> None:
         """Stand at `position` with a captured state. Raises InvalidInput when it is another policy's."""
-        with self.lock, self._changing:
+        with self.lock, self.changing:
             self._take_over(state)
             self.position, self.last = position, None
 
     def copy(self) -> Learner:
         """An independent learner in the same state."""
-        with self.lock, self._changing:
+        with self.lock, self.changing:
             twin = Learner(
                 catalogue=Catalogue(self.catalogue),
                 policy=type(self.policy).from_state(self.policy.state()),
@@ -181,7 +183,7 @@ class Learner:
 
     def adopt(self, other: Learner) -> None:
         """Go on from another learner's state."""
-        with self.lock, self._changing:
+        with self.lock, self.changing:
             self.catalogue, self.policy, self.monitor = other.catalogue, other.policy, other.monitor
             self.position, self.last = other.position, other.last
             self.metered, self.watch = other.metered, other.watch

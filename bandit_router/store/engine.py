@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+import time
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, make_url
@@ -17,11 +22,18 @@ from bandit_router.store.settings import Durability
 _SQLITE_SYNCHRONOUS = {"relaxed": "OFF", "process": "NORMAL", "power": "FULL"}
 _POSTGRES_SYNCHRONOUS = {"relaxed": "off", "process": "on", "power": "on"}
 _BUSY_S = 5
+PATIENCE_S = 10.0  # of the writer, with one statement
+_MARGIN_S = 2.0
+# A peer that is gone without a word is noticed by the kernel: seconds idle, between probes, probes, ms unacknowledged.
+_KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 _ROWS = 256
 
 
-def open_engine(url: str, durability: Durability) -> Engine:
+def open_engine(url: str, durability: Durability, patience_s: float = PATIENCE_S) -> Engine:
     """An engine for a SQLite or PostgreSQL URL; nothing is connected yet.
+
+    PostgreSQL ends a statement after `patience_s`, and where not even that answer comes (a network that swallows what
+    is sent), the connection is given up a little later.
 
     Raises:
         InvalidInput: another database, no URL, or a durability level that does not exist.
@@ -38,14 +50,66 @@ def open_engine(url: str, durability: Durability) -> Engine:
         return engine
     options = (
         f"-c synchronous_commit={_POSTGRES_SYNCHRONOUS[durability]} "
-        f"-c statement_timeout={6 * _BUSY_S}s -c lock_timeout={_BUSY_S}s"
+        f"-c statement_timeout={round(1000 * patience_s)} -c lock_timeout={_BUSY_S}s"
     )
     parsed = parsed.set(drivername="postgresql+psycopg")
     try:
-        arguments = {"connect_timeout": _BUSY_S, "options": options}
-        return create_engine(parsed, connect_args=arguments, hide_parameters=True)
+        arguments = {"connect_timeout": _BUSY_S, "options": options, **_KEEPALIVE}
+        engine = create_engine(parsed, connect_args=arguments, hide_parameters=True)
     except ImportError as error:
         raise ImportError("PostgreSQL needs the extra 'postgres': pip install 'bandit-router[postgres]'") from error
+    _give_up_after(engine, patience_s + _MARGIN_S)
+    return engine
+
+
+def _give_up_after(engine: Engine, limit_s: float) -> None:
+    """Connect by a class that waits for one answer of the server no longer than `limit_s`."""
+    from psycopg import Connection as Driver
+    from psycopg import OperationalError
+
+    class Bounded(Driver[Any]):
+        def wait(self, gen: Any, *arguments: Any, **named: Any) -> Any:
+            try:
+                return super().wait(_limited(gen), *arguments, **named)
+            except TimeoutError as late:
+                with suppress(Exception):
+                    self.close()
+                raise OperationalError(str(late)) from None
+
+    def _limited(waiting: Any) -> Generator[Any, Any, Any]:
+        """The driver's generator, which is sent what is ready on the socket, and 0 now and then when nothing is."""
+        until_s = time.monotonic() + limit_s
+        try:
+            state = next(waiting)
+            while True:
+                ready = yield state
+                if not ready and time.monotonic() > until_s:
+                    raise TimeoutError(f"the server has not answered within {limit_s:g} s; the connection is given up")
+                state = waiting.send(ready)
+        except StopIteration as end:
+            return end.value
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(_dialect: Any, _record: Any, arguments: Any, named: Any) -> Any:
+        return Bounded.connect(*arguments, **named)
+
+
+def place_of(url: str) -> str:
+    """Where a database is, as 16 hexadecimal digits: a file's path, or host, port and name; not who asks."""
+    parsed = store_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        where = str(Path(parsed.database or "").resolve())
+    else:
+        host, port = (parsed.query.get(name) for name in ("host", "port"))
+        where = f"{parsed.host or host}:{parsed.port or port or 5432}/{parsed.database or parsed.username}"
+    return hashlib.sha256(where.encode()).hexdigest()[:16]
+
+
+def make_private(path: str | None) -> None:
+    """Make a SQLite file that its owner alone can read; the files beside it take its mode."""
+    if path and path != ":memory:" and not path.startswith("file:"):
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def store_url(url: str) -> URL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import msgspec
@@ -12,9 +13,9 @@ from bandit_router.records.outcomes import Outcome
 from bandit_router.settling.learner import ArmAdded, Entry, Restored
 from bandit_router.settling.rules import Settled, Status
 from bandit_router.store import snapshot
-from bandit_router.store.wire import decode_decision, encode_struct
+from bandit_router.store.wire import decode_decision, encode_struct, encode_values
 
-COLUMNS = ("position", "kind", "event_id", "replica", "learned", "reward", "body")
+COLUMNS = ("position", "kind", "event_id", "replica", "learned", "reward", "body", "crc")
 LOST = "lost"  # the kind of an entry that was found unreadable and given up
 
 
@@ -34,15 +35,36 @@ def entry_row(entry: Entry, replica: str) -> tuple[Any, ...]:
     if isinstance(entry, Settled):
         body = encode_struct(_Body(entry.outcome, entry.status))
         event_id = entry.decision.event_id
-        return (entry.position, "settled", event_id, replica, entry.learned, entry.reward, body)
+        return _summed(entry.position, "settled", event_id, replica, entry.learned, entry.reward, body)
     if isinstance(entry, ArmAdded):
-        return (entry.position, "arm", None, replica, False, None, encode_struct(entry))
-    return (entry.position, "restored", None, replica, False, None, snapshot.encode(entry.position, entry.state))
+        return _summed(entry.position, "arm", None, replica, False, None, encode_struct(entry))
+    state = snapshot.encode(entry.position, entry.state)
+    return _summed(entry.position, "restored", None, replica, False, None, state)
+
+
+def _summed(*values: Any) -> tuple[Any, ...]:
+    return (*values, row_sum(*values))
+
+
+def row_sum(*values: Any) -> int:
+    """The CRC-32 of the values of a row, in the order of its columns."""
+    return zlib.crc32(encode_values(values))
+
+
+def _check(row: Row[Any]) -> None:
+    reward = None if row.reward is None else float(row.reward)
+    values = (row.position, row.kind, row.event_id, row.replica, bool(row.learned), reward, bytes(row.body))
+    if row.crc is not None and row.crc != row_sum(*values):
+        raise ValueError("its checksum is wrong: the row is damaged")
+    whole = row.record is None or row.record_crc in (None, row_sum(row.event_id, bytes(row.record)))
+    if not whole:
+        raise ValueError("the checksum of its decision is wrong: the row is damaged")
 
 
 def row_entry(row: Row[Any], *, learn: bool = True) -> Entry:
-    """The entry of a row that carries COLUMNS and the decision's `record`; unlearned unless `learn`."""
+    """The entry of a row with COLUMNS, and of the decision `record` and `record_crc`; unlearned unless `learn`."""
     try:
+        _check(row)
         if row.kind == "settled":
             body = _body.decode(row.body)
             return Settled(

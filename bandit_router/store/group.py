@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,17 +19,11 @@ from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.settling.machine import Machine
 from bandit_router.settling.rules import Reward, Settled, StoreRule
 from bandit_router.store.engine import insert_rows
+from bandit_router.store.entries import row_sum
 from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards
 from bandit_router.store.spool import Item
-from bandit_router.store.wire import (
-    decode_decision,
-    decode_reward,
-    encode_decision,
-    encode_reward,
-    encode_struct,
-    readable,
-)
+from bandit_router.store.wire import decode_reward, encode_decision, encode_reward, encode_struct, readable
 
 _IDS = 500
 _EARLY = 1000
@@ -95,7 +90,7 @@ class Group:
         if not new:
             return
         rows = [self._row(decision, payload) for decision, payload in new]
-        columns = ("event_id", "at_s", "closes_s", "arm", "propensity", "mode", "tenant", "unit", "record")
+        columns = ("event_id", "at_s", "closes_s", "arm", "propensity", "mode", "tenant", "unit", "record", "crc")
         earliest_s = min(row[2] for row in rows)  # strictly before it, so that closing does not pass over it
         self.head.closed_s = min(self.head.closed_s, math.nextafter(earliest_s, -math.inf))
         if insert_rows(self.connection, decisions, columns, rows) < len(rows):
@@ -105,7 +100,7 @@ class Group:
         at_s = decision.timestamp_s
         closes_s = at_s + self.rule.window_s
         queried = decision.arm, decision.propensity, decision.mode, decision.tenant, decision.unit
-        return decision.event_id, at_s, closes_s, *queried, payload
+        return decision.event_id, at_s, closes_s, *queried, payload, row_sum(decision.event_id, payload)
 
     def _find_conflicts(self, made: Iterable[Decision]) -> None:
         mine = {decision.event_id: decision for decision in made}
@@ -113,7 +108,8 @@ class Group:
         clashing = [
             kept[event_id]
             for event_id, decision in mine.items()
-            if (kept[event_id].arm, kept[event_id].propensity) != (decision.arm, decision.propensity)
+            if event_id in kept
+            and (kept[event_id].arm, kept[event_id].propensity) != (decision.arm, decision.propensity)
         ]
         settled = self._settled_among(decision.event_id for decision in clashing)
         for decision in clashing:
@@ -158,7 +154,11 @@ class Group:
         rows = self.connection.execute(_READY, given).all()
         if rows:
             self.connection.execute(delete(early).where(early.c.id.in_([row.id for row in rows])))
-        return [decode_reward(row.reward) for row in rows]
+        found = []
+        for row in rows:
+            with suppress(msgspec.MsgspecError):  # a damaged row counts for nothing
+                found.append(decode_reward(row.reward))
+        return found
 
     # -- the shelf -------------------------------------------------------------------------------------------
 
@@ -246,7 +246,8 @@ class Group:
 
     def _decisions(self, ids: Iterable[str]) -> dict[str, Decision]:
         columns = (decisions.c.event_id, decisions.c.record)
-        return {row.event_id: decode_decision(row.record) for row in self._select(columns, ids)}
+        found = {row.event_id: readable(row.record) for row in self._select(columns, ids)}
+        return {event_id: decision for event_id, decision in found.items() if decision is not None}
 
     def _settled_among(self, ids: Iterable[str]) -> set[str]:
         wanted = set(ids)
@@ -256,7 +257,8 @@ class Group:
         columns = (rewards.c.event_id, rewards.c.id, rewards.c.reward_id, rewards.c.outcome)
         found: dict[str, dict[str, Outcome]] = {}
         for row in sorted(self._select(columns, ids), key=lambda row: row.id):
-            found.setdefault(row.event_id, {})[row.reward_id] = _outcome.decode(row.outcome)
+            with suppress(msgspec.MsgspecError):  # a damaged row counts for nothing
+                found.setdefault(row.event_id, {})[row.reward_id] = _outcome.decode(row.outcome)
         return found
 
     def _select(self, columns: tuple[Any, ...], ids: Iterable[str]) -> list[Any]:

@@ -15,7 +15,8 @@ from bandit_router.records.outcomes import Utility
 from bandit_router.settling.learner import Learner, monitor_of
 from bandit_router.store import migrations
 from bandit_router.store.ledger import Ledger
-from bandit_router.store.loading import PAGE
+from bandit_router.store.loading import PAGE, begin_at
+from bandit_router.store.retention import Prune, forget_unit, prune
 from bandit_router.store.saved import arms_of, check_order, exported
 from bandit_router.store.schema import (
     arms,
@@ -79,7 +80,7 @@ class Inspection:
 
     def __init__(self, url: str, *, key: bytes | None = None) -> None:
         self.key = key
-        self.ledger = Ledger(url, "power", "command-line")
+        self.ledger = Ledger(url, "power", "command-line", patience_s=600.0)
         path = self.ledger.engine.url.database
         if self.ledger.engine.dialect.name == "sqlite" and not (path and Path(path).is_file()):
             raise InvalidInput(f"there is no store at {url}")
@@ -125,7 +126,7 @@ class Inspection:
 
     def unreadable(self) -> dict[int, str]:
         """Why log entries cannot be read, by position, over the whole log."""
-        position, end = 0, self.ledger.position()
+        position, end = self.ledger.origin()[0], self.ledger.position()
         while position < end:
             position = self.ledger.read(position, PAGE)[-1].position
         return dict(self.ledger.unreadable)
@@ -149,10 +150,33 @@ class Inspection:
             self.ledger.mark_lost(sorted(found))
         return found
 
+    def prune(self, before_s: float, *, vacuum: bool) -> Prune:
+        """Drop what closed before `before_s` and is in a snapshot of every policy; give the disk its room back."""
+        done = prune(self.ledger, before_s, key=self.key)
+        if vacuum:
+            self._vacuum()
+        return done
+
+    def forget(self, unit: str) -> int:
+        """Drop what is recorded of a unit, also from the free pages of a SQLite file; how many decisions that were."""
+        count = forget_unit(self.ledger, unit, key=self.key)
+        self._vacuum()
+        return count
+
+    def _vacuum(self) -> None:
+        with self.ledger.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("COMMIT")  # the engine has begun
+            connection.exec_driver_sql("VACUUM")
+            if connection.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.exec_driver_sql("BEGIN")
+
     def verify(self, policy: str | None = None) -> list[SnapshotReport]:
         """Every snapshot of a policy against the fold of the log up to its position, oldest first."""
         name = self._policy(policy)
-        kept = {position: body for _, position, body in self._all_snapshots(name)}
+        begin = self.ledger.origin()[0]
+        kept = {position: body for _, position, body in self._all_snapshots(name) if position >= begin}
         checks = []
         for position, learner in self._folds(name, sorted(kept)):
             fault = self._fault(name, kept[position])
@@ -241,6 +265,11 @@ class Inspection:
             catalogue=catalogue, policy=policy, channels=channels_of(name), utility=Utility(), monitor=watch
         )
         learner.restore(0, first.state)
+        begin_at(self.ledger, learner)
+        for _, position, body in self._all_snapshots(name):
+            if position >= learner.position > 0 and self._fault(name, body) is None:  # folds begin at the oldest
+                learner.restore(position, decode(body, key=self.key).state)
+                break
         return learner
 
     def _folds(self, name: str, positions: list[int]) -> Iterator[tuple[int, Learner]]:

@@ -13,19 +13,20 @@ and a process that dies between a commit and its own fold folds the entry when i
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, RowMapping, delete, insert, select, update
+from sqlalchemy import Connection, Row, RowMapping, delete, func, insert, select, update
 
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import ArmAdded, Entry, Lost, Restored, State
 from bandit_router.settling.rules import Settled
-from bandit_router.store.engine import insert_rows, open_engine
+from bandit_router.store.engine import PATIENCE_S, insert_rows, make_private, open_engine
 from bandit_router.store.entries import COLUMNS, LOST, entry_row, row_entry
 from bandit_router.store.migrations import migrate
 from bandit_router.store.schema import arms, decisions, head, log, quarantine, snapshots
@@ -33,7 +34,7 @@ from bandit_router.store.settings import Durability
 from bandit_router.store.wire import readable
 
 _log = logging.getLogger(__name__)
-_PAGE = 500
+_DECISION = (decisions.c.record, decisions.c.crc.label("record_crc"))
 _arm = msgspec.msgpack.Decoder(Arm)
 _PAGE = 1000
 
@@ -65,15 +66,19 @@ class Ledger:
     """One database. Not thread-safe on its own: the writer thread owns it; the command line opens its own.
 
     Args:
-        url: sqlite:/// or postgresql://. durability: see `engine`. replica: name of this process in the log.
+        url: sqlite:/// or postgresql://. durability, patience_s: see `engine`.
+        replica: name of this process in the log.
 
     Attributes:
         unreadable: why log entries could not be read, by position.
         only, only_after: for a replica that shares by deltas, whose entries to learn from and past which position.
     """
 
-    def __init__(self, url: str, durability: Durability, replica: str) -> None:
-        self.engine = open_engine(url, durability)
+    def __init__(self, url: str, durability: Durability, replica: str, *, patience_s: float = PATIENCE_S) -> None:
+        self.engine = open_engine(url, durability, patience_s)
+        sqlite = self.engine.dialect.name == "sqlite"
+        self._path = self.engine.url.database if sqlite and self.engine.url.database != ":memory:" else None
+        self._file: tuple[int, int] | None = None
         self.replica = replica
         self.unreadable: dict[int, str] = {}
         self.only: str | None = None
@@ -81,6 +86,7 @@ class Ledger:
 
     def open(self) -> None:
         """Create the schema or bring it up to date."""
+        make_private(self._path)
         with self.engine.begin() as connection:
             if connection.dialect.name == "postgresql":
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7236458)")  # one creator at a time
@@ -88,6 +94,28 @@ class Ledger:
                 connection.exec_driver_sql("COMMIT")
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             migrate(connection)
+        self._file = self._identity()
+
+    def replaced(self) -> bool:
+        """Whether another file stands now where the SQLite file was opened; the connections to the old one are closed.
+
+        Raises:
+            FileNotFoundError: no file stands there. What would be written now would be gone with the process.
+        """
+        if self._file is None or self._identity() == self._file:
+            return False
+        self.engine.dispose()
+        return True
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self._path is None:
+            return None
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            self.engine.dispose()
+            raise FileNotFoundError(f"the file {self._path} is gone; put it, or a backup of it, back") from None
+        return found.st_dev, found.st_ino
 
     def close(self) -> None:
         """Close the connections; what comes later opens new ones."""
@@ -107,7 +135,7 @@ class Ledger:
     def read(self, after: int, limit: int) -> list[Entry | Lost]:
         """Log entries past position `after`, in order; what cannot be read is noted and stands as lost."""
         joined = log.outerjoin(decisions, decisions.c.event_id == log.c.event_id)
-        query = select(log, decisions.c.record).select_from(joined).where(log.c.position > after)
+        query = select(log, *_DECISION).select_from(joined).where(log.c.position > after)
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(log.c.position).limit(limit)).all()
         known = len(self.unreadable)
@@ -139,15 +167,24 @@ class Ledger:
             connection.execute(delete(snapshots).where(snapshots.c.position >= min(positions)))
 
     def continues(self, position: int, last: tuple[str, float | None] | None) -> bool:
-        """Whether the log has `position`, and there still the event and reward that were folded (None: any)."""
+        """Whether the log goes from its origin to `position`, and has there what was folded (None: not known)."""
         there = select(log.c.event_id, log.c.reward).where(log.c.position == position)
         with self.engine.connect() as connection:
-            if connection.execute(select(head.c.position)).scalar_one() < position:
+            end, origin = connection.execute(select(head.c.position, head.c.origin)).one()
+            if not origin <= position <= end:
                 return False
-            return last is None or connection.execute(there).one_or_none() == last
+            found = None if last is None else connection.execute(there).one_or_none()
+            return found == last or (found is None and position == origin)  # what is up to the origin may be gone
 
     def _learns(self, row: Row[Any]) -> bool:
         return self.only is None or (row.replica == self.only and row.position > self.only_after)
+
+    def origin(self) -> tuple[int, int]:
+        """The position after which the log begins, and how many arms there were at it."""
+        with self.engine.connect() as connection:
+            begin = connection.execute(select(head.c.origin)).scalar_one()
+            known = select(func.count()).select_from(arms).where(arms.c.position <= begin)
+            return int(begin), int(connection.execute(known).scalar_one())
 
     def position(self) -> int:
         """The last position of the log."""
@@ -171,7 +208,7 @@ class Ledger:
     def decided(self) -> Iterator[tuple[Decision, Settled | None]]:
         """Every readable decision in order of time, with the entry that settled it."""
         joined = decisions.outerjoin(log, log.c.event_id == decisions.c.event_id)
-        query = select(log, decisions.c.record).select_from(joined).order_by(decisions.c.at_s, decisions.c.event_id)
+        query = select(log, *_DECISION).select_from(joined).order_by(decisions.c.at_s, decisions.c.event_id)
         with self.engine.connect().execution_options(yield_per=_PAGE) as connection:
             for row in connection.execute(query):
                 entry = None if row.kind is None else self._entry(row)

@@ -17,7 +17,7 @@ from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import Learner
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.snapshot import Snapshot, bad_arms, decode, encode, policy_key, sanitise
-from bandit_router.store.spool import Item, abandoned, frames
+from bandit_router.store.spool import Item, abandoned, foreign, frames
 from bandit_router.store.statuses import set_statuses
 from bandit_router.store.wire import decode as decode_record
 
@@ -42,7 +42,15 @@ def prepare(ledger: Ledger, learner: Learner, *, key: bytes | None) -> Learner:
         loaded.restore(0, decode(first, key=key).state)
     except InvalidInput as problem:
         _log.error("the first state of %s is unusable, starting from the prior: %s", name, problem)
+    begin_at(ledger, loaded)
     return loaded
+
+
+def begin_at(ledger: Ledger, learner: Learner) -> None:
+    """Have a learner in its first state stand where the log begins: with the arms that were there, nothing learned."""
+    learner.position, n_arms = ledger.origin()
+    while learner.policy.n_arms < n_arms:
+        learner.policy.add_arm()
 
 
 def restore_newest(ledger: Ledger, learner: Learner, *, key: bytes | None, counters: Counter[str]) -> None:
@@ -77,6 +85,8 @@ def newest_valid(ledger: Ledger, learner: Learner, *, key: bytes | None, counter
     damaged: Snapshot | None = None
     for position, body in ledger.snapshots(policy_key(learner.policy, learner.channels, learner.monitor)):
         try:
+            if position < learner.position:
+                break  # older than the log, which cannot bring it up to date
             found = decode(body, key=key)
             faults = bad_arms(found.state, learner.policy.forms)
         except InvalidInput as problem:
@@ -105,16 +115,25 @@ def catch_up(ledger: Ledger, learner: Learner) -> int:
             return learner.position - before
 
 
-def adopt(folder: Path, commit: Callable[[Sequence[Item]], None], counters: Counter[str]) -> None:
+def adopt(folder: Path, owner: str, commit: Callable[[Sequence[Item]], None], counters: Counter[str]) -> None:
     """Commit what is left in the spools of processes that are gone; a damaged file is kept under another name.
 
     All files are read before anything is written, in order of time: one process leaves two, and a reward may lie in
     the older one.
     """
+    if others := foreign(folder, owner):
+        _log.error(
+            "%d queue files in %s belong to another database and are left alone, the first is %s; open a router on "
+            "that database to have them written, or rename them to begin with %r if they are this one's",
+            len(others),
+            folder,
+            others[0].name,
+            f"{owner}-",
+        )
     items: list[Item] = []
     with ExitStack() as held:
         done: list[tuple[Path, bool]] = []
-        for path, descriptor in abandoned(folder):
+        for path, descriptor in abandoned(folder, owner):
             held.callback(os.close, descriptor)
             found, whole = _records(descriptor)
             items += found

@@ -59,9 +59,18 @@ def _whose(connection: Connection) -> None:
         connection.exec_driver_sql(f"ALTER TABLE decisions ADD COLUMN {name} TEXT")
 
 
+def _origin(connection: Connection) -> None:
+    """Version 4: checksums of rows, and where the log begins. Does nothing where version 1 was created with it."""
+    for table, column in (("decisions", "crc"), ("log", "crc"), ("head", "origin")):
+        there = {found["name"] for found in inspect(connection).get_columns(table)}
+        if column not in there:
+            rule = " NOT NULL DEFAULT 0" if column == "origin" else ""
+            connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} BIGINT{rule}")
+
+
 # Step n (from 0) brings version n to n + 1. Later steps spell out their tables: `metadata` is the newest
 # schema only.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose)
+STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose, _origin)
 VERSION = len(STEPS)
 
 

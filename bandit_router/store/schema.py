@@ -10,8 +10,11 @@ snapshots    captured states with their log position
 spending     what budgets booked and were billed, in order; rows are dropped once old states of the budgets hold them
 budget_states  captured states of the budgets with the id of the last row of `spending` they hold
 deltas       statistics that replicas publish, unique by (policy, replica, sequence)
-head         one row: where the log ends, and up to when windows have been closed; its row lock orders all writers
+head         one row: where the log ends; `origin`, where it begins (what is up to there may be gone, and is in
+             a snapshot of every policy); up to when windows have been closed; its row lock orders all writers
 schema_version  one row
+
+`crc` is the CRC-32 of what a row says (see `entries`), null in rows from before it was kept.
 """
 
 from __future__ import annotations
@@ -46,7 +49,9 @@ decisions = Table(
     Column("tenant", Text),
     Column("unit", Text),
     Column("record", LargeBinary, nullable=False),
+    Column("crc", BigInteger),
     Index("decisions_closes", "closes_s"),
+    sqlite_with_rowid=False,  # the rows are their own index
 )
 
 rewards = Table(
@@ -89,6 +94,7 @@ log = Table(
     Column("learned", Boolean, nullable=False),
     Column("reward", Float(53)),
     Column("body", LargeBinary, nullable=False),
+    Column("crc", BigInteger),
 )
 
 arms = Table(
@@ -147,6 +153,7 @@ head = Table(
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("position", BigInteger, nullable=False),
     Column("closed_s", Float(53), nullable=False),
+    Column("origin", BigInteger, nullable=False, server_default="0"),
 )
 
 schema_version = Table("schema_version", metadata, Column("version", Integer, primary_key=True, autoincrement=False))

@@ -41,12 +41,15 @@ class StoreSettings:
         bound_s: the longest that `decide` waits for the store, seconds.
         wait_s: the longest that `observe` waits for its settlement, seconds; beyond that it answers "pending".
         spool: folder of the queue's files, on a local disk; default beside the SQLite file. PostgreSQL needs one,
-            unless the durability is `relaxed`, which keeps the queue in memory.
+            unless the durability is `relaxed`, which keeps the queue in memory. Several databases may share a folder:
+            the files carry a hash of where their database is (path; or host, port and name).
         queue_bytes: size of the queue. One decision takes about 100 bytes + 8 per feature and arm.
         max_events: decisions remembered in memory; the same event id gets the same decision while it is.
         early_s: how long before its decision a reward may arrive, seconds: another process may have decided, and the
             clocks of several machines differ.
         snapshot_every: log entries between two snapshots of the state.
+        retention_s: how long decisions, rewards and log entries are kept after their windows have closed, seconds;
+            what has been learned stays. Default: for ever, or until `bandit-router state prune`.
         snapshot_key: secret that signs the snapshots (HMAC-SHA256); default unsigned, checksummed.
         replica: name of this process in the log; default host and process id.
         share: for many replicas of a linear policy, how they share by deltas; `replica` must then be a name that stays
@@ -69,6 +72,7 @@ class StoreSettings:
         max_events: int = 100_000,
         early_s: float = 120.0,
         snapshot_every: int = 10_000,
+        retention_s: float | None = None,
         snapshot_key: bytes | None = None,
         replica: str | None = None,
         share: Sharing | None = None,
@@ -82,13 +86,15 @@ class StoreSettings:
         ):
             if value not in allowed:
                 raise InvalidInput(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-        for name, number, least in (("max_events", max_events, 1), ("early_s", early_s, 0)):
+        kept_s = 0 if retention_s is None else retention_s
+        for name, number, least in (("max_events", max_events, 1), ("early_s", early_s, 0), ("retention_s", kept_s, 0)):
             if not number >= least:
                 raise InvalidInput(f"{name} must be at least {least}, got {number}")
-        self.max_events, self.early_s = max_events, early_s
+        self.max_events, self.early_s, self.retention_s = max_events, early_s, retention_s
         self.url, self.durability, self.back_pressure = url, durability, back_pressure
         self.bound_s, self.wait_s = bound_s, wait_s
         self.spool = None if durability == "relaxed" else _spool_folder(url, spool)
+        self.own_folder = spool is None  # beside the SQLite file: nobody else's records are there
         self.queue_bytes, self.snapshot_every, self.snapshot_key = queue_bytes, snapshot_every, snapshot_key
         self.replica = f"{socket.gethostname()}:{os.getpid()}" if replica is None else replica
 

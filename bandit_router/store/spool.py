@@ -13,14 +13,17 @@ the file was damaged afterwards; `adopt` reports it.
 from __future__ import annotations
 
 import fcntl
+import logging
 import mmap
 import os
 import struct
 import threading
+import time
 import uuid
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +31,9 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.rules import Reward
 
+_log = logging.getLogger(__name__)
 _HEADER = 8
+_AGAIN_S = 1.0
 _FRAME = struct.Struct("=II")
 
 
@@ -43,8 +48,8 @@ class Item(NamedTuple):
 class _Segment:
     """One memory map and the items in it."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data = data
+    def __init__(self, data: mmap.mmap, *, in_file: bool) -> None:
+        self.data, self.in_file = data, in_file
         self.used = memoryview(data).cast("Q")  # a cast view stores the count in one instruction
         self.items: list[Item] = []
         self.clear()
@@ -76,30 +81,64 @@ class Spool:
     Args:
         folder: where the two files go; None keeps the queue in memory, for data that may die with the process.
         capacity_bytes: size of each of the two maps.
+        owner: which database the records are for; files of another owner in the folder are left alone.
+
+    On a disk that is full or cannot be written the queue begins in memory, and moves into files when they can be made.
+
+    Attributes:
+        in_memory: how many of the two maps are not in a file though they should be.
     """
 
-    def __init__(self, *, folder: Path | None, capacity_bytes: int) -> None:
+    def __init__(self, *, folder: Path | None, capacity_bytes: int, owner: str = "") -> None:
         if capacity_bytes < 4096:
             raise InvalidInput(f"capacity_bytes must be at least 4096, got {capacity_bytes}")
+        self._folder, self._size, self.owner = folder, capacity_bytes, owner
         self._files: list[tuple[Path, int]] = []
-        self._front = _Segment(self._map(folder, capacity_bytes))
-        self._back = _Segment(self._map(folder, capacity_bytes))
+        self.in_memory = 0
+        self._front, self._back = self._first(), self._first()
+        self._again_s = time.monotonic() + _AGAIN_S
         self._closed = False
         self._lock = threading.Lock()
         self._ready = threading.Event()
 
-    def _map(self, folder: Path | None, size: int) -> mmap.mmap:
-        if folder is None:
-            return mmap.mmap(-1, size)
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{uuid.uuid4().hex}.spool"
+    def _first(self) -> _Segment:
+        if self._folder is None:
+            return _Segment(mmap.mmap(-1, self._size), in_file=False)
+        try:
+            return _Segment(self._map(self._folder), in_file=True)
+        except OSError as problem:
+            if not self.in_memory:
+                _log.error("the queue is in memory and dies with the process: %s: %s", self._folder, problem)
+            self.in_memory += 1
+            return _Segment(mmap.mmap(-1, self._size), in_file=False)
+
+    def _map(self, folder: Path) -> mmap.mmap:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / f"{_prefix(self.owner)}{uuid.uuid4().hex}.spool"
         hidden = path.with_suffix(".new")
         descriptor = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        os.posix_fallocate(descriptor, 0, size)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)  # held while this process lives; see `abandoned`
-        os.rename(hidden, path)
+        try:
+            os.posix_fallocate(descriptor, 0, self._size)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # held while this process lives; see `abandoned`
+            data = mmap.mmap(descriptor, self._size)
+            os.rename(hidden, path)
+        except BaseException:
+            os.close(descriptor)
+            hidden.unlink(missing_ok=True)
+            raise
         self._files.append((path, descriptor))
-        return mmap.mmap(descriptor, size)
+        return data
+
+    def _leave_memory(self) -> None:
+        """Put the empty back map into a file, if it is time to try again."""
+        if self._folder is None or time.monotonic() < self._again_s:
+            return
+        self._again_s = time.monotonic() + _AGAIN_S
+        with suppress(OSError):
+            moved = _Segment(self._map(self._folder), in_file=True)
+            self._back.release()
+            self._back = moved
+            self.in_memory -= 1
 
     def __len__(self) -> int:
         return len(self._front.items) + len(self._back.items)
@@ -135,10 +174,19 @@ class Spool:
     def done(self) -> None:
         """What `take` returned is in the database now."""
         self._back.clear()
+        if self.in_memory and not self._back.in_file:
+            self._leave_memory()
 
     def wake(self) -> None:
         """End the consumer's wait."""
         self._ready.set()
+
+    def disown(self) -> None:
+        """In a forked child: what is queued is the parent's, who writes it; nothing more is taken here."""
+        self._lock, self._ready, self._closed = threading.Lock(), threading.Event(), True
+        for _, descriptor in self._files:
+            os.close(descriptor)
+        self._files = []
 
     def close(self) -> None:
         """Release the maps; the files go too when nothing is left in them. Later offers are declined."""
@@ -155,19 +203,39 @@ class Spool:
             os.close(descriptor)
 
 
-def abandoned(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Spool files whose process is gone, locked for the caller, who closes the descriptors."""
+def _prefix(owner: str) -> str:
+    return f"{owner}-" if owner else ""
+
+
+def abandoned(folder: Path, owner: str = "") -> Iterator[tuple[Path, int]]:
+    """Spool files of this owner whose process is gone, locked for the caller, who closes the descriptors."""
     for path in sorted(folder.glob("*.spool")):
-        try:
-            descriptor = os.open(path, os.O_RDWR)
-        except FileNotFoundError:  # its process has ended, or another one has taken it, since the folder was read
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if path.name.rpartition("-")[0] == owner and (descriptor := _taken(path)) is not None:
+            yield path, descriptor
+
+
+def foreign(folder: Path, owner: str) -> list[Path]:
+    """Spool files of other owners whose process is gone."""
+    found = []
+    for path in sorted(folder.glob("*.spool")):
+        if path.name.rpartition("-")[0] != owner and (descriptor := _taken(path)) is not None:
             os.close(descriptor)
-            continue
-        yield path, descriptor
+            found.append(path)
+    return found
+
+
+def _taken(path: Path) -> int | None:
+    """The descriptor of a file that is locked for the caller now; None where its process lives, or it is gone."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:  # its process has ended, or another one has taken it, since the folder was read
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def frames(descriptor: int) -> tuple[list[bytes], bool]:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm, Status
 from bandit_router.records.decisions import Decision, Settlement
+from bandit_router.settling.forks import tell_child
 from bandit_router.settling.learner import Learner
 from bandit_router.settling.rules import Reward, RewardRule, StoreRule, answer, bill, check_ids
 from bandit_router.store.settings import StoreSettings
@@ -82,18 +85,21 @@ class AttachedStore:
         clock: Callable[[], float],
         budgets: Budgets | None,
     ) -> None:
+        from bandit_router.store.engine import place_of
         from bandit_router.store.writer import Writer
 
         self.settings, self.learner, self.counters = settings, learner, counters
         self.rule, self.budgets = rule, budgets
+        self._closed = False
         self.max_events = settings.max_events
         self._recent: OrderedDict[str, Decision] = OrderedDict()
         self._logged: dict[str, Decision] = {}
-        self._spool = Spool(folder=settings.spool, capacity_bytes=settings.queue_bytes)
-        self._writer: Writer = Writer(
+        self._parents: list[Any] = []  # what a fork left to the parent: kept, never touched
+        self._reopening: threading.Lock | None = None
+        self._make_writer = partial(
+            Writer,
             settings,
-            self._spool,
-            learner,
+            learner=learner,
             rule=rule,
             counters=counters,
             clock=clock,
@@ -103,11 +109,49 @@ class AttachedStore:
             remembered=lambda: self._open(rule.window_s),
             budgets=budgets,
         )
+        self._owner = "" if settings.own_folder else place_of(settings.url)
+        self._spool, self._writer = self._begin()
+        tell_child(self)
         try:
             self._writer.start()
         except InvalidInput:
             self.close()
             raise
+
+    def _begin(self) -> tuple[Spool, Writer]:
+        settings = self.settings
+        spool = Spool(folder=settings.spool, capacity_bytes=settings.queue_bytes, owner=self._owner)
+        self.counters["queues_in_memory"] += spool.in_memory
+        return spool, self._make_writer(spool=spool)
+
+    # -- forks -----------------------------------------------------------------------------------------------
+
+    def forked(self) -> None:
+        """In a forked child: queue, thread and connections are the parent's; the first use here opens its own."""
+        if self._closed:
+            return
+        self._spool.disown()
+        self._parents.append((self._spool, self._writer))
+        self._reopening = threading.Lock()
+
+    def _here(self) -> None:
+        """Open this process's own queue and connections, if it is a child that has none yet.
+
+        Raises:
+            InvalidInput: replicas that share by deltas, whose names must differ.
+        """
+        if self._reopening is None:
+            return
+        if self.settings.share is not None:
+            raise InvalidInput(
+                "this router was made before a fork, and replicas that share by deltas need names of their own: "
+                "make the router after the fork, with another replica="
+            )
+        with self._reopening:
+            if self._writer is self._parents[-1][1]:
+                self._spool, self._writer = self._begin()
+                self._writer.start()
+        self._reopening = None
 
     def _forget(self, event_id: str) -> None:
         self._logged.pop(event_id, None)
@@ -153,6 +197,7 @@ class AttachedStore:
 
     def record(self, decision: Decision) -> None:
         """Put a decision on its way to the database."""
+        self._here()
         item = self._item(decision)
         deadline = time.monotonic() + self.settings.bound_s
         while not self._spool.offer(item):
@@ -165,12 +210,17 @@ class AttachedStore:
 
     async def arecord(self, decision: Decision) -> None:
         """The same, awaiting."""
+        self._here()
         item = self._item(decision)
         deadline = time.monotonic() + self.settings.bound_s
         while not self._spool.offer(item):
             if not self._may_wait(deadline):
                 return
-            await asyncio.sleep(_POLL_S)
+            try:
+                await asyncio.sleep(_POLL_S)
+            except asyncio.CancelledError:  # while it waited for room
+                self._add("shed_decisions")
+                raise
         self._logged[decision.event_id] = decision
         if item.waiter is not None:
             await self._await(item.waiter, deadline - time.monotonic())
@@ -204,6 +254,7 @@ class AttachedStore:
         return answer(reward, self.find(reward.event_id)) if settlement is None else settlement
 
     def _submit(self, reward: Reward) -> Future[Any] | None:
+        self._here()
         waiter: Future[Any] = Future()
         try:
             check_ids(reward)
@@ -224,6 +275,7 @@ class AttachedStore:
 
     def add_arm(self, arm: Arm, *, like: int | None, strength: float) -> None:
         """Append an arm to the log; it is there for every process that reads the log. Raises StoreUnavailable."""
+        self._here()
         self._writer.ask(lambda ledger: ledger.add_arms([arm], like=like, strength=strength))
 
     def set_status(self, arm_id: str, status: str) -> None:
@@ -233,6 +285,7 @@ class AttachedStore:
             StoreUnavailable: with the change in force in this process, and saved later.
             InvalidInput: the arm has been retired meanwhile, perhaps by another process; now it is retired here too.
         """
+        self._here()
         self._writer.statuses.change(arm_id, status)
         self._writer.ask(self._writer.statuses.save)
         if status != "retired" and self.learner.catalogue.status(arm_id) is Status.RETIRED:
@@ -240,12 +293,15 @@ class AttachedStore:
 
     def flush(self) -> None:
         """Wait until everything recorded so far is in the database. Raises StoreUnavailable after `wait_s`."""
+        self._here()
         self._writer.ask(lambda ledger: None)
 
     def close(self) -> None:
-        """Write what is queued, take a last snapshot, stop the writer."""
-        self._writer.stop()
-        self._spool.close()
+        """Write what is queued, take a last snapshot, stop the writer; no longer than `wait_s` and a few seconds."""
+        self._closed = True
+        if self._reopening is None:  # else the queue is a parent's
+            self._writer.stop()
+            self._spool.close()
 
     # -- waiting ---------------------------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ class _Reward(msgspec.Struct, array_like=True, frozen=True, tag="r1", forbid_unk
 
 def _plain(value: object) -> object:
     """NumPy numbers as Python's."""
+    if isinstance(value, np.floating):
+        return float(value)  # of a long double, `item` is one again
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"expected a number, got {type(value).__name__}")
@@ -91,6 +93,11 @@ def encode_reward(reward: Reward) -> bytes:
 def encode_struct(struct: msgspec.Struct) -> bytes:
     """Any other record as bytes."""
     return _encoder.encode(struct)
+
+
+def encode_values(values: tuple[object, ...]) -> bytes:
+    """Plain values as bytes."""
+    return _encoder.encode(values)
 
 
 def decode(data: bytes) -> Decision | Reward:

@@ -22,6 +22,7 @@ from bandit_router.store.committer import Committer
 from bandit_router.store.exchange import Exchange, join
 from bandit_router.store.faults import describe
 from bandit_router.store.ledger import Ledger
+from bandit_router.store.retention import Prune
 from bandit_router.store.settings import StoreSettings
 from bandit_router.store.snapshot import encode, policy_key
 from bandit_router.store.spending import Spending
@@ -35,6 +36,7 @@ _TICK_S = 1.0
 _RETRY_S = (0.05, 1.0)
 _HOLD_S = 3.0  # longer than the pauses of _RETRY_S
 _KEEP_SNAPSHOTS = 3
+_PRUNE_S, _PRUNE_PAGES = 60.0, 5
 
 
 class Writer:
@@ -77,7 +79,8 @@ class Writer:
         self._exchange: Exchange | None = None
         self.spending = None if budgets is None else self._spending(budgets)
         self._tick_s = min(_TICK_S, rule.window_s / 4)
-        self._next_tick = self._hold_until = 0.0
+        self._next_tick = self._hold_until = self._next_prune = 0.0
+        self._pruning: Prune | None = None
         self._queued_s, self._closing, self._gone_back = -math.inf, False, False
         self.committer = Committer(
             self.ledger,
@@ -163,6 +166,11 @@ class Writer:
         fresh = self.spool.wait(0.0 if self._closing else linger_s)
         asked = len(self._requests)  # before taking, so that a request comes after all that was queued before it
         tick = time.monotonic() >= self._next_tick
+        if (tick or len(self.spool)) and self.ledger.replaced():
+            _log.error("the database's file has been replaced by another one, which is opened now")
+            self.counters["files_replaced"] += 1
+            self._gone_back = True
+            self.ledger.open()
         if tick or self._gone_back or not self.healthy:  # a database that has gone back was away for a moment
             self._check_history()
         if fresh:
@@ -180,10 +188,29 @@ class Writer:
             self.statuses.follow(self.ledger.arms())
             if self.spending is not None:
                 self.spending.follow()
+            self._let_go()
         if self._exchange is not None:
             self.counters["published_deltas"] += self._exchange.run(time.monotonic())
         elif self.learner.position - self._snapshot_at >= self.settings.snapshot_every:
             self._snapshot()
+
+    def _let_go(self) -> None:
+        """Drop what is older than `retention_s`: a few pages at each tick, and every minute from the beginning."""
+        kept_s = self.settings.retention_s
+        if kept_s is None:
+            return
+        if self._pruning is None:
+            if time.monotonic() < self._next_prune:
+                return
+            self._next_prune = time.monotonic() + _PRUNE_S
+            self._pruning = Prune(self.ledger, self.clock() - kept_s, key=self.settings.snapshot_key)
+            self._pruning.begin()
+            if self._pruning.held_by is not None:
+                _log.warning("the log is kept for %s, which has no newer snapshot", self._pruning.held_by)
+        for _ in range(_PRUNE_PAGES):
+            if not self._pruning.page():
+                self._pruning = None
+                return
 
     def _close_windows(self) -> None:
         """Close one page of windows; the next follows in the next round, after what was queued meanwhile.
@@ -198,7 +225,7 @@ class Writer:
         try:
             self._load()
             if self.settings.spool is not None:
-                loading.adopt(self.settings.spool, self.committer.write, self.counters)
+                loading.adopt(self.settings.spool, self.spool.owner, self.committer.write, self.counters)
             if self.spending is not None:
                 self.spending.load()
             self.reload(self.ledger)

@@ -351,9 +351,10 @@ def test_long_ids_do_not_stop_the_writer(postgres: Postgres, open_router: OpenRo
     url = postgres.new_database()
     router = open_router(url)
     rng = np.random.default_rng(0)
-    event_id, reward_id = ("".join(map(chr, rng.integers(0x4E00, 0x9FA0, 512))) for _ in range(2))
+    event_id, reward_id = ("".join(map(chr, rng.integers(0x4E00, 0x9FA0, 170))) for _ in range(2))  # 510 bytes each
     router.decide([1.0, 0.0, 0.0], event_id=event_id)
-    assert router.observe(event_id, Outcome(quality=0.5), reward_id=reward_id).refused == "invalid"
+    assert router.observe(event_id, Outcome(quality=0.5), reward_id=reward_id).reward == 0.5
+    assert router.observe(event_id, Outcome(quality=0.5), reward_id=f"{reward_id}{reward_id}").refused == "invalid"
     decide(router, 20, "e")
     recovers(router, url, 21)
 

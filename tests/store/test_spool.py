@@ -16,6 +16,7 @@ from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
 from bandit_router.settling.rules import Reward
 from bandit_router.store import Store
+from bandit_router.store.engine import place_of
 from bandit_router.store.spool import Item, Spool, abandoned, frames
 from bandit_router.store.wire import encode_decision, encode_reward
 
@@ -130,6 +131,7 @@ def test_a_reward_and_its_decision_left_in_two_files_find_each_other(names: str,
     """Longer ago than a reward may be early, so that only the order of recovery can bring them together."""
     router = Router(arms=[Arm(id="a")], context=1, clock=lambda: time.time() - 1000.0)
     decision = router.decide([1.0], event_id="e")
+    url = f"sqlite:///{tmp_path}/events.db"
     report = Reward(event_id="e", reward_id="r", at_s=decision.timestamp_s, outcome=Outcome(quality=0.5))
     left = [Item(decision, encode_decision(decision), None), Item(report, encode_reward(report), None)]
     for name, record in zip(names, left, strict=True):
@@ -137,8 +139,8 @@ def test_a_reward_and_its_decision_left_in_two_files_find_each_other(names: str,
         spool.offer(record)
         spool.close()
         (used,) = [path for path in (tmp_path / name).glob("*.spool") if any(path.read_bytes())]
-        used.rename(tmp_path / f"{name}.spool")
-    store = Store(f"sqlite:///{tmp_path}/events.db", spool=tmp_path, wait_s=10.0)
+        used.rename(tmp_path / f"{place_of(url)}-{name}.spool")
+    store = Store(url, spool=tmp_path, wait_s=10.0)
     with Router(arms=[Arm(id="a")], context=1, store=store) as router:
         router.flush()
         assert router.counters["recovered_records"] == 2

@@ -73,7 +73,7 @@ def test_links_lead_to_a_file_or_a_heading(document):
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_file_that_is_named_is_there(document):
-    for path in re.findall(r"\b(?:tests|benchmarks|examples|bandit_router)/[\w/]+\.\w+", document.read_text()):
+    for path in re.findall(r"\b(?:tests|benchmarks|examples|bandit_router)/[a-z0-9_/]+\.[a-z]+", document.read_text()):
         assert (ROOT / path).exists(), path
 
 

@@ -1,7 +1,7 @@
 """What budgets remember: an account for each limit and tenant, what each arm was seen to take, requests under way.
 
 Everything here is plain data that is saved as it is. What changes it is an entry: a `Booking` when a request is
-decided, a `Bill` when an outcome comes, `Told` when limits are new, `Repriced` when prices change and nobody decides.
+decided, a `Bill` when an outcome comes, `Limits` when limits are new, `Repriced` when prices change and nobody decides.
 Applying the same entries in the same order gives the same numbers.
 """
 
@@ -31,7 +31,7 @@ EARLY = 8
 """Bills that one request may have before its booking."""
 
 
-class Told(msgspec.Struct, frozen=True, array_like=True, tag="l1"):
+class Limits(msgspec.Struct, frozen=True, array_like=True, tag="l1"):
     """Limits that are in force somewhere, and what requests are thought to take: what `Budgets` is made with."""
 
     limits: tuple[Limit, ...]
@@ -44,7 +44,7 @@ class Repriced(msgspec.Struct, frozen=True, array_like=True, tag="p1"):
     reprices: tuple[Reprice, ...]
 
 
-Entry = Booking | Bill | Told | Repriced
+Entry = Booking | Bill | Limits | Repriced
 
 
 class Account(msgspec.Struct):

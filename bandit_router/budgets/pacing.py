@@ -34,7 +34,7 @@ import msgspec
 import numpy as np
 
 from bandit_router.arrays import F64, Bool
-from bandit_router.budgets.accounts import CATCH_UP, Account, Entry, Hold, Seen, State, Told
+from bandit_router.budgets.accounts import CATCH_UP, Account, Entry, Hold, Limits, Seen, State
 from bandit_router.budgets.limits import Limit, Rate, Tail, Window, countable
 from bandit_router.errors import BudgetExhausted, InvalidInput
 from bandit_router.records.booking import Bill, Booking, Part, Reprice
@@ -231,7 +231,7 @@ class Budgets:
         """Follow what was booked or billed elsewhere, or before a restart. What is known already changes nothing."""
         if isinstance(entry, Bill):
             return self._settle(entry)
-        if isinstance(entry, Told):
+        if isinstance(entry, Limits):
             self.expected = {**self.expected, **entry.expected}
             return self._admit_all(entry.limits)
         for change in entry.reprices:
@@ -318,14 +318,14 @@ class Budgets:
         ]
 
     @_locked
-    def told(self) -> Told:
+    def in_force(self) -> Limits:
         """The limits in force, and what is expected."""
-        return Told(tuple(self._limits.values()), self.expected)
+        return Limits(tuple(self._limits.values()), self.expected)
 
     def twin(self) -> Budgets:
         """Budgets with the same limits and settings that have booked nothing."""
-        told, timeout_s = self.told(), self.timeout_s
-        return Budgets(limits=told.limits, expected=told.expected, exhausted=self.exhausted, timeout_s=timeout_s)
+        now, timeout_s = self.in_force(), self.timeout_s
+        return Budgets(limits=now.limits, expected=now.expected, exhausted=self.exhausted, timeout_s=timeout_s)
 
     @_locked
     def state(self) -> dict[str, Any]:

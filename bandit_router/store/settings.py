@@ -30,7 +30,7 @@ class Sharing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class StoreSettings:
-    """What a durable event store is told; `Store` takes the same arguments.
+    """The settings of a durable event store; `Store` takes the same arguments.
 
     Args:
         url: `sqlite:////var/lib/router/events.db`, or `postgresql://user@host/name` (needs the `postgres` extra).

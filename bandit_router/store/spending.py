@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, delete, select
 
-from bandit_router.budgets.accounts import Entry, Repriced, Told
+from bandit_router.budgets.accounts import Entry, Limits, Repriced
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput
 from bandit_router.records.booking import Bill, Booking
@@ -36,7 +36,7 @@ _NAME, _LIMITS = "budgets", "limits"
 _PAGE = 1000
 _KEEP = 3
 _entry = msgspec.msgpack.Decoder(Entry)
-_told = msgspec.msgpack.Decoder(Told)
+_limits_decoder = msgspec.msgpack.Decoder(Limits)
 
 
 class Spending:
@@ -62,7 +62,7 @@ class Spending:
         self.key, self.every, self.counters = key, every, counters
         self.process = secrets.token_hex(8)
         self._position = self._saved = 0
-        self._told: list[Told] = []
+        self._announced: list[Limits] = []
         self._repriced: list[Repriced] = []
         self._written = 0
         self._folded = budgets.twin()
@@ -109,7 +109,7 @@ class Spending:
         for row in rows:
             try:
                 found = snapshot.decode(row.body, key=self.key)
-                self._folded.apply(_told.decode(found.state[_LIMITS].tobytes()))
+                self._folded.apply(_limits_decoder.decode(found.state[_LIMITS].tobytes()))
                 self._folded.restore(msgspec.msgpack.decode(found.state[_NAME].tobytes()))
             except (InvalidInput, KeyError, msgspec.DecodeError) as problem:
                 self.counters["snapshots_rejected"] += 1
@@ -122,7 +122,7 @@ class Spending:
 
     def follow(self) -> None:
         """Fold the new rows; the router's budgets take in those of other processes. Capture the state now and then."""
-        if not self._told or self._told[-1] != self.budgets.told():
+        if not self._announced or self._announced[-1] != self.budgets.in_force():
             self._tell()
         self._tell_prices()
         others = self._fold()
@@ -135,9 +135,9 @@ class Spending:
 
     def _tell(self) -> None:
         """Write this router's limits, so that every process can fold what is booked on them."""
-        told = self.budgets.told()
-        self._insert(f"{self.process} {len(self._told)}", told)
-        self._told.append(told)
+        limits = self.budgets.in_force()
+        self._insert(f"{self.process} {len(self._announced)}", limits)
+        self._announced.append(limits)
 
     def _tell_prices(self) -> None:
         """Write the price changes that no booking has carried; after a failure the same row is tried again."""
@@ -148,7 +148,7 @@ class Spending:
             self._insert(f"{self.process} prices {self._written}", self._repriced[self._written])
             self._written += 1
 
-    def _insert(self, name: str, entry: Told | Repriced) -> None:
+    def _insert(self, name: str, entry: Limits | Repriced) -> None:
         row = ("", name, self.process, encode_struct(entry))
         with self.ledger.engine.begin() as connection:
             insert_rows(connection, spending, _COLUMNS, [row])
@@ -179,7 +179,7 @@ class Spending:
         """Capture the folded state, and drop what is older than the captured states that are kept."""
         if self._position == self._saved:
             return
-        parts = {_NAME: msgspec.msgpack.encode(self._folded.state()), _LIMITS: encode_struct(self._folded.told())}
+        parts = {_NAME: msgspec.msgpack.encode(self._folded.state()), _LIMITS: encode_struct(self._folded.in_force())}
         state = {name: np.frombuffer(data, dtype=np.uint8) for name, data in parts.items()}
         body = snapshot.encode(self._position, state, policy=_NAME, key=self.key)
         newest = select(budget_states.c.position).order_by(budget_states.c.position.desc())

@@ -1,5 +1,6 @@
 """`data import`: small files as people and harnesses write them, and the table that comes out."""
 
+import gzip
 import json
 import zipfile
 
@@ -61,6 +62,13 @@ def test_spreadsheets_locales_and_json_say_the_same(tmp_path, text, encoding):
     table, _ = imported(tmp_path, file(tmp_path, "r.txt", text, encoding))
     assert (table.queries, table.arms) == (("q1",), ("a", "b"))
     assert table.outcomes[0, :, 0].tolist() == [0.5, 1.0]
+
+
+def test_a_compressed_file_in_a_windows_encoding_is_read(tmp_path):
+    text = "query;arm;quality;task\nq1;a;0,5;Übung\n"
+    (tmp_path / "r.csv.gz").write_bytes(gzip.compress(text.encode("cp1252")))
+    table, _ = imported(tmp_path, tmp_path / "r.csv.gz")
+    assert (table.tasks, table.outcomes.tolist()) == (("Übung",), [[[0.5]]])
 
 
 def test_nested_json_has_its_inner_fields(tmp_path):
@@ -302,7 +310,7 @@ def test_incomplete_queries_are_dropped_on_demand(tmp_path):
         ("query,arm,quality\n1,a,1\n1,a,0\n", (), "arm 'a' stands twice: {path}, row 2, and {path}, row 3"),
         ("query,arm,quality\n1,a,4\n", (), "row 2: quality must be in [0, 1], got 4; rescale it"),
         ("query,arm,quality,cost_usd\n1,a,1,-1\n", (), "cost_usd must be finite and at least 0, got -1"),
-        ("query,arm,quality\n1,a,good\n", (), "row 2: quality must be a number, got 'good'"),
+        ("query,arm,quality\n1,a,good\n", (), "row 2: quality: expected a finite number, got 'good'"),
         ("query,arm,quality\n,a,1\n", (), "row 2: no query"),
         ("query,arm,quality\n1,a,\n", (), "none of 1 rows has a quality"),
         ("query,arm,quality\n", (), "holds no row"),
@@ -316,7 +324,7 @@ def test_incomplete_queries_are_dropped_on_demand(tmp_path):
         ("query,arm,quality\n1,a,1\n", ("--format", "promptfoo"), "no file of promptfoo"),
         ("query,arm,quality\n1,a,1\n2,b,1\n", ("--drop-incomplete",), "no query has a quality of every arm"),
         ("query,arm,quality\n1,a,1\n", ("--arms", "a"), "--arms chooses among the columns of a wide file"),
-        ('{"query": 1}\nnonsense\n', (), "line 2 is no JSON object"),
+        ('{"query": 1}\nnonsense\n', (), "row 2 is no JSON object"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused_before_anything_is_written(tmp_path, text, options, message):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from typing import Any
 
 from bandit_router.errors import InvalidInput
-from bandit_router.records.expressions import Expression, parse_expression, unknown_column
+from bandit_router.reading.cells import BadCell, number
+from bandit_router.reading.expressions import Expression, parse_expression, unknown_column
 from bandit_router.records.outcomes import CHANNELS
 from bandit_router.simulators.evaluations.files import Record, Source
 
@@ -15,8 +16,7 @@ LABELS = ("query", "arm", "task", "prompt")
 AMOUNTS = (*CHANNELS, "input_tokens", "output_tokens")
 FIELDS = (*LABELS, *AMOUNTS)
 ARM = "{arm}"  # stands for the model's name in the columns of a wide file
-_UNKNOWN = ("", "nan", "null", "none", "na", "n/a", "-")
-_WORDS = {"true": 1.0, "yes": 1.0, "pass": 1.0, "false": 0.0, "no": 0.0, "fail": 0.0}
+_VERDICTS = {"yes": 1.0, "pass": 1.0, "passed": 1.0, "no": 0.0, "fail": 0.0, "failed": 0.0}
 
 
 def parse_columns(text: str) -> dict[str, str]:
@@ -34,24 +34,6 @@ def parse_columns(text: str) -> dict[str, str]:
             raise InvalidInput(f"--columns gives {field} twice; leave one of the two out")
         columns[field] = column
     return columns
-
-
-def number(value: Any, *, decimal_comma: bool = False) -> float | None:
-    """A cell as a number: also true and false, yes and no, pass and fail, and 85%; None where it is empty.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    if value is None or isinstance(value, bool | int | float):
-        return None if value is None or math.isnan(value) else float(value)
-    if not isinstance(value, str):
-        raise ValueError
-    text = value.strip().lower()
-    if text in _UNKNOWN or text in _WORDS:
-        return _WORDS.get(text)
-    if decimal_comma and text.count(",") == 1 and "." not in text:
-        text = text.replace(",", ".")
-    return float(text[:-1]) / 100 if text.endswith("%") else float(text)
 
 
 def mapped(source: Source, columns: Mapping[str, str], arms: Sequence[str] = ()) -> list[Record]:
@@ -76,15 +58,15 @@ def mapped(source: Source, columns: Mapping[str, str], arms: Sequence[str] = ())
         raise InvalidInput(ask(source, "query"))
     plans = [(arm, _plan(columns, names, arm)) for arm in (_arms(source, columns, arms) if wide else [None])]
     rows = []
-    for position, record in enumerate(source.records, start=source.first_line):
+    for position, record in zip(source.lines or count(1), source.records, strict=False):
         where = f"{source.path}, row {position}"
         for arm, plan in plans:
             row: Record = {"arm": arm, "where": where} | ({} if named else {"query": f"{source.path.stem}:{position}"})
-            rows.append(row | {field: read(record, where, source.decimal_comma) for field, read in plan.items()})
+            rows.append(row | {field: read(record, where, source.decimals) for field, read in plan.items()})
     return rows
 
 
-Read = Callable[[Record, str, bool], Any]
+Read = Callable[[Record, str, Mapping[str, str]], Any]
 
 
 def _plan(columns: Mapping[str, str], names: Sequence[str], arm: str | None) -> dict[str, Read]:
@@ -108,15 +90,20 @@ def _label(column: str) -> Read:
 
 
 def _amount(field: str, expression: Expression) -> Read:
-    def read(record: Record, where: str, decimal_comma: bool) -> float | None:
-        value = record.get(expression.column)
+    def read(record: Record, where: str, decimals: Mapping[str, str]) -> float | None:
         try:
-            amount = number(value, decimal_comma=decimal_comma)
-        except ValueError:
-            raise InvalidInput(f"{where}: {field} must be a number, got {str(value)[:40]!r}") from None
+            amount = _score(record.get(expression.column), decimals.get(expression.column, "."))
+        except BadCell as error:
+            raise InvalidInput(f"{where}: {field}: {error}") from None
         return None if amount is None else expression(amount)
 
     return read
+
+
+def _score(value: Any, decimal: str) -> float | None:
+    """A cell as a number; a verdict is 1 or 0."""
+    verdict = _VERDICTS.get(value.strip().lower()) if isinstance(value, str) else None
+    return number(value, decimal=decimal) if verdict is None else verdict
 
 
 def _arms(source: Source, columns: Mapping[str, str], arms: Sequence[str]) -> list[str]:
@@ -151,8 +138,8 @@ def _fits(name: str, before: str, after: str) -> bool:
 def numeric(source: Source, name: str) -> bool:
     """Whether a column holds numbers, or truths, and nothing else."""
     try:
-        cells = [number(r.get(name), decimal_comma=source.decimal_comma) for r in source.records]
-    except ValueError:
+        cells = [_score(record.get(name), source.decimals.get(name, ".")) for record in source.records]
+    except BadCell:
         return False
     return any(cell is not None for cell in cells)
 

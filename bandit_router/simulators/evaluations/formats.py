@@ -14,6 +14,10 @@ from bandit_router.simulators.evaluations.files import Source
 Columns = dict[str, str]
 
 
+def _as_they_are(source: Source) -> list[dict[str, Any]]:
+    return source.records
+
+
 @dataclass(frozen=True)
 class Format:
     """One kind of file.
@@ -24,7 +28,7 @@ class Format:
     """
 
     fits: Callable[[Source], bool]
-    rows: Callable[[Source], list[dict[str, Any]]] = lambda source: source.records
+    rows: Callable[[Source], list[dict[str, Any]]] = _as_they_are
     columns: Callable[[Source], Columns] = lambda source: own_names(source)
 
 
@@ -94,5 +98,5 @@ def recognised(source: Source, name: str | None) -> tuple[str, Source, Columns]:
     form = FORMATS[found]
     if not form.fits(source):
         raise InvalidInput(f"{source.path} is no file of {found}; found {', '.join(source.columns[:20])}")
-    told = replace(source, records=form.rows(source))
+    told = replace(source, records=form.rows(source), lines=source.lines if form.rows is _as_they_are else ())
     return found, told, form.columns(told)

@@ -3,7 +3,7 @@
 import pytest
 
 from bandit_router.errors import InvalidInput
-from bandit_router.records.expressions import parse_expression
+from bandit_router.reading.expressions import parse_expression
 
 COLUMNS = ["stars", "time_ms", "acc", "gpt-4", "cost/1k", "a+b", "error rate"]
 
@@ -18,6 +18,9 @@ COLUMNS = ["stars", "time_ms", "acc", "gpt-4", "cost/1k", "a+b", "error rate"]
         ("time_ms/1000", 250.0, 0.25),
         ("time_ms*1e-3", 250.0, 0.25),
         ("acc%", 85.0, 0.85),
+        ("time_ms:ms", 250.0, 0.25),
+        ("acc:percent", 85.0, 0.85),
+        ("a+b:cents", 85.0, 0.85),
         ("1-error rate", 0.25, 0.75),
         ("1-acc%", 25.0, 0.75),
         ("1-acc/100", 25.0, 0.75),

@@ -1,4 +1,4 @@
-"""A number computed from one column of somebody's file: "time_ms/1000", "acc%", "(stars-1)/4", "1-error"."""
+"""A number computed from one column of somebody's file: "time/1000", "time:ms", "acc%", "(stars-1)/4", "1-error"."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from bandit_router.errors import InvalidInput
 
+UNITS = {"ms": 1e3, "us": 1e6, "cents": 100.0, "percent": 100.0}  # how many make one
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _LAST = re.compile(rf"(.+?)\s*([*/+-])\s*({_NUMBER})")
 _FROM = re.compile(rf"({_NUMBER})\s*-\s*(.+)")
@@ -78,6 +79,9 @@ def _parsed(text: str, columns: set[str]) -> Expression | None:
     last = _LAST.fullmatch(text)
     if last is not None:
         return _then(_parsed(last[1].strip(), columns), (last[2], float(last[3])), text, _bracketed(last[1]))
+    column, _, unit = text.rpartition(":")
+    if unit in UNITS:
+        return _then(_parsed(column.strip(), columns), ("/", UNITS[unit]), text, _bracketed(column))
     if text.endswith("%"):
         return _then(_parsed(text[:-1].strip(), columns), ("/", 100.0), text, _bracketed(text[:-1]))
     return _parsed(text[1:-1].strip(), columns) if _bracketed(text) and text.startswith("(") else None

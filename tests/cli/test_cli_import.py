@@ -2,7 +2,10 @@
 
 import gzip
 import json
+import re
+import shlex
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -376,3 +379,22 @@ def test_prompts_are_encoded_from_the_command_line(tmp_path):
     assert environment["dim"] == 1 + 1 + 10 + 1
     wrong = run("simulate", "--table", tmp_path / "table", "--contexts", "texts")
     assert (wrong.exit_code, "unknown part 'texts'" in wrong.stderr) == (2, True)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "howto" / "import.md"
+
+
+def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = PAGE.read_text()
+    (csv,) = re.findall(r"^```csv\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    file(tmp_path, "results.csv", csv)
+    file(tmp_path, "wide.csv", "id,small score,large score,small usd,large usd\n1,80,90,0.001,0.02\n")
+    commands = [shlex.split(line)[1:] for line in re.findall(r"^bandit-router (?:.*)$", text, re.MULTILINE)]
+    assert len(commands) == 6
+    for command in commands:
+        result = run(*command, *(["--jobs", "1", "--seeds", "1"] if command[0] == "simulate" else []))
+        assert result.exit_code == 0, (command, result.stderr)
+    table = load_table("my-table")
+    assert table.first_hole() == "my-table has 1 holes, the first at query 'q3', arm 'large'"
+    assert table.outcomes[1, :, 0].tolist() == [0.5, 0.75]

@@ -31,6 +31,9 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout
 def simulate(
     scenario: Annotated[str | None, typer.Argument(help="Preset or SCENARIO.toml; default models/llm.")] = None,
     table: Annotated[Path | None, typer.Option(help="Folder of an outcome table to run on instead.")] = None,
+    contexts: Annotated[
+        str | None, typer.Option(help="Parts of the context of a table: task, features, text; with commas between.")
+    ] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Policy to run; repeat for several.")] = None,
     set: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of every --policy.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of streams.")] = None,
@@ -57,6 +60,7 @@ def simulate(
     """Run policies on a scenario and report utility and regret with 95 % intervals over seeds."""
     with invalid_as(USAGE):
         chosen, folder = _scenario(scenario, table, policy, seeds, horizon, price, set)
+        chosen = _with_contexts(chosen, contexts)
         chosen = with_paging(chosen, trace, controller, capacity, paging, paging_weight, set_controller)
     from bandit_router.simulators.experiment import run_scenario
 
@@ -104,6 +108,24 @@ def _scenario(
     if prices:
         changes["prices"] = {**changes.get("prices", scenario.prices), **_prices(prices)}
     return with_overrides(scenario, **changes), None if table is not None else folder
+
+
+def _with_contexts(scenario: Scenario, contexts: str | None) -> Scenario:
+    """The scenario with other parts of the context."""
+    from msgspec.structs import replace
+
+    from bandit_router.simulators.configs import TableConfig
+    from bandit_router.simulators.table import CONTEXTS
+
+    if contexts is None:
+        return scenario
+    if not isinstance(scenario.environment, TableConfig) or scenario.router is not None:
+        fail("--contexts goes with an outcome table that no router's file encodes", USAGE)
+    parts = tuple(part.strip() for part in contexts.split(",") if part.strip())
+    unknown = [part for part in parts if part not in CONTEXTS]
+    if unknown:
+        fail(f"--contexts: unknown part {unknown[0]!r}; there are {', '.join(CONTEXTS)}", USAGE)
+    return replace(scenario, environment=replace(scenario.environment, contexts=parts))
 
 
 def with_paging(

@@ -91,13 +91,13 @@ def test_terms_that_cannot_be_used_are_refused_before_anything_changes(terms: An
 OUTCOMES = [
     Outcome(quality=0.5, tokens=2**70),
     Outcome(quality=0.5, tokens=10**400),
-    Outcome(quality=1j),  # type: ignore[arg-type]
-    Outcome(quality="0.5"),  # type: ignore[arg-type]
-    Outcome(quality=b"1"),  # type: ignore[arg-type]
-    Outcome(quality=np.array([0.5])),  # type: ignore[arg-type]
+    Outcome(quality=1j),
+    Outcome(quality="0.5"),
+    Outcome(quality=b"1"),
+    Outcome(quality=np.array([0.5])),
     Outcome(quality=np.ma.masked),
-    Outcome(quality=np.datetime64("2020-01-01")),  # type: ignore[arg-type]
-    Outcome(quality=0.5, cost_usd=np.longdouble(10) ** 400),  # type: ignore[arg-type]
+    Outcome(quality=np.datetime64("2020-01-01")),
+    Outcome(quality=0.5, cost_usd=np.longdouble(10) ** 400),
     {"quality": 1.0},
     None,
 ]
@@ -108,7 +108,7 @@ def test_an_outcome_that_is_no_outcome_is_refused_and_counted(outcome: Any, rout
     router.decide([1.0, 0.0], event_id="e")
     assert router.observe("e", outcome).refused == "invalid"
     assert router.counters["refused_invalid"] == 1
-    assert router.observe("e", Outcome(quality=np.longdouble(0.5))).reward == 0.5  # type: ignore[arg-type]
+    assert router.observe("e", Outcome(quality=np.longdouble(0.5))).reward == 0.5
     assert router.policy.steps == 1
 
 
@@ -123,7 +123,7 @@ def test_nobody_can_write_into_a_decision(router: Router) -> None:
     mine[:] = np.nan
     for array in (decision.context, decision.penalty, decision.eligible, decision.resident):
         with pytest.raises(ValueError, match="read-only"):
-            array[0] = 7  # type: ignore[index]
+            array[0] = 7
     router.observe("e", Outcome(quality=0.5))
     assert router.learner.skipped == 0
     assert decision.context.tolist() == [1.0, 0.5]

@@ -73,7 +73,7 @@ def test_a_network_that_swallows_packets_is_an_outage_that_ends(
         opened = proxy.connections
         router.decide(X, event_id="during")
         until(lambda: router.counters["store_errors"] > 0)
-        until(lambda: router.events.healthy)  # type: ignore[attr-defined]
+        until(lambda: router.events.healthy)
         assert proxy.connections > opened
         until(lambda: router.observe("during", Outcome(quality=0.5), reward_id="r").refused == "duplicate")
         assert router.policy.steps == 1
@@ -93,7 +93,7 @@ def test_a_database_file_that_is_deleted_is_an_outage_and_no(
     for file in database(sqlite_url):
         file.unlink()
     answers = serve(router, 10, 60)
-    until(lambda: not router.events.healthy)  # type: ignore[attr-defined]
+    until(lambda: not router.events.healthy)
     assert "is gone; put it, or a backup of it, back" in caplog.text
     assert all(answer.pending for answer in answers)
     router.close()
@@ -106,7 +106,7 @@ def test_a_database_file_that_is_replaced_by_a_backup_is_opened(sqlite_url: str,
     """A database file that is replaced by a backup is opened and brought up to date."""
     router = open_router(sqlite_url, store={"wait_s": 5.0})
     serve(router, 0, 10)
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
     with locked(sqlite_url):
         files = [(file, Path(f"{file}.backup")) for file in database(sqlite_url)]
         for file, backup in files:
@@ -115,9 +115,9 @@ def test_a_database_file_that_is_replaced_by_a_backup_is_opened(sqlite_url: str,
     for file, backup in files:
         os.replace(backup, file)
     answers = serve(router, 20, 40)
-    until(lambda: router.counters["files_replaced"] == 1 and router.events.healthy)  # type: ignore[attr-defined]
+    until(lambda: router.counters["files_replaced"] == 1 and router.events.healthy)
     assert [answer.refused for answer in answers] == [None] * 20
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
     assert count(sqlite_url, "decisions") == 40
     assert router.policy.steps == 30
     assert router.observe("e10", Outcome(quality=1.0)).reward == 1.0  # it was lost with the file, and counts again
@@ -181,10 +181,10 @@ def test_a_disk_that_is_full_at_the_start_is_served_through(
         patch.setattr(os, "open", full)
         router = open_router(sqlite_url, store={"wait_s": 0.2})
         assert not router.decide(X, event_id="e").degraded
-        assert router.events.healthy is False  # type: ignore[attr-defined]
-    until(lambda: router.events.healthy)  # type: ignore[attr-defined]
+        assert router.events.healthy is False
+    until(lambda: router.events.healthy)
     assert router.observe("e", Outcome(quality=0.5), reward_id="r").refused in (None, "duplicate")
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
     assert count(sqlite_url, "decisions") == 1
 
 

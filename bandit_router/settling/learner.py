@@ -144,7 +144,8 @@ class Learner:
             self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
         except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log
             self.skipped += 1
-            _log.warning("event %s was not learned: %s", decision.event_id, problem)
+            why = problem if isinstance(problem, InvalidInput) else type(problem).__name__  # no context in the log
+            _log.warning("event %s was not learned: %s", decision.event_id, why)
             return
         self.metered += ~np.isnan(y)
 

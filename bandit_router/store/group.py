@@ -20,10 +20,11 @@ from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards
 from bandit_router.store.spool import Item
 from bandit_router.store.wire import (
+    amounts,
     decode_reward,
     encode_decision,
     encode_reward,
-    encode_struct,
+    encode_values,
     readable,
 )
 
@@ -169,7 +170,7 @@ class Group:
             self._refuse(reward, item, decision, "diverted")
         else:
             seen[reward.reward_id] = reward.outcome
-            counted.append((event_id, reward.reward_id, reward.at_s, encode_struct(reward.outcome)))
+            counted.append((event_id, reward.reward_id, reward.at_s, encode_values(amounts(reward.outcome))))
             entry = self._settle(decision, seen, closed=False)
             self._answer(item, answer(reward, decision, entry))
         if entry is not None:

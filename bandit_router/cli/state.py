@@ -18,6 +18,7 @@ from bandit_router.cli.common import (
     USAGE,
     fail,
     invalid_as,
+    plain,
     print_json,
     writing,
 )
@@ -75,7 +76,7 @@ def show(url: Url, key_file: KeyFile = None, json: Json = False) -> None:
     for title, counts in (("rows", report.rows), ("log", report.settled), ("quarantine", report.quarantine)):
         typer.echo(f"{title}: " + (", ".join(f"{name} {count}" for name, count in counts.items()) or "empty"))
     for arm in report.arms:
-        typer.echo(f"arm {arm.id}: {arm.status}, {arm.learned} learned")
+        typer.echo(plain(f"arm {arm.id}: {arm.status}, {arm.learned} learned"))
     for snapshot in report.snapshots:
         typer.echo(f"snapshot at {snapshot.position}: {snapshot.policy}: {snapshot.fault or 'valid'}")
     return None
@@ -151,7 +152,7 @@ def forget(
 
 def _tell_unreadable(lost: dict[int, str]) -> None:
     for why in list(lost.values())[:_SHOWN]:
-        typer.echo(why, err=True)
+        typer.echo(plain(why), err=True)
     if len(lost) > _SHOWN:
         typer.echo(f"and {len(lost) - _SHOWN} more", err=True)
 
@@ -173,5 +174,5 @@ def import_(url: Url, file: Exported, key_file: KeyFile = None, json: Json = Fal
         return print_json(made)
     typer.echo(f"imported at position {made.position}")
     for arm, reason in made.quarantined.items():
-        typer.echo(f"arm {arm} starts at its prior: {reason}", err=True)
+        typer.echo(plain(f"arm {arm} starts at its prior: {reason}"), err=True)
     return None

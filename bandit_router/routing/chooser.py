@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -85,8 +86,9 @@ class Chooser:
             if mask is not None and not mask.any():
                 raise  # the request's fault: no arm at all
             choice = self.degraded(x, eligible)  # raises where the context cannot be used
-            name, what = type(self.learner.policy).__name__, type(error).__name__
-            _log.error("policy %s failed (%s: %.200s); serving the baseline", name, what, error)
+            name, at = type(self.learner.policy).__name__, traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__} at {at.filename}:{at.lineno}"  # its text may have the context in it
+            _log.error("policy %s failed (%s); serving the baseline", name, what)
             return choice
         mode = "guarded" if mode == "online" else mode
         return Choice(self.baseline_index(eligible), 1.0, p, mode, proposed=index)

@@ -247,6 +247,12 @@ class Router(Operations):
             self.events.remember(decision)
             return decision, True
 
+    def _reported_s(self, event_id: str) -> float:
+        """Now; not before the decision, if it is known here, though the clock may have been set back since."""
+        now_s = self.clock()
+        known = self.events.find(event_id) if isinstance(event_id, str) else None
+        return now_s if known is None else max(now_s, known.timestamp_s)
+
     def _encoded(self, request: Request) -> F64:
         if self.encoder is None:
             raise InvalidInput(
@@ -291,7 +297,7 @@ class Router(Operations):
         return Reward(
             event_id=event_id,
             reward_id="+".join(outcome.metered()) if reward_id is None else reward_id,
-            at_s=self.clock(),
+            at_s=self._reported_s(event_id),
             outcome=outcome.plain(),
             served_arm=served_arm,
         )

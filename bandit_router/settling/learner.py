@@ -23,6 +23,7 @@ from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy
 from bandit_router.policies.monitor import DriftMonitor
+from bandit_router.policies.state import check_sizes
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.decisions import Decision
 from bandit_router.records.outcomes import Utility
@@ -143,7 +144,8 @@ class Learner:
             self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
         except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log
             self.skipped += 1
-            _log.warning("event %s was not learned: %s", decision.event_id, problem)
+            why = problem if isinstance(problem, InvalidInput) else type(problem).__name__  # no context in the log
+            _log.warning("event %s was not learned: %s", decision.event_id, why)
             return
         self.metered += ~np.isnan(y)
 
@@ -189,17 +191,21 @@ class Learner:
             self.metered, self.watch = other.metered, other.watch
 
     def _take_over(self, state: Mapping[str, NDArray[Any]]) -> None:
+        check_sizes(state)
+        for name, mine in self.policy.settings().items():  # before anything is made in their size
+            theirs = state.get(f"parameter.{name}")
+            if theirs is not None and name != "n_arms" and theirs.item() != mine:
+                raise InvalidInput(f"expected a state with {name} = {mine}, got {theirs.item()}")
+            if theirs is not None and name == "n_arms" and theirs.item() > len(self.catalogue):
+                raise InvalidInput(f"expected a state of at most {len(self.catalogue)} arms, got {theirs.item()}")
+        metered = state.get(METERED, np.zeros(0))
+        if metered.shape != self.metered.shape or metered.dtype.kind != "i" or metered.min() < 0:
+            raise InvalidInput(f"state['{METERED}'] must be {len(self.metered)} counts, got {metered.tolist()!r:.60}")
         policy = type(self.policy).from_state(state)
-        theirs = policy.settings()
-        for name, mine in self.policy.settings().items():
-            if name != "n_arms" and mine != theirs[name]:
-                raise InvalidInput(f"expected a state with {name} = {mine}, got {theirs[name]}")
-        if policy.n_arms > len(self.catalogue):
-            raise InvalidInput(f"expected a state of at most {len(self.catalogue)} arms, got {policy.n_arms}")
         if self.monitor is not None:
             self.monitor = monitor_of(state) or self.monitor.fresh()
         self.policy = policy
-        self.metered = np.array(state[METERED], dtype=np.int64)
+        self.metered = np.array(metered, dtype=np.int64)
 
     def _import(self, entry: Restored) -> None:
         try:

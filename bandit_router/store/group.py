@@ -23,7 +23,14 @@ from bandit_router.store.entries import row_sum
 from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards
 from bandit_router.store.spool import Item
-from bandit_router.store.wire import decode_reward, encode_decision, encode_reward, encode_struct, readable
+from bandit_router.store.wire import (
+    amounts,
+    decode_reward,
+    encode_decision,
+    encode_reward,
+    encode_values,
+    readable,
+)
 
 _IDS = 500
 _EARLY = 1000
@@ -182,7 +189,7 @@ class Group:
     def keep(self, reward: Reward) -> None:
         """Keep a counted reward."""
         self.rewards(reward.event_id)[reward.reward_id] = reward.outcome
-        self._kept.append((reward.event_id, reward.reward_id, reward.at_s, encode_struct(reward.outcome)))
+        self._kept.append((reward.event_id, reward.reward_id, reward.at_s, encode_values(amounts(reward.outcome))))
 
     def wait(self, reward: Reward) -> None:
         """Keep an early reward."""

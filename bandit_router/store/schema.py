@@ -51,7 +51,6 @@ decisions = Table(
     Column("record", LargeBinary, nullable=False),
     Column("crc", BigInteger),
     Index("decisions_closes", "closes_s"),
-    sqlite_with_rowid=False,  # the rows are their own index
 )
 
 rewards = Table(

@@ -184,6 +184,7 @@ class Writer:
             self._next_tick = time.monotonic() + self._tick_s
             loading.catch_up(self.ledger, self.learner)
             self.counters["unreadable_entries"] = len(self.ledger.unreadable)
+            self.counters["skipped_outcomes"] = self.learner.skipped
             self.statuses.save(self.ledger)
             self.statuses.follow(self.ledger.arms())
             if self.spending is not None:

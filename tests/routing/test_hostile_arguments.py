@@ -154,8 +154,8 @@ class Failing(LinUCB):
 
     error: Exception = InvalidInput("no finite scores")
 
-    def _distribution(self, *_: Any) -> Any:
-        raise self.error
+    def _distribution(self, x: Any, *_: Any) -> Any:
+        raise type(self.error)(f"cannot use {x.tolist()}")
 
 
 @pytest.mark.parametrize("error", [InvalidInput("no finite scores"), RuntimeError("broken"), StopIteration()])

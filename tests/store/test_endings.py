@@ -93,7 +93,7 @@ def test_a_child_of_a_busy_process_never_waits_for_a_thread(kind: str, tmp_path:
     router = (
         make_router(arms=ARMS, context=3, policy="LinUCB", key=b"k")
         if kind == "memory"
-        else open_router(f"sqlite:///{tmp_path}/events.db", store={"max_events": 1000})
+        else open_router(f"sqlite:///{tmp_path}/events.db", store={"max_events": 1000, "wait_s": 0.1})
     )
     stop = threading.Event()
 
@@ -103,17 +103,19 @@ def test_a_child_of_a_busy_process_never_waits_for_a_thread(kind: str, tmp_path:
             router.decide(X, event_id=f"{name}{number}")
             router.observe(f"{name}{number}", Outcome(quality=0.5)) if kind == "memory" else None
             number += 1
+            if number % 100 == 0:
+                stop.wait(0.01)
 
     threads = [threading.Thread(target=traffic, args=(name,)) for name in "abc"]
     for thread in threads:
         thread.start()
     try:
-        statuses = [in_child(lambda: router.decide(X, event_id="child") and None) for _ in range(15)]
+        statuses = [in_child(lambda: router.decide(X, event_id="child") and None) for _ in range(6)]
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert statuses == [0] * 15
+    assert statuses == [0] * 6
 
 
 # -- ends ----------------------------------------------------------------------------------------------------------

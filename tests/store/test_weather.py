@@ -21,9 +21,10 @@ from bandit_router.store.engine import place_of
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.spool import Item
 from bandit_router.store.wire import encode_decision
-from support.databases import count, locked
+from support.databases import ARMS, Clock, count, locked
 from support.postgres import Postgres
 from support.proxy import Proxy
+from support.routers import make_router
 
 OpenRouter = Callable[..., Router]
 X = [1.0, 0.0, 0.0]
@@ -209,3 +210,24 @@ def test_a_folder_that_cannot_be_written_does_not_keep_a_router(
     (tmp_path / "file").write_text("no folder")
     router = open_router(sqlite_url, store={"spool": tmp_path / "file"})
     assert serve(router, 0, 1)[0].reward == 1.0
+
+
+# -- the clock -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_clock_that_is_set_back_refuses_no_reward(kind: str, sqlite_url: str, open_router: OpenRouter) -> None:
+    clock = Clock()
+    router = (
+        make_router(arms=ARMS, context=3, policy="LinUCB", key=b"k", clock=clock)
+        if kind == "memory"
+        else open_router(sqlite_url, clock=clock)
+    )
+    for number in range(20):
+        router.decide(X, event_id=f"before{number}")
+    clock.now -= 3600.0
+    for number in range(20):
+        router.decide(X, event_id=f"after{number}")
+    answers = [router.observe(f"{when}{n}", Outcome(quality=1.0)) for when in ("before", "after") for n in range(20)]
+    assert [answer.reward for answer in answers] == [1.0] * 40
+    assert router.policy.steps == 40

@@ -234,7 +234,8 @@ class Router(Operations):
                 choice = self.chooser.degraded(x, mask)
             booking = None
             if self.budgets is not None:
-                booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)
+                arm, chosen = learner.catalogue[choice.arm].id, choice.mode == "online" and not choice.degraded
+                booking = self.budgets.reserve(event_id, arm, chosen=chosen, **request)
             for array in (mask, cost, near):
                 if array is not None:
                     array.flags.writeable = False

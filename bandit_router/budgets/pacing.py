@@ -36,7 +36,7 @@ from bandit_router.budgets.accounts import CATCH_UP, Account, Corrected, Entry, 
 from bandit_router.budgets.estimates import Estimates
 from bandit_router.budgets.limits import Limit, Rate, Tail, Window, countable
 from bandit_router.budgets.locking import locked
-from bandit_router.budgets.terms import Room, Terms, exhausted, spent
+from bandit_router.budgets.terms import Room, Terms, spent, within
 from bandit_router.errors import InvalidInput
 from bandit_router.records.booking import Bill, Booking, Part, Reprice
 from bandit_router.records.outcomes import COSTS, Outcome
@@ -146,7 +146,7 @@ class Budgets:
                 need = np.array([self._of(limit).bound(arm, bounds, account.window) for arm in arms])
                 resets_s = (account.window + 1) * limit.window_s - now_s
                 hard.append(Room(limit, need, account.left(limit.total, limit.margin), resets_s))
-        affordable = self._affordable(affordable, hard)
+        affordable = within(affordable, hard, refuse=self.exhausted == "refuse")
         return Terms(None if affordable.all() else affordable, penalty)
 
     def reserve(
@@ -260,6 +260,13 @@ class Budgets:
         if old is not None and _measure(old) != _measure(limit):
             raise InvalidInput(f"limit {limit.name!r} measures something else than before; give the new one a new name")
         self._admit(limit)
+
+    @locked
+    def replace_all(self, limits: Iterable[Limit]) -> None:
+        """`replace` for several: each is changed or added, none is taken away."""
+        for limit in limits:
+            if self._limits.get(limit.name) != limit:
+                self.replace(limit)
 
     @locked
     def reprice(self, arm: str, channel: str, factor: float) -> None:
@@ -388,18 +395,6 @@ class Budgets:
 
     def _of(self, limit: Limit) -> Estimates:
         return Estimates(limit, self._state.seen[limit.name])
-
-    def _affordable(self, eligible: Bool, hard: list[Room]) -> Bool:
-        fits = eligible.copy()
-        for room in hard:
-            fits &= room.fits
-        if fits.any() or not eligible.any():
-            return fits
-        if self.exhausted == "refuse":
-            raise exhausted(eligible, hard)
-        shares = np.max([room.need / room.limit.total for room in hard], axis=0)
-        fits[np.where(eligible, shares, np.inf).argmin()] = True
-        return fits
 
 
 def _measure(limit: Limit) -> tuple[Any, ...]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+
 from bandit_router.arrays import F64, Bool
 from bandit_router.budgets.accounts import Account
 from bandit_router.budgets.limits import Limit, Window
@@ -38,8 +40,22 @@ class Room(NamedTuple):
         return self.need <= self.left
 
 
-def exhausted(eligible: Bool, hard: list[Room]) -> BudgetExhausted:
-    """Which limits refuse every eligible arm, and when the last of them opens; else when the first of those in part does."""
+def within(eligible: Bool, hard: list[Room], *, refuse: bool) -> Bool:
+    """The eligible arms that every hard window can pay for; where there is none, the cheapest, or a refusal."""
+    fits = eligible.copy()
+    for room in hard:
+        fits &= room.fits
+    if fits.any() or not eligible.any():
+        return fits
+    if refuse:
+        raise _exhausted(eligible, hard)
+    shares = np.max([room.need / room.limit.total for room in hard], axis=0)
+    fits[np.where(eligible, shares, np.inf).argmin()] = True
+    return fits
+
+
+def _exhausted(eligible: Bool, hard: list[Room]) -> BudgetExhausted:
+    """Which limits refuse every eligible arm, and when the last of them opens, else the first that refuses some."""
     alone = [room for room in hard if not room.fits[eligible].any()]
     together = [room for room in hard if not room.fits[eligible].all()]
     last = max(alone, key=lambda room: room.resets_s) if alone else min(together, key=lambda room: room.resets_s)

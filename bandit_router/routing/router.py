@@ -23,6 +23,7 @@ from bandit_router.records.decisions import REFUSALS, Decision, Settlement, chec
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
+from bandit_router.routing.controls import controls
 from bandit_router.routing.groups import Objective, PolicySpec, check_kinds
 from bandit_router.routing.operations import Operations
 from bandit_router.routing.rollout import Rollout
@@ -125,6 +126,7 @@ class Router(Operations):
         self.events: EventStore = store.attach(
             self.learner, rule=objective.rewards, counters=self.counters, clock=clock, budgets=budgets
         )
+        self.events.steer(controls(self.learner, self.chooser, budgets))
 
     @classmethod
     def from_config(cls, path: str | Path, **instead: Any) -> Self:

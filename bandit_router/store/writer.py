@@ -18,6 +18,7 @@ from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import Entry, Learner
 from bandit_router.settling.rules import StoreRule
 from bandit_router.store import loading
+from bandit_router.store.changes import Changes
 from bandit_router.store.committer import Committer
 from bandit_router.store.exchange import Exchange, join
 from bandit_router.store.faults import describe
@@ -73,6 +74,7 @@ class Writer:
         self.rule, self.counters, self.clock = rule, counters, clock
         self.reload, self.remembered = reload, remembered
         self.statuses = Statuses(learner)
+        self.changes = Changes(lock=learner.lock, process=settings.replica, clock=clock)
         self.healthy = True
         self._opened: Future[None] = Future()
         self._snapshot_at = 0
@@ -186,6 +188,7 @@ class Writer:
             self.counters["unreadable_entries"] = len(self.ledger.unreadable)
             self.statuses.save(self.ledger)
             self.statuses.follow(self.ledger.arms())
+            self.changes.follow(self.ledger)
             if self.spending is not None:
                 self.spending.follow()
             self._let_go()
@@ -270,6 +273,7 @@ class Writer:
         remembered = [Item(decision, encode_decision(decision), None) for decision in self.remembered()]
         self.committer.write(remembered)
         self.statuses.keep()
+        self.changes.forget()
         if self.spending is not None:
             self.spending.load()
         self._load()
@@ -290,6 +294,7 @@ class Writer:
         if not self._opened.done():
             return
         self.statuses.save(self.ledger)
+        self.changes.follow(self.ledger)
         if self._exchange is not None:
             self._exchange.publish(time.monotonic())
         elif self.learner.position > self._snapshot_at:

@@ -162,15 +162,29 @@ class Operations:
             status = self.catalogue.status(arm_id).value
         self.events.set_status(arm_id, status, by=by)
 
-    def explain(self, decision: Decision) -> Explanation:
-        """Every arm's mean, bonus, priced channels, penalty and propensity for this decision.
+    def explain(self, decision: Decision | str, *, features: bool = False) -> Explanation:
+        """Every arm's mean, bonus, priced channels, penalty and propensity for a decision, and what served.
 
         Means and bonuses are the policy's beliefs now; they are those of the decision while
         `Explanation.state_version == decision.state_version`.
+
+        Args:
+            decision: the decision, or its event id: it is looked up in memory, and then in the store.
+            features: also what each element of the context adds to each mean, where that is linear in it; slower.
+
+        Raises:
+            InvalidInput: no such event. StoreUnavailable: the store did not answer in time.
         """
+        found = self.events.look_up(decision) if isinstance(decision, str) else decision
+        if found is None:
+            raise InvalidInput(f"no decision of event {decision!r:.80} is known, here or in the store")
         learner = self.learner
         with learner.lock:
-            return explain(decision, self.catalogue.ids, learner.policy, learner.channels, learner.weights)
+            policy = type(learner.policy).from_state(learner.policy.state()) if features else learner.policy
+            ids, channels, weights = self.catalogue.ids, learner.channels, learner.weights
+            if not features:
+                return explain(found, ids, policy, channels, weights)
+        return explain(found, ids, policy, channels, weights, features=True)  # on a copy: no decision waits for it
 
     @property
     def healthy(self) -> bool:

@@ -99,6 +99,8 @@ class MemoryStore:
         event = self._events.get(event_id)
         return None if event is None else event.decision
 
+    look_up = find
+
     def remember(self, decision: Decision) -> None:
         """Keep a new decision, and count the rewards that came before it."""
         self.close_windows(decision.timestamp_s)

@@ -34,6 +34,9 @@ class EventStore(Protocol):
     def find(self, event_id: str) -> Decision | None:
         """The decision already made for an event."""
 
+    def look_up(self, event_id: str) -> Decision | None:
+        """The decision of an event, however old; it may wait. Raises StoreUnavailable when that takes too long."""
+
     def remember(self, decision: Decision) -> None:
         """Make a new decision findable; called under the learner's lock, so it must not wait."""
 

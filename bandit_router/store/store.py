@@ -190,6 +190,13 @@ class AttachedStore:
         """The decision of an event, if it is among the recent ones."""
         return self._recent.get(event_id)
 
+    def look_up(self, event_id: str) -> Decision | None:
+        """The decision of an event, from memory or from the database. Raises StoreUnavailable after `wait_s`."""
+        found: list[Decision | None] = [self.find(event_id)]
+        if found[0] is None:
+            self._writer.ask(lambda ledger: found.append(ledger.decision(event_id)))
+        return found[-1]
+
     def remember(self, decision: Decision) -> None:
         """Make a new decision findable."""
         self._recent[decision.event_id] = decision

@@ -15,6 +15,7 @@ from bandit_router.records.outcomes import Utility
 from bandit_router.settling.learner import Learner, monitor_of
 from bandit_router.store import migrations
 from bandit_router.store.changes import Operation, history
+from bandit_router.store.features import kept_names
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.loading import PAGE, begin_at
 from bandit_router.store.retention import Prune, forget_unit, prune
@@ -269,6 +270,7 @@ class Inspection:
         learner = Learner(
             catalogue=catalogue, policy=policy, channels=channels_of(name), utility=Utility(), monitor=watch
         )
+        learner.features = kept_names(self.ledger)
         learner.restore(0, first.state)
         begin_at(self.ledger, learner)
         for _, position, body in self._all_snapshots(name):

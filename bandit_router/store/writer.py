@@ -22,6 +22,7 @@ from bandit_router.store.changes import Changes
 from bandit_router.store.committer import Committer
 from bandit_router.store.exchange import Exchange, join
 from bandit_router.store.faults import describe
+from bandit_router.store.features import check_features
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.retention import Prune
 from bandit_router.store.settings import StoreSettings
@@ -240,6 +241,9 @@ class Writer:
 
     def _load(self) -> None:
         key, share = self.settings.snapshot_key, self.settings.share
+        self.ledger.open()
+        fresh, by = self.settings.fresh, self.settings.replica
+        check_features(self.ledger, self.learner, at_s=self.clock(), by=by, fresh=fresh)
         loaded = loading.prepare(self.ledger, self.learner, key=key)
         if share is None:
             loading.restore_newest(self.ledger, loaded, key=key, counters=self.counters)

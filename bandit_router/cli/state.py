@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from bandit_router.cli.common import (
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from bandit_router.store.inspection import Inspection
 
 _SHOWN = 10
-_HELP = "What a store has learned: show, verify, rebuild, repair, prune, forget, export, import."
+_HELP = "What a store has learned: show, operations, verify, rebuild, repair, prune, forget, export, import."
 app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 Url = Annotated[str, typer.Argument(help="sqlite:////path/events.db or postgresql://user@host/name")]
@@ -79,6 +80,20 @@ def show(url: Url, key_file: KeyFile = None, json: Json = False) -> None:
         typer.echo(plain(f"arm {arm.id}: {arm.status}, {arm.learned} learned"))
     for snapshot in report.snapshots:
         typer.echo(f"snapshot at {snapshot.position}: {snapshot.policy}: {snapshot.fault or 'valid'}")
+    return None
+
+
+@app.command()
+def operations(url: Url, json: Json = False) -> None:
+    """Who changed prices, rollout, limits, bills or an arm's status, when, and the value before and after."""
+    with _open(url, None) as store:
+        made = store.operations()
+    if json:
+        return print_json(made)
+    for one in made:
+        when = datetime.fromtimestamp(one.at_s, UTC).isoformat(timespec="seconds")
+        before, after = (msgspec.json.encode(value).decode() for value in (one.before, one.after))
+        typer.echo(f"{when} {one.by}: {one.name}: {before} -> {after}")
     return None
 
 

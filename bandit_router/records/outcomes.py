@@ -150,8 +150,10 @@ class Utility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             for name, value in getattr(self, field).items():
                 if name not in CHANNELS or name == "quality":
                     raise InvalidInput(f"{field}: unknown channel {name!r}; there are {', '.join(COSTS)}")
-                if not is_number(value) or (field == "scales" and value <= 0):
-                    raise InvalidInput(f"{field}[{name!r}] must be finite (scales above 0), got {value!r:.60}")
+                if not is_number(value) or value < 0 or (field == "scales" and value == 0):
+                    raise InvalidInput(
+                        f"{field}[{name!r}] must be finite and at least 0 (scales above 0), got {value!r:.60}"
+                    )
         for name in self.prices:
             if not abs(self._weight(name)) <= MAX_SQUARED:
                 raise InvalidInput(f"the price of {name} over its scale is too large: {self._weight(name):g}")

@@ -73,7 +73,7 @@ class Chooser:
         mask = rollout.mask(self.learner.catalogue, eligible) if self._bounded else eligible
         if mode == "off" or (self._bounded and self._stands_aside(mode, mask, eligible)):
             self._check(x)
-            return Choice(self.baseline_index(eligible), 1.0, None, "off" if mode == "online" else mode)
+            return self._baseline(eligible, None, "off" if mode == "online" else mode)
         try:
             p = self._distribution(x, mask, penalty)
             index = draw(p, self.uniform(event_id))
@@ -91,7 +91,7 @@ class Chooser:
             _log.error("policy %s failed (%s); serving the baseline", name, what)
             return choice
         mode = "guarded" if mode == "online" else mode
-        return Choice(self.baseline_index(eligible), 1.0, p, mode, proposed=index)
+        return self._baseline(eligible, p, mode, proposed=index)
 
     def servable(self, eligible: Bool | None) -> Bool | None:
         """The eligible arms that may come to serve, which budgets must be able to pay for; None for all."""
@@ -130,6 +130,12 @@ class Chooser:
         chosen = allowed.copy() if mask is None else mask.copy()
         chosen[capped] = False
         return chosen
+
+    def _baseline(self, eligible: Bool | None, p: F64 | None, mode: Mode, proposed: int | None = None) -> Choice:
+        """The baseline by the rollout's word; degraded where it may not serve, a budget refusing it for instance."""
+        index = self.baseline_index(eligible)
+        stands_in = self.learner.catalogue[index].id != self.rollout.baseline
+        return Choice(index, 1.0, p, mode, proposed=proposed, degraded=stands_in)
 
     def _check(self, x: F64) -> None:
         dim = self.learner.policy.dim

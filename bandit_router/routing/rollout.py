@@ -48,11 +48,13 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         if self.mode not in ("online", "apprentice", "shadow", "off"):
             raise InvalidInput(f"mode must be online, apprentice, shadow or off, got {self.mode!r}")
-        if not 0 <= self.holdout < 1:
+        if isinstance(self.allowed, str):
+            raise InvalidInput(f"allowed must be a list of arm ids, got {self.allowed!r}")
+        if not isinstance(self.holdout, int | float) or not 0 <= self.holdout < 1:
             raise InvalidInput(f"holdout must be in [0, 1), got {self.holdout}")
         for field in ("floors", "caps"):
             for arm, value in getattr(self, field).items():
-                if not 0 <= value <= 1:
+                if not isinstance(value, int | float) or not 0 <= value <= 1:
                     raise InvalidInput(f"{field}[{arm!r}] must be in [0, 1], got {value}")
         above = [arm for arm, floor in self.floors.items() if floor > self.caps.get(arm, 1.0)]
         if above or sum(self.floors.values()) > 1:

@@ -23,6 +23,7 @@ from bandit_router.records.decisions import REFUSALS, Decision, Settlement, chec
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
+from bandit_router.routing.controls import controls
 from bandit_router.routing.groups import Objective, PolicySpec, check_kinds
 from bandit_router.routing.operations import Operations
 from bandit_router.routing.rollout import Rollout
@@ -59,7 +60,7 @@ class Router(Operations):
 
     Args:
         arms: what can be served, in a fixed order.
-        context: length of the context vector, or an encoder of requests into one (see `encoding`).
+        context: length of the context vector, the names of its elements, or an encoder of requests (see `encoding`).
         policy: name of a policy, a `PolicySpec` with its settings, or a policy with n_arms = len(arms), the context's
             length and one channel per channel of the objective.
         objective: prices and scales, the channels that are learned, and how rewards settle; default quality alone.
@@ -83,7 +84,7 @@ class Router(Operations):
         self,
         *,
         arms: Sequence[Arm],
-        context: int | Encoder,
+        context: int | Sequence[str] | Encoder,
         policy: str | PolicySpec | Policy = DEFAULT_POLICY,
         objective: Objective = DEFAULT_OBJECTIVE,
         rollout: Rollout = EVERYTHING,
@@ -101,8 +102,9 @@ class Router(Operations):
                 "whole request, or give RewardRule another aggregate than 'sum'"
             )
         catalogue = Catalogue(arms)
-        self.encoder = None if isinstance(context, int) else context
-        dim = context if isinstance(context, int) else context.dim
+        named = tuple(context) if isinstance(context, Sequence) else None
+        self.encoder = context if callable(context) else None
+        dim = context.dim if callable(context) else context if isinstance(context, int) else len(context)
         spec = PolicySpec(name=policy) if isinstance(policy, str) else policy
         sizes = {"n_arms": len(catalogue), "dim": dim, "channels": len(objective.channels)}
         self.learner = Learner(
@@ -111,6 +113,7 @@ class Router(Operations):
             channels=objective.channels,
             utility=objective.utility,
             monitor=spec.monitor if isinstance(spec, PolicySpec) else None,
+            features=named,
         )
         self.key = secrets.token_bytes(32) if key is None else key
         self.chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
@@ -125,6 +128,7 @@ class Router(Operations):
         self.events: EventStore = store.attach(
             self.learner, rule=objective.rewards, counters=self.counters, clock=clock, budgets=budgets
         )
+        self.events.steer(controls(self.learner, self.chooser, budgets))
 
     @classmethod
     def from_config(cls, path: str | Path, **instead: Any) -> Self:
@@ -234,7 +238,8 @@ class Router(Operations):
                 choice = self.chooser.degraded(x, mask)
             booking = None
             if self.budgets is not None:
-                booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)
+                arm, chosen = learner.catalogue[choice.arm].id, choice.mode == "online" and not choice.degraded
+                booking = self.budgets.reserve(event_id, arm, chosen=chosen, **request)
             for array in (mask, cost, near):
                 if array is not None:
                     array.flags.writeable = False

@@ -70,6 +70,8 @@ class Learner:
         catalogue: the arms. policy: learns about them. channels: what the policy's outcome channels are.
         utility: prices that turn outcomes into rewards.
         monitor: watches a linear policy for silent changes; its state is part of what is learned.
+        features: names of the elements of a context, None for none. With names, a shorter context is from before the
+            last ones were appended.
 
     Attributes:
         position: number of log entries folded in.
@@ -86,6 +88,7 @@ class Learner:
         channels: Sequence[str],
         utility: Utility,
         monitor: DriftMonitor | None = None,
+        features: Sequence[str] | None = None,
     ) -> None:
         if monitor is not None and not policy.widens:
             raise InvalidInput(
@@ -93,6 +96,7 @@ class Learner:
                 "EvidenceThompson watches for changes itself"
             )
         self.catalogue, self.policy, self.channels, self.monitor = catalogue, policy, tuple(channels), monitor
+        self.features = None if features is None else tuple(features)
         self.position = 0
         self.last: tuple[str, float | None] | None = None
         self.skipped = 0
@@ -134,20 +138,25 @@ class Learner:
                 begun = time.monotonic()
 
     def _learn(self, entry: Settled) -> None:
-        decision = entry.decision
+        decision, x = entry.decision, self._widened(entry.decision.context)
         y = entry.outcome.vector(self.channels)
         try:
             if self.watch is not None:
                 self.watch(decision, y)
             if self.monitor is not None and not np.isnan(y[0]):
-                self.monitor.observe(self.policy, decision.context, arm=decision.arm_index, quality=float(y[0]))
-            self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
+                self.monitor.observe(self.policy, x, arm=decision.arm_index, quality=float(y[0]))
+            self.policy.learn(x, decision.arm_index, y, propensity=decision.propensity)
         except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log
             self.skipped += 1
             why = problem if isinstance(problem, InvalidInput) else type(problem).__name__  # no context in the log
             _log.warning("event %s was not learned: %s", decision.event_id, why)
             return
         self.metered += ~np.isnan(y)
+
+    def _widened(self, x: F64) -> F64:
+        """A context from before features were appended: where they have names, what was not known is 0."""
+        missing = self.policy.dim - len(x)
+        return np.pad(x, (0, missing)) if self.features is not None and missing > 0 else x
 
     def _add(self, entry: ArmAdded) -> None:
         if entry.index >= len(self.catalogue) and entry.arm.id in self.catalogue.ids:
@@ -179,6 +188,7 @@ class Learner:
                 channels=self.channels,
                 utility=self.utility,
                 monitor=None if self.monitor is None else DriftMonitor.from_state(self.monitor.state()),
+                features=self.features,
             )
             twin.position, twin.last, twin.metered = self.position, self.last, self.metered.copy()
             return twin

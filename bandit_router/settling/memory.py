@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.settling.learner import ArmAdded, Learner, give_way
 from bandit_router.settling.machine import Machine
+from bandit_router.settling.protocol import Control
 from bandit_router.settling.rules import Reward, RewardRule, Settled, StoreRule, bill, check_ids
 
 
@@ -96,6 +98,8 @@ class MemoryStore:
         """The decision of an event, if it is remembered."""
         event = self._events.get(event_id)
         return None if event is None else event.decision
+
+    look_up = find
 
     def remember(self, decision: Decision) -> None:
         """Keep a new decision, and count the rewards that came before it."""
@@ -214,8 +218,17 @@ class MemoryStore:
             )
             self.learner.apply(entry)
 
-    def set_status(self, arm_id: str, status: str) -> None:
+    def set_status(self, arm_id: str, status: str, *, by: str | None = None) -> None:
         """Remember an arm's status: nothing to do here."""
+
+    def steer(self, controls: Mapping[str, Control]) -> None:
+        """Keep settings: nothing to do here."""
+
+    def changed(self, name: str, *, by: str | None) -> None:
+        """Keep a changed setting: nothing to do here."""
+
+    def note(self, name: str, what: Any, *, by: str | None) -> None:
+        """Keep what was changed: nothing to do here."""
 
     def flush(self) -> None:
         """Wait for what is under way: nothing ever is."""

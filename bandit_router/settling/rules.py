@@ -191,7 +191,7 @@ def bill(rule: StoreRule, reward: Reward) -> Bill | None:
     if not outcome.metered():
         return None
     until_s = reward.at_s + rule.early_s if rule.early_s else 0.0
-    return Bill(reward.event_id, outcome, reward.served_arm, until_s)
+    return Bill(reward.event_id, outcome, reward.served_arm, until_s, reward.outcome.problem() is None)
 
 
 def check_ids(reward: Reward) -> None:

@@ -23,14 +23,7 @@ from bandit_router.store.entries import row_sum
 from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards
 from bandit_router.store.spool import Item
-from bandit_router.store.wire import (
-    amounts,
-    decode_reward,
-    encode_decision,
-    encode_reward,
-    encode_values,
-    readable,
-)
+from bandit_router.store.wire import amounts, decode_reward, encode_decision, encode_reward, encode_values, readable
 
 _IDS = 500
 _EARLY = 1000

@@ -14,6 +14,8 @@ from bandit_router.records.arms import Catalogue
 from bandit_router.records.outcomes import Utility
 from bandit_router.settling.learner import Learner, monitor_of
 from bandit_router.store import migrations
+from bandit_router.store.changes import Operation, history
+from bandit_router.store.features import kept_names
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.loading import PAGE, begin_at
 from bandit_router.store.retention import Prune, forget_unit, prune
@@ -123,6 +125,10 @@ class Inspection:
                 for policy, position, body in self._all_snapshots()
             ],
         )
+
+    def operations(self) -> list[Operation]:
+        """What operators have changed, in order."""
+        return history(self.ledger.engine)
 
     def unreadable(self) -> dict[int, str]:
         """Why log entries cannot be read, by position, over the whole log."""
@@ -264,6 +270,7 @@ class Inspection:
         learner = Learner(
             catalogue=catalogue, policy=policy, channels=channels_of(name), utility=Utility(), monitor=watch
         )
+        learner.features = kept_names(self.ledger)
         learner.restore(0, first.state)
         begin_at(self.ledger, learner)
         for _, position, body in self._all_snapshots(name):

@@ -198,6 +198,13 @@ class Ledger:
             rows = connection.execute(query.order_by(decisions.c.closes_s.desc()).limit(limit)).scalars().all()
         return [decision for record in reversed(rows) if (decision := readable(record)) is not None]
 
+    def decision(self, event_id: str) -> Decision | None:
+        """The decision of an event, None where there is none or it cannot be read."""
+        query = select(decisions.c.record).where(decisions.c.event_id == event_id)
+        with self.engine.connect() as connection:
+            record = connection.execute(query).scalar_one_or_none()
+        return None if record is None else readable(record)
+
     def quarantine(self, event_id: str, reason: str, at_s: float, body: bytes) -> None:
         """Keep a record that did not count."""
         with self.engine.begin() as connection:

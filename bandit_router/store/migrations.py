@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Float,
     Integer,
     LargeBinary,
     MetaData,
@@ -68,9 +69,25 @@ def _origin(connection: Connection) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} BIGINT{rule}")
 
 
+def _operations(connection: Connection) -> None:
+    """Version 5: what operators changed. Does nothing where version 1 was created with it."""
+    added, number = MetaData(), BigInteger().with_variant(Integer, "sqlite")
+    Table(
+        "operations",
+        added,
+        Column("id", number, primary_key=True, autoincrement=True),
+        Column("at_s", Float(53), nullable=False),
+        *(Column(name, Text, nullable=False) for name in ("by", "name")),
+        Column("before", Text),
+        Column("after", Text, nullable=False),
+        Column("configuration", Text),
+    )
+    added.create_all(connection)
+
+
 # Step n (from 0) brings version n to n + 1. Later steps spell out their tables: `metadata` is the newest
 # schema only.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose, _origin)
+STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose, _origin, _operations)
 VERSION = len(STEPS)
 
 

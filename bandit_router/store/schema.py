@@ -8,6 +8,7 @@ log          the settled log: positions from 1 without gaps, one entry per settl
 arms         the catalogue in order; `position` is the log entry that added the arm, 0 for the first ones
 snapshots    captured states with their log position
 spending     what budgets booked and were billed, in order; rows are dropped once old states of the budgets hold them
+operations   what operators changed: who, when, the value before and after, and what the configuration said then
 budget_states  captured states of the budgets with the id of the last row of `spending` they hold
 deltas       statistics that replicas publish, unique by (policy, replica, sequence)
 head         one row: where the log ends; `origin`, where it begins (what is up to there may be gone, and is in
@@ -144,6 +145,18 @@ budget_states = Table(
     metadata,
     Column("position", _Position, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", _Position, primary_key=True, autoincrement=True),
+    Column("at_s", Float(53), nullable=False),
+    Column("by", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text, nullable=False),
+    Column("configuration", Text),
 )
 
 head = Table(

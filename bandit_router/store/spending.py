@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, delete, select
 
-from bandit_router.budgets.accounts import Entry, Limits, Repriced
+from bandit_router.budgets.accounts import Corrected, Entry, Limits, Repriced
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput
 from bandit_router.records.booking import Bill, Booking
@@ -63,7 +63,7 @@ class Spending:
         self.process = secrets.token_hex(8)
         self._position = self._saved = 0
         self._announced: list[Limits] = []
-        self._repriced: list[Repriced] = []
+        self._untold: list[Repriced | Corrected] = []
         self._written = 0
         self._folded = budgets.twin()
 
@@ -98,9 +98,14 @@ class Spending:
         for decision in decided:
             if decision.booking is not None:
                 self.budgets.apply(decision.booking)
-        if reprices := self.budgets.repriced():
-            self._repriced.append(Repriced(reprices))
-            self.budgets.apply(self._repriced[-1])
+        for change in self._changes():
+            self._untold.append(change)
+            self.budgets.apply(change)
+
+    def _changes(self) -> list[Repriced | Corrected]:
+        """What was changed here and no row has yet."""
+        reprices = self.budgets.repriced()
+        return [*([Repriced(reprices)] if reprices else []), *self.budgets.corrected()]
 
     def _restore_newest(self) -> None:
         query = select(budget_states).order_by(budget_states.c.position.desc())
@@ -124,7 +129,7 @@ class Spending:
         """Fold the new rows; the router's budgets take in those of other processes. Capture the state now and then."""
         if not self._announced or self._announced[-1] != self.budgets.in_force():
             self._tell()
-        self._tell_prices()
+        self._tell_changes()
         others = self._fold()
         for start in range(0, len(others), 64):
             with self.lock:  # in short turns: decisions wait for it
@@ -139,16 +144,15 @@ class Spending:
         self._insert(f"{self.process} {len(self._announced)}", limits)
         self._announced.append(limits)
 
-    def _tell_prices(self) -> None:
-        """Write the price changes that no booking has carried; after a failure the same row is tried again."""
+    def _tell_changes(self) -> None:
+        """Write corrections and the price changes that no booking has carried; a row that failed is tried again."""
         with self.lock:
-            if reprices := self.budgets.repriced():
-                self._repriced.append(Repriced(reprices))
-        while self._written < len(self._repriced):
-            self._insert(f"{self.process} prices {self._written}", self._repriced[self._written])
+            self._untold += self._changes()
+        while self._written < len(self._untold):
+            self._insert(f"{self.process} change {self._written}", self._untold[self._written])
             self._written += 1
 
-    def _insert(self, name: str, entry: Limits | Repriced) -> None:
+    def _insert(self, name: str, entry: Limits | Repriced | Corrected) -> None:
         row = ("", name, self.process, encode_struct(entry))
         with self.ledger.engine.begin() as connection:
             insert_rows(connection, spending, _COLUMNS, [row])
@@ -169,7 +173,7 @@ class Spending:
                     _log.error("row %d of spending cannot be read: %s", row.id, problem)
                     continue
                 self._folded.apply(entry)
-                foreign = row.process != self.process and isinstance(entry, Booking | Repriced)
+                foreign = row.process != self.process and isinstance(entry, Booking | Repriced | Corrected)
                 if foreign or isinstance(entry, Bill):
                     others.append(entry)  # a bill that is known changes nothing
             if len(rows) < _PAGE:

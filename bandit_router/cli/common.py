@@ -19,11 +19,11 @@ INTERRUPTED = 130
 
 
 def plain(text: str) -> str:
-    """Text from a log or a store as a terminal may have it: control characters are spelled out.
+    r"""Text from a log or a store as a terminal may have it: control characters are spelled out.
 
     Example:
-        >>> plain("arm\x1b[2J")
-        'arm\\x1b[2J'
+        >>> print(plain("arm\x1b[2J"))
+        arm\x1b[2J
     """
     return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 

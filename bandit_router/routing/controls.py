@@ -24,5 +24,5 @@ def controls(learner: Learner, chooser: Chooser, budgets: Budgets | None) -> dic
         "rollout": Control(Rollout, lambda: chooser.rollout, chooser.use),
     }
     if budgets is not None:
-        made["limits"] = Control(tuple[Limit, ...], lambda: budgets.told().limits, budgets.replace_all)
+        made["limits"] = Control(tuple[Limit, ...], lambda: budgets.in_force().limits, budgets.replace_all)
     return made

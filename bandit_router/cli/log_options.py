@@ -40,7 +40,7 @@ def read(
     """The log that the options name; bad lines are reported on stderr."""
     from bandit_router.errors import InvalidInput, StoreUnavailable
     from bandit_router.replay.logs import Intake, read_logs
-    from bandit_router.replay.logs.table import parse_columns
+    from bandit_router.replay.logs.columns import parse_columns
 
     intake = Intake(strict=strict)
     with invalid_as(USAGE):

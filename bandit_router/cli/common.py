@@ -20,8 +20,13 @@ INTERRUPTED = 130
 
 def fail(message: str, code: int) -> NoReturn:
     """Say what is wrong on stderr and leave with an exit code."""
-    typer.echo(f"bandit-router: {message}", err=True)
+    typer.echo(plain(f"bandit-router: {message}"), err=True)
     raise typer.Exit(code)
+
+
+def plain(text: str) -> str:
+    """Text from a log for a terminal: what would move its cursor or colour it is shown as an escape."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 @contextmanager

@@ -92,9 +92,10 @@ def load_trace(path: Path) -> tuple[tuple[str, ...], Index]:
     """
     import polars as pl
 
+    wanted: list[str] = ["lora_ids", "adapter"]
     try:
         names = pl.scan_parquet(path).collect_schema().names()
-        table = pl.read_parquet(path, columns=[name for name in ("lora_ids", "adapter") if name in names][:1])
+        table = pl.read_parquet(path, columns=[name for name in wanted if name in names][:1])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InvalidInput(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
     if "lora_ids" in table.columns:

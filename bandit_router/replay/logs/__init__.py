@@ -151,7 +151,7 @@ def split_columns(columns: Mapping[str, str], names: Sequence[str]) -> tuple[dic
     for field, text in columns.items():
         column, scale = scaled(text)
         if scale.steps and field in (*CHANNELS, "reward"):
-            text, scales[field] = column, scale
+            text, scales[field] = column, scale.__call__
         if text != field or not scale.steps:
             mapping[field] = text
     if mapping and (wrong := [name for name in names if name not in MAPPED]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bandit_router.reading.cells import BadCell
+from bandit_router.reading.cells import BadCell, epoch
 from bandit_router.replay.logs.columns import Plan, name_unused, plan_of, row_of_cells
 from bandit_router.replay.logs.documents import documents
 from bandit_router.replay.logs.intake import Assembler, Intake
@@ -63,9 +64,15 @@ def _plan(file: str, records: Sequence[Mapping[str, Any]], columns: Mapping[str,
 
 def _row(record: dict[str, Any], plan: Plan | None, line: int) -> Row:
     try:
-        if plan is None or all(plan.fields.get(name, [name]) == [name] for name in COLUMNS if name in record):
+        own = plan is None or all(plan.fields.get(name, [name]) == [name] for name in COLUMNS if name in record)
+        numbers = [value for value in record.values() if isinstance(value, float)]
+        if (
+            own
+            and not any(map(math.isnan, numbers))
+            and epoch(float(record.get("timestamp_s") or 0)) == (record.get("timestamp_s") or 0)
+        ):
             return msgspec.convert(record, Row)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, TypeError, ValueError, OverflowError):
         pass
     same = {name: [name] for name in COLUMNS}
     row = row_of_cells(dict(_flat(record)), plan or Plan(same, {}, {}, None), line)

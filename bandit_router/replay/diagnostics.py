@@ -13,6 +13,7 @@ from scipy.special import chdtrc, ndtr
 from bandit_router.arrays import F64, Bool
 from bandit_router.records.outcomes import COSTS, DECLARED, Utility
 from bandit_router.replay.estimators.sample import effective_size
+from bandit_router.replay.logs.columns import scaled
 from bandit_router.replay.logs.logged import LoggedEvents
 
 BLOCKS = 10
@@ -175,7 +176,7 @@ def out_of_range(log: LoggedEvents, columns: Mapping[str, str]) -> list[str]:
         note = f"{name} lies in {low:g}..{high:g}, outside {least:g}..{most:g}: declare --bound {name}={low:g}:{high:g}"
         if low >= 0 and math.isfinite(most):
             top = next((t for t in (5, 10, 100) if high <= t), math.ceil(high))
-            column = columns.get(name, name)
+            column, _ = scaled(columns.get(name, name))
             note += f" for replay, or rescale with --columns {name}={column}/{top}"
         notes.append(note)
     return notes

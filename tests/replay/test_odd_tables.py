@@ -106,8 +106,9 @@ def test_a_delimited_file_in_any_spelling_is_the_plain_log(
     if draw(st.booleans()):
         names = draw(st.permutations(names))
     out = io.StringIO()
-    quoting = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
     ends = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    minimal = ends != "\r" and draw(st.booleans())  # Python's writer leaves a line feed bare where lines end in CR
+    quoting = csv.QUOTE_MINIMAL if minimal else csv.QUOTE_ALL
     writer = csv.writer(out, delimiter=separator, lineterminator=ends, quoting=quoting)
     extra = draw(st.booleans())
     heads = [draw(st.sampled_from([name, f" {name} ", name.upper()])) for name in names]
@@ -205,12 +206,13 @@ def test_parquet_of_any_types_is_the_plain_log(
         ("stars:percent", 0.04),
         ("stars:ms", 0.004),
         ("other-1", 0.5),
+        ("quality/5", 0.6),
     ],
 )
 @pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
 def test_a_column_is_rescaled_by_its_expression(text: str, got: float, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"log.{suffix}"
-    row = {"arm": "a", "propensity": 0.5, "stars": 4, "other-1": 0.5}
+    row = {"arm": "a", "propensity": 0.5, "stars": 4, "quality": 3, "other-1": 0.5}
     frame = pl.DataFrame([row])
     {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[suffix](path)
     log = read_logs([path], Intake(strict=True), columns=parse_columns(f"quality={text}"))

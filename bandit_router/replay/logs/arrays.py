@@ -32,8 +32,11 @@ def read_arrays(path: Path, expected: str) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-            refuse_bomb(path, len(raw), sum(member.file_size for member in members))
+            size = sum(member.file_size for member in members)
+            refuse_bomb(path, len(raw), size)
             found = {member.filename.removesuffix(".npy"): _array(archive.read(member)) for member in members}
+    except InvalidInput:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError):
         raise refused("a damaged archive, or arrays of Python objects") from None
     return {name: array for name, array in found.items() if array is not None}

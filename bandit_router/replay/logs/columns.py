@@ -96,7 +96,7 @@ def plan_of(
         parts = [column] if column in names else column.split("+")
         fields[field] = [found for part in parts for found in _expanded(file, part, names)]
     if "context" not in fields and "labels" not in fields:
-        fields["context"] = [name for name in names if name[:1] == "f" and name[1:].isdigit()]
+        fields["context"] = [name for name in names if re.fullmatch(r"[fF]\d+", name)]
     if "arm" not in fields:
         raise InvalidLog(f"{file}: no column for the arm; map one with arm=COLUMN ({', '.join(names)})")
     used = {name for found in fields.values() for name in found}

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from bandit_router.reading.cells import BadCell, epoch
+from bandit_router.reading.cells import EPOCHS, BadCell
 from bandit_router.replay.logs.columns import Plan, name_unused, plan_of, row_of_cells
 from bandit_router.replay.logs.documents import documents
 from bandit_router.replay.logs.intake import Assembler, Intake
@@ -63,22 +63,26 @@ def _plan(file: str, records: Sequence[Mapping[str, Any]], columns: Mapping[str,
 
 
 def _row(record: dict[str, Any], plan: Plan | None, line: int) -> Row:
-    try:
-        own = plan is None or all(plan.fields.get(name, [name]) == [name] for name in COLUMNS if name in record)
-        numbers = [value for value in record.values() if isinstance(value, float)]
-        if (
-            own
-            and not any(map(math.isnan, numbers))
-            and epoch(float(record.get("timestamp_s") or 0)) == (record.get("timestamp_s") or 0)
-        ):
-            return msgspec.convert(record, Row)
-    except (msgspec.ValidationError, TypeError, ValueError, OverflowError):
-        pass
+    if plan is None or _plain(record, plan):
+        try:
+            row = msgspec.convert(record, Row)
+            numbers = [value for value in record.values() if isinstance(value, float)]
+            if not any(map(math.isnan, numbers)) and abs(row.timestamp_s or 0.0) < EPOCHS[-1][0]:
+                return row
+        except (msgspec.ValidationError, UnicodeEncodeError):
+            pass  # in another spelling
     same = {name: [name] for name in COLUMNS}
     row = row_of_cells(dict(_flat(record)), plan or Plan(same, {}, {}, None), line)
     if not row.arm and not _names_arm(record, plan):
         raise BadCell(f"expected an arm, got {', '.join(record) or 'nothing'}"[:120])
     return row
+
+
+def _plain(record: Mapping[str, Any], plan: Plan) -> bool:
+    """Whether the plan reads this record's fields under their own names and in their own units."""
+    return not any(scale.steps for scale in plan.scales.values()) and all(
+        plan.fields.get(name, [name]) == [name] for name in COLUMNS if name in record or name in plan.fields
+    )
 
 
 def _names_arm(record: Mapping[str, Any], plan: Plan | None) -> bool:

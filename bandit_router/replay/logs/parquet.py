@@ -64,6 +64,8 @@ def read_parquet(
         _refuse_bomb(path, raw, used)
         frame = pl.read_parquet(raw, columns=used)
         stored = pl.read_parquet_metadata(raw)
+    except InvalidLog:
+        raise
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise InvalidLog(f"{path}: expected a Parquet file, got {error}") from None
     name_unused(intake, names, fields)

@@ -68,7 +68,7 @@ def test_an_array_that_declares_more_than_it_holds_is_refused(tmp_path: Path) ->
     np.lib.format.write_array_header_1_0(header, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)})
     with zipfile.ZipFile(tmp_path / "log.npz", "w") as archive:
         archive.writestr("action.npy", header.getvalue())
-    with pytest.raises(InvalidLog, match="expected an .npz"):
+    with pytest.raises(InvalidLog, match=r"expected an \.npz"):
         read(tmp_path / "log.npz")
 
 

@@ -1,4 +1,4 @@
-"""A log in any spelling of people's tools is the log in plain spelling: encodings, separators, quotes, locales, nesting."""
+"""A log in any spelling of people's tools is the log in plain spelling: encodings, separators, locales, nesting."""
 
 from __future__ import annotations
 

@@ -11,7 +11,9 @@ from bandit_router.replay.logs.intake import Intake
 
 def numbered(path: Path, intake: Intake) -> Iterator[tuple[int, bytes]]:
     """The lines of a file that are not blank, in UTF-8, with their numbers from 1."""
-    text = text_of(path, intake).replace("\r\n", "\n").replace("\r", "\n")
+    text = text_of(path, intake)
+    if "\n" not in text and "\r{" in text:  # lines end in CR alone
+        text = text.replace("\r", "\n")
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             intake.lines += 1

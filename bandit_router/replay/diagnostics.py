@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import msgspec
@@ -11,13 +11,14 @@ import numpy as np
 from scipy.special import chdtrc, ndtr
 
 from bandit_router.arrays import F64, Bool
-from bandit_router.records.outcomes import COSTS, Utility
+from bandit_router.records.outcomes import COSTS, DECLARED, Utility
 from bandit_router.replay.estimators.sample import effective_size
+from bandit_router.replay.logs.columns import scaled
 from bandit_router.replay.logs.logged import LoggedEvents
 
 BLOCKS = 10
 UNSUPPORTED = 0.01
-WRONG_P, WRONG_MEAN = 1e-6, 0.05
+WRONG_P, WRONG_MEAN, ROUNDING = 1e-6, 0.05, 1e-6
 
 
 class ArmCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,6 +151,37 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
     return [text for holds, text in rules if holds]
 
 
+def not_randomised(log: LoggedEvents) -> str | None:
+    """Why no policy but the logging one can be valued on any of this log, or None."""
+    p = log.propensity[~log.degraded]
+    if np.isnan(p).all():
+        return "no drawn row carries a propensity: log the probability of each drawn arm"
+    if bool((p[~np.isnan(p)] > 1 - 1e-9).all()):
+        return "every propensity is 1: no log without randomisation can tell what another arm would have earned"
+    return None
+
+
+def out_of_range(log: LoggedEvents, columns: Mapping[str, str]) -> list[str]:
+    """Channels with a declared range whose values leave it, with the option that rescales them.
+
+    Args:
+        columns: the column map in use, for the name to put in the option.
+    """
+    notes = []
+    for name in log.metered():
+        y, (least, most) = log.channel(name), DECLARED[name].range
+        low, high = float(np.nanmin(y)), float(np.nanmax(y))
+        if low >= least and high <= most:
+            continue
+        note = f"{name} lies in {low:g}..{high:g}, outside {least:g}..{most:g}: declare --bound {name}={low:g}:{high:g}"
+        if low >= 0 and math.isfinite(most):
+            top = next((t for t in (5, 10, 100) if high <= t), math.ceil(high))
+            column, _ = scaled(columns.get(name, name))
+            note += f" for replay, or rescale with --columns {name}={column}/{top}"
+        notes.append(note)
+    return notes
+
+
 def never_metered(utility: Utility, metered: Container[str]) -> list[str]:
     """Why there is no utility at all, where it prices channels that no row has."""
     names = [name for name in COSTS if utility.priced(name) and name not in metered]
@@ -169,9 +201,9 @@ def _mean_test(values: F64, expected: float) -> tuple[float, float]:
     if not len(values):
         return 0.0, 0.0
     mean, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
-    if not error > 1e-12:
-        return mean, 0.0 if abs(mean - expected) < 1e-9 else math.inf
-    return mean, (mean - expected) / error
+    if abs(mean - expected) < ROUNDING:  # propensities in float32
+        return mean, 0.0
+    return mean, (mean - expected) / error if error > 1e-12 else math.inf
 
 
 def _percentiles(weight: F64) -> dict[str, float]:

@@ -34,11 +34,6 @@ def fail(message: str, code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def plain(text: str) -> str:
-    """Text from a log for a terminal: what would move its cursor or colour it is shown as an escape."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
-
-
 @contextmanager
 def invalid_as(code: int) -> Iterator[None]:
     """Turn InvalidInput into a message and an exit code, and a missing extra into its message and FAILED."""

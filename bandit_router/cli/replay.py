@@ -35,6 +35,7 @@ def replay(
     price: options.Prices = None,
     scale: options.Scales = None,
     bound: options.Bounds = None,
+    mode: options.Modes = None,
     alpha: options.Alpha = 0.05,
     slice: Annotated[list[str] | None, typer.Option(help="Feature, policy or mode to split the value by.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="ARM=GROUP for the estimator mips.")] = None,
@@ -74,8 +75,8 @@ def replay(
     chosen, groups, slots = _settings(policy, set), _groups(group), _slots(cache)
     names = _estimators(estimator, grouped=groups is not None)
     if stream:
-        sums = collected(logs, policy, utility)
-        document = streamed(sums, policy, utility, bounds, alpha, gate)
+        sums = collected(logs, policy, utility, mode)
+        document = streamed(sums, policy, utility, bounds, alpha, gate, mode)
     else:
         log, intake = options.read(logs, format, columns, arms, strict=strict)
         from bandit_router.replay import compare as ope
@@ -104,6 +105,7 @@ def replay(
                 gate=gate,
                 slices=slice or (),
                 groups=groups,
+                modes=mode,
             )
         left_out = [] if config is None else routed.left_out(config)
         notes["assumptions"] = document["assumptions"] + notes.get("assumptions", []) + left_out

@@ -18,6 +18,7 @@ def tune(
     price: options.Prices = None,
     scale: options.Scales = None,
     bound: options.Bounds = None,
+    mode: options.Modes = None,
     alpha: options.Alpha = 0.05,
     format: options.Format = None,
     columns: options.Columns = None,
@@ -36,7 +37,7 @@ def tune(
     log, _ = options.read(logs, format, columns, arms, strict=strict)
     with invalid_as(INVALID_DATA):
         try:
-            tuned = ope.tune(log, policy, values, utility=utility, bounds=bounds, head=head, alpha=alpha)
+            tuned = ope.tune(log, policy, values, utility=utility, bounds=bounds, head=head, alpha=alpha, modes=mode)
         except Unanswerable as refusal:
             fail(f"the log cannot answer: {refusal}", GATE)
     if json:

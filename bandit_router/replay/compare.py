@@ -95,6 +95,7 @@ def compare(
     gate: str | None = None,
     slices: Sequence[str] = (),
     groups: Mapping[str, str] | None = None,
+    modes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Everything `bandit-router replay` reports, as one JSON-ready document.
 
@@ -109,7 +110,7 @@ def compare(
         InvalidInput: see `evaluate`; a gate that cannot be read; an unknown slice.
     """
     condition = None if gate is None else parse_gate(gate)
-    shared: dict[str, Any] = {"utility": utility, "bounds": bounds}
+    shared: dict[str, Any] = {"utility": utility, "bounds": bounds, "modes": modes}
     options = {**shared, "estimators": estimators, "groups": groups}
     result = evaluate(log, target.table, alpha=alpha, kept=target.kept, **options)
     other = None

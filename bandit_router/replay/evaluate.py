@@ -35,6 +35,7 @@ from bandit_router.replay.estimators.sequences import (
     weighted_interval,
 )
 from bandit_router.replay.logs.logged import LoggedEvents
+from bandit_router.replay.modes import counted
 
 DEFAULT_ESTIMATORS = ("ips", "snips", "dm", "dr")
 BETTING_ROWS = 200_000
@@ -95,6 +96,7 @@ def evaluate(
     alpha: float = 0.05,
     groups: Mapping[str, str] | None = None,
     kept: Bool | None = None,
+    modes: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Value of `target` in utility and in every metered channel.
@@ -108,6 +110,7 @@ def evaluate(
         alpha: 1 minus the coverage of every interval.
         groups: group of each arm by id, for "mips".
         kept: rows a learning policy took for its own; makes "replay" the mean over its own history.
+        modes: of the rows that count; default those that were drawn, see `counted`.
         seed: of bootstrap and rejection.
 
     Returns:
@@ -115,7 +118,7 @@ def evaluate(
         out, with a warning in the diagnostics.
 
     Raises:
-        InvalidInput: unknown estimator or channel, wrong shapes, an outcome outside its declared range.
+        InvalidInput: unknown estimator, channel or mode, wrong shapes, an outcome outside its declared range.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -130,9 +133,13 @@ def evaluate(
         named("estimator", name, ESTIMATORS)
     if target.shape != (len(log), len(log.arms)):
         raise InvalidInput(f"target must have shape {(len(log), len(log.arms))}, got {target.shape}")
+    rows, notes = counted(log, modes)
+    if not rows.all():
+        log, target, kept = log.take(rows), target[rows], None if kept is None else kept[rows]
     prices = Utility() if utility is None else utility
     columns = _columns(log, prices)
     diagnostics = diagnose(log, target, columns["utility"])
+    diagnostics.warnings.extend(notes)
     if diagnostics.refusals:
         return Evaluation(alpha=alpha, diagnostics=diagnostics, metrics={})
     ranges = declared_ranges(prices, bounds or {})

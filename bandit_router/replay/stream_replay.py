@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from bandit_router.replay.diagnostics import WRONG_MEAN, WRONG_P, never_metered
 from bandit_router.replay.estimators.intervals import Interval
 from bandit_router.replay.estimators.moments import Moments, difference, merged, sequence
 from bandit_router.replay.evaluate import checked_range, declared_ranges
+from bandit_router.replay.modes import left_out
 from bandit_router.replay.stream import Streamed, target_of
 from bandit_router.replay.stream_columns import main_metric
 
@@ -26,12 +27,13 @@ def streamed_document(
     bounds: Mapping[str, Interval] | None = None,
     alpha: float = 0.05,
     gate: str | None = None,
+    modes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """Values, anytime-valid intervals and refusals from the moments alone.
 
     Args:
         found: from `stream`, or several merged in the order of the log.
-        policy: "uniform" or "arm=ID". utility, bounds, alpha, gate: see `compare`.
+        policy: "uniform" or "arm=ID". utility, bounds, alpha, gate, modes: see `compare`.
 
     Raises:
         InvalidInput: these are sums of another policy or at other prices, the log does not know the arm, the gate
@@ -39,7 +41,7 @@ def streamed_document(
     """
     condition = None if gate is None else parse_gate(gate)
     prices = utility or Utility()
-    found.require(target_of(policy, prices))
+    found.require(target_of(policy, prices, modes))
     found.require_arm(policy)
     ranges = declared_ranges(prices, bounds or {})
     columns = {"utility": found.blocks.get(main_metric(prices), []), **found.blocks}
@@ -116,6 +118,7 @@ def _metric(sums: Moments, blocks: list[Moments], bounds: Interval | None, alpha
 def _facts(by_metric: Mapping[str, Moments], found: Streamed) -> dict[str, Any]:
     sums = by_metric["utility"]
     warnings = [f"{found.left_out} rows left out"] if found.left_out else []
+    warnings += [left_out(mode, count) for mode, count in found.other.items()]
     others = {name: _silent(total) for name, total in by_metric.items() if name != "utility"}
     warnings += [f"{name} is left out: {reasons[0]}" for name, reasons in others.items() if reasons]
     n, z = max(1, sums.n), sums.weight_z() if sums.n > 1 else 0.0

@@ -1,4 +1,4 @@
-"""The declared share of exploration: exact propensities, every arm kept in the log, most of it where it is plausible."""
+"""The declared share of exploration: exact propensities, every arm in the log, most of it where it is plausible."""
 
 from __future__ import annotations
 

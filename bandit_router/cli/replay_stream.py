@@ -55,22 +55,12 @@ def collected(logs: list[str], policy: str, utility: Utility, modes: Sequence[st
     return sums
 
 
-def streamed(
-    sums: Streamed,
-    policy: str,
-    utility: Utility,
-    bounds: Mapping[str, tuple[float, float]],
-    alpha: float,
-    gate: str | None,
-    modes: Sequence[str] | None,
-) -> dict[str, Any]:
+def streamed(sums: Streamed, policy: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The document that the sums give."""
     from bandit_router.replay.stream_replay import streamed_document
 
     with invalid_as(INVALID_DATA):
-        return streamed_document(
-            sums, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate, modes=modes
-        )
+        return streamed_document(sums, policy=policy, **options)
 
 
 def keep(sums: Streamed, path: Path) -> None:

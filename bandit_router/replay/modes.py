@@ -49,7 +49,8 @@ def counted(log: LoggedEvents, modes: Sequence[str] | None = None) -> tuple[Bool
         if absent or not modes:
             there = ", ".join(sorted(set(log.mode.tolist())))
             raise InvalidInput(f"no row has the mode {', '.join(absent) or '(none given)'}; the log has {there}")
-        return np.isin(log.mode, list(modes)), [f"rows of mode {', '.join(modes)} alone"]
+        chosen = np.isin(log.mode, list(modes))
+        return chosen, [] if chosen.all() else [f"rows of mode {', '.join(modes)} alone"]
     rows = drawn(log)
     if not rows.any():
         return np.ones(len(log), dtype=np.bool_), []

@@ -31,7 +31,7 @@ def test_what_was_fitted_is_what_learning_row_by_row_gives() -> None:
     assert fitted.estimate([1.0, 0.3]).mean == pytest.approx(policy.estimate([1.0, 0.3]).mean, nan_ok=True)
 
 
-def test_rows_that_the_baseline_served_teach_and_diverted_and_degraded_ones_do_not() -> None:
+def test_baseline_rows_teach_and_diverted_and_degraded_ones_do_not() -> None:
     outcomes = uniform_log(100).outcomes.copy()
     mode = np.full(100, "shadow", dtype=object)
     mode[:10], outcomes[:10] = "diverted", np.nan

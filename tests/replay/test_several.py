@@ -95,7 +95,7 @@ def test_rows_of_weight_have_a_fixed_difference_and_no_sequence() -> None:
 # -- the table -------------------------------------------------------------------------------------------------------
 
 
-def test_the_table_has_the_logging_policy_and_the_baseline_beside_every_policy() -> None:
+def test_the_table_has_the_logging_policy_and_the_baseline() -> None:
     log = uniform_log()
     document = compare_several(log, [arm_target(log, "c"), arm_target(log, "d")], baseline=arm_target(log, "a"))
     assert [row["policy"] for row in document["table"]] == ["logging policy", "arm=a", "arm=c", "arm=d"]
@@ -170,7 +170,7 @@ def test_the_fixed_interval_decides_the_gate_where_it_is_asked_for(tmp_path: Pat
     assert run(*common, "--interval", "never").exit_code == 2
 
 
-def test_a_level_is_compared_with_the_fixed_interval_of_the_doubly_robust_value() -> None:
+def test_a_level_is_compared_with_the_fixed_doubly_robust_interval() -> None:
     log = uniform_log(700)
     document = compare(log, arm_target(log, "d"), gate="utility > 0.72", interval="fixed")
     assert document["gate"]["bound"] == document["metrics"]["utility"]["estimates"]["dr"]["intervals"]["normal"][0]

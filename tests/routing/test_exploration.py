@@ -59,7 +59,7 @@ def test_most_of_the_share_goes_to_plausible_arms_and_every_arm_keeps_some() -> 
     assert good + near + poor == pytest.approx(1.0)
 
 
-def test_estimates_over_twenty_logs_are_right_for_an_arm_that_is_no_longer_played() -> None:
+def test_estimates_of_an_arm_that_is_no_longer_played_are_right() -> None:
     """Exact propensities: IPS is unbiased, where the policy's own log hardly says anything."""
     found, sizes = [], []
     for seed in range(20):

@@ -34,6 +34,10 @@ Bounds = Annotated[list[str] | None, typer.Option("--bound", help="CHANNEL=LOW:H
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", exists=True, dir_okay=False, help="File with the key of a signed state.")
 ]
+Modes = Annotated[
+    list[str] | None,
+    typer.Option("--mode", help="Rows of this mode alone; repeat for several. Default those whose arm was drawn."),
+]
 Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="1 minus the coverage of the intervals.")]
 
 

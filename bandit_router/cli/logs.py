@@ -28,9 +28,13 @@ def check(
     log, intake = options.read(logs, format, columns, arms, strict=strict)
     from bandit_router.replay.compare import describe
     from bandit_router.replay.diagnostics import diagnose, not_randomised, out_of_range
+    from bandit_router.replay.modes import counted
     from bandit_router.replay.targets import uniform
 
-    facts = diagnose(log, uniform(log), log.channel("quality"))
+    rows, notes = counted(log)
+    drawn = log.take(rows)
+    facts = diagnose(drawn, uniform(drawn), drawn.channel("quality"))
+    facts.warnings.extend(notes)
     facts.warnings.extend(out_of_range(log, options.mapped(columns)))
     if json:
         bad = [{"file": b.file, "line": b.line, "reason": b.reason, "detail": b.detail} for b in intake.bad]

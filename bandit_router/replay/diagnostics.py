@@ -43,11 +43,12 @@ class Diagnostics(msgspec.Struct, frozen=True, kw_only=True):
     `ess` is the effective sample size (sum w)^2 / sum w^2 (Kish 1965). `weight_p` tests that the weights' mean is 1.
     `unsupported` is the target's mass on arms that were never served while eligible. `ratio_p` tests the arms'
     traffic against the logged probabilities (sample-ratio mismatch), None where the log does not hold them.
-    `drift_p` tests that ten consecutive parts of the log earned the same.
+    `drift_p` tests that ten consecutive parts of the log earned the same. What one pass over a log cannot tell is None
+    or empty.
     """
 
     rows: int
-    degraded: int
+    degraded: int | None
     joined: float
     ess: float
     ess_share: float
@@ -55,8 +56,9 @@ class Diagnostics(msgspec.Struct, frozen=True, kw_only=True):
     weight_z: float
     weight_p: float
     weight_max: float
+    smallest_propensity: float | None
     weight_percentiles: dict[str, float]
-    unsupported: float
+    unsupported: float | None
     unsupported_arms: list[str]
     ratio_p: float | None
     drift_p: float | None
@@ -91,6 +93,7 @@ def diagnose(log: LoggedEvents, target: F64, reward: F64) -> Diagnostics:
         "weight_z": z,
         "weight_p": 2 * float(ndtr(-abs(z))),
         "weight_max": float(weight.max(initial=0.0)),
+        "smallest_propensity": float(np.nanmin(rows.propensity)) if np.isfinite(rows.propensity).any() else None,
         "unsupported": unsupported,
         "unsupported_arms": [rows.arms[a] for a in np.flatnonzero(missing & (table.sum(axis=0) > 0))],
         "ratio_p": _ratio_test(rows),

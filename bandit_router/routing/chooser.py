@@ -15,6 +15,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.native import sound
 from bandit_router.records.decisions import Mode, event_uniform
+from bandit_router.routing.exploration import plausible, spread
 from bandit_router.routing.guard import GuardRecord
 from bandit_router.routing.rollout import Rollout
 from bandit_router.settling.learner import Learner
@@ -152,8 +153,11 @@ class Chooser:
         return mode != "online" or self.learner.catalogue[self.baseline_index(eligible)].id == self.rollout.baseline
 
     def _distribution(self, x: F64, mask: Bool | None, penalty: F64 | None) -> F64:
-        learner = self.learner
+        learner, share = self.learner, self.rollout.explore_share
         p = learner.policy.probabilities(x, mask, learner.weights, penalty)
+        if share:
+            likely = plausible(learner.policy.estimate(x), learner.weights, penalty, mask)
+            p = spread(p, share, likely, mask)
         return self.rollout.bound(p, mask, learner.catalogue) if self._bounded else p
 
     def _trusted(self, record: GuardRecord, p: F64, x: F64, eligible: Bool | None) -> bool:

@@ -50,7 +50,7 @@ def check(
             typer.echo(plain(f"note: {line}"))
     if intake.refused:
         raise typer.Exit(INVALID_DATA)
-    if why := not_randomised(log):
+    if why := not_randomised(drawn):
         fail(why, GATE)
 
 

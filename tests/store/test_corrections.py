@@ -24,9 +24,8 @@ def url(tmp_path):
 
 
 def open_router(url, tmp_path):
-    return Router(
-        arms=ARMS, context=2, policy="LinUCB", store=Store(url, spool=tmp_path / "q"), key=b"k", clock=Clock()
-    )
+    store = Store(url, spool=tmp_path / "q")
+    return Router(arms=ARMS, context=2, policy="LinUCB", store=store, key=b"k", clock=Clock())
 
 
 def serve(router, first, count, without=()):

@@ -165,7 +165,7 @@ def solved(model):
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("compiled", [True, False])
-def test_in_many_dimensions_what_returns_is_solved_exactly_and_never_all_at_once(monkeypatch, compiled, channels):
+def test_in_many_dimensions_what_returns_is_solved_without_a_whole_fit(monkeypatch, compiled, channels):
     policy, _ = after_an_alarm(100, channels)
     if not compiled:
         plain = WideHierarchy(2, 100, channels)

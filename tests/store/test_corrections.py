@@ -54,7 +54,7 @@ def alone(tmp_path, name, without):
 LIES = [f"e{i}" for i in range(0, 40, 4)]
 
 
-def test_a_source_is_unlearned_exactly_also_by_a_router_that_runs_and_one_that_starts(url, tmp_path):
+def test_a_source_is_unlearned_exactly_also_by_a_router_that_runs(url, tmp_path):
     with open_router(url, tmp_path) as router:
         serve(router, 0, 40)
         store = Inspection(url)
@@ -84,7 +84,7 @@ def test_what_was_unlearned_is_released_again_to_the_same_bytes(url, tmp_path):
         store.close()
 
 
-def test_a_suspect_bill_is_shown_in_quarantine_and_learned_when_it_is_released(url, tmp_path):
+def test_a_suspect_bill_is_in_quarantine_and_learned_when_released(url, tmp_path):
     with open_router(url, tmp_path) as router:
         serve(router, 0, 40)
         assert router.counters["refused_suspect"] == 1

@@ -83,15 +83,16 @@ class Door:
 
     def suspects(self, arm: int, y: F64) -> bool:
         """Whether the door doubts an outcome, shape (channels,), NaN where not metered."""
-        return bool((y > self.limits(arm)).any())
+        return bool((y > self.largest[arm]).any() and (y > self.limits(arm)).any())
 
     def clip(self, x: F64) -> F64:
         """A context within the limits; the same array where it is, and where it is to be refused."""
-        if x.shape != self.features.shape or not (np.abs(x) <= MAX_SQUARED).all():
+        size = np.abs(x)
+        if x.shape != self.features.shape or (size <= self.features).all() or not (size <= MAX_SQUARED).all():
             return x
         usual = BEYOND_FEATURE * np.where(self.features > 0, self.features, max(1.0, float(self.features.max())))
         limits = np.minimum(usual if self.features.any() else FIRST_FEATURE, LARGEST_FEATURE)
-        return x if (np.abs(x) <= limits).all() else np.clip(x, -limits, limits)
+        return x if (size <= limits).all() else np.clip(x, -limits, limits)
 
     def learned(self, arm: int, x: F64, y: F64) -> None:
         """An outcome is being learned: what is usual grows."""
@@ -102,6 +103,8 @@ class Door:
         self.counts[arm] += metered
         self.doubted[arm] = 0.0
         size = np.abs(x)
+        if (size <= self.features).all():
+            return
         growing = np.where(self.features > 0, GROWTH * self.features, np.inf)
         np.maximum(self.features, np.minimum(size, growing), out=self.features)
 
@@ -115,9 +118,10 @@ class Door:
 
     def unheard_of(self, x: F64, y: F64) -> bool:
         """Whether numbers are so much larger than all before that the state has to be checked after learning them."""
-        size = max(float(np.abs(x).max(initial=0.0)), float(np.nanmax(np.abs(y))))
-        if size <= self.peak:
+        usual = self.peak.item()
+        if (np.abs(x) <= usual).all() and not (y > usual).any():  # outcomes are not negative
             return False
+        size = max(float(np.abs(x).max(initial=0.0)), float(np.nanmax(y)))
         self.peak = np.array(10.0 * size)
         return True
 

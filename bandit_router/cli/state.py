@@ -25,6 +25,7 @@ from bandit_router.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from bandit_router.store.corrections import Corrected
     from bandit_router.store.inspection import Inspection
 
 _SHOWN = 10
@@ -163,6 +164,55 @@ def forget(
     with _open(url, key_file) as store:
         count = store.forget(unit)
     print_json({"decisions": count}) if json else typer.echo(f"dropped {count} decisions of the unit")
+
+
+@app.command("quarantine")
+def quarantine_(url: Url, json: Json = False) -> None:
+    """Outcomes far beyond all that was learned (suspect), and refused rewards, with the reasons."""
+    with _open(url, None) as store:
+        found = store.held()
+    if json:
+        return print_json(found)
+    for one in found:
+        said = {} if one.outcome is None else {name: getattr(one.outcome, name) for name in one.outcome.metered()}
+        whose = "" if one.source is None else f" from {one.source!r}"
+        typer.echo(f"{one.event_id!r}: {one.reason}{whose}: {said or 'unreadable'}")
+    return None
+
+
+@app.command()
+def release(
+    url: Url,
+    events: Annotated[list[str], typer.Argument(help="Event ids, as `quarantine` shows them.")],
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Learn suspect or unlearned outcomes after all; routers that run take the result over."""
+    with _open(url, key_file) as store:
+        _tell_corrected(store.release(events), json)
+
+
+@app.command()
+def unlearn(
+    url: Url,
+    source: Annotated[str | None, typer.Option(help="Whose rewards, as `observe(source=)` had it.")] = None,
+    events: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with one event id a line.")
+    ] = None,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Learn everything anew without some outcomes; routers that run take the result over. `release` undoes it."""
+    if (source is None) == (events is None):
+        fail("name --source or --events, one of them", USAGE)
+    ids = [] if events is None else [line for line in events.read_text().splitlines() if line]
+    with _open(url, key_file) as store:
+        _tell_corrected(store.unlearn(ids, source=source), json)
+
+
+def _tell_corrected(done: Corrected, json: bool) -> None:
+    told = f"changed {done.changed} entries; learned anew at position {done.position}"
+    print_json(done) if json else typer.echo(told)
 
 
 def _tell_unreadable(lost: dict[int, str]) -> None:

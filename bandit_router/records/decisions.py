@@ -16,7 +16,17 @@ from bandit_router.records.booking import Booking
 from bandit_router.records.outcomes import Outcome
 
 Refusal = Literal[
-    "unknown", "duplicate", "settled", "late", "invalid", "out_of_range", "degraded", "diverted", "unavailable"
+    "unknown",
+    "duplicate",
+    "too_many",
+    "settled",
+    "late",
+    "invalid",
+    "out_of_range",
+    "degraded",
+    "diverted",
+    "suspect",
+    "unavailable",
 ]
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 Mode = Literal["online", "apprentice", "shadow", "off", "holdout", "guarded"]

@@ -12,6 +12,8 @@ import numpy as np
 from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 
+LARGEST = 1e12  # of any cost, in any unit: more is a mistake
+
 
 class Channel(NamedTuple):
     """What one channel of an outcome measures.
@@ -23,7 +25,7 @@ class Channel(NamedTuple):
     meaning: str
     unit: str = ""
     low: float = 0.0
-    high: float = math.inf
+    high: float = LARGEST
 
     @property
     def range(self) -> tuple[float, float]:

@@ -171,7 +171,13 @@ class Router(Operations):
         return decision
 
     def observe(
-        self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
+        self,
+        event_id: str,
+        outcome: Outcome,
+        *,
+        reward_id: str | None = None,
+        served_arm: str | None = None,
+        source: str | None = None,
     ) -> Settlement:
         """Count one outcome, complete or partial, to its decision. Bad data is never raised: it is refused and counted.
 
@@ -180,20 +186,28 @@ class Router(Operations):
             reward_id: unique within the event; the same id again is a duplicate. Default: the names of the channels
                 that the outcome carries, so cost now and quality later are two rewards, and a retry is not.
             served_arm: id of the arm that served in the end, where a gateway retried or fell back to another one.
+            source: who reports, for instance a client's key id, for `RewardRule.per_source` and `state unlearn`.
 
-        Refusals: unknown event, duplicate (this reward id is known), settled (the decision is, without it), late (after
-        the window), invalid (NaN or infinite), out_of_range (negative, or a quality outside [0, 1]), degraded (the
-        policy did not choose this arm), diverted (another arm served), unavailable (the store could take no more). An
-        invalid outcome changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is
-        pending.
+        Refusals: unknown event, duplicate (this reward id is known), too_many (of the event, or of the source in this
+        hour), settled (the decision is, without it), late (after the window), invalid (NaN or infinite),
+        out_of_range (negative, above 1e12, or a quality outside [0, 1]), degraded (the policy did not choose this arm),
+        diverted (another arm served), suspect (far beyond all that was learned; settled, unlearned), unavailable (the
+        store could take no more). An invalid outcome changes nothing, so a corrected one can still be reported. With
+        neither reward nor refusal it is pending.
         """
-        return self.events.report(self._reward(event_id, outcome, reward_id, served_arm))
+        return self.events.report(self._reward(event_id, outcome, reward_id, served_arm, source))
 
     async def aobserve(
-        self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
+        self,
+        event_id: str,
+        outcome: Outcome,
+        *,
+        reward_id: str | None = None,
+        served_arm: str | None = None,
+        source: str | None = None,
     ) -> Settlement:
         """`observe` for an event loop: where it has to wait for the store, it awaits."""
-        return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm))
+        return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm, source))
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -225,7 +239,7 @@ class Router(Operations):
                 return known, False
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else learner.catalogue.penalties(penalty)
-            x = frozen_context(context)
+            x = self._usual(frozen_context(context))
             near = None if resident is None else learner.catalogue.flags(resident)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
@@ -257,6 +271,12 @@ class Router(Operations):
         now_s = self.clock()
         known = self.events.find(event_id) if isinstance(event_id, str) else None
         return now_s if known is None else max(now_s, known.timestamp_s)
+
+    def _usual(self, x: F64) -> F64:
+        clipped = self.learner.door.clip(x)
+        self.counters["clipped_contexts"] += clipped is not x
+        clipped.flags.writeable = False
+        return clipped
 
     def _encoded(self, request: Request) -> F64:
         if self.encoder is None:
@@ -295,7 +315,9 @@ class Router(Operations):
             **whose,
         )
 
-    def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
+    def _reward(
+        self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None, source: str | None
+    ) -> Reward:
         self._in_use()
         if not isinstance(outcome, Outcome):  # an empty id is refused as invalid
             outcome, reward_id = Outcome(), ""
@@ -305,4 +327,5 @@ class Router(Operations):
             at_s=self._reported_s(event_id),
             outcome=outcome.plain(),
             served_arm=served_arm,
+            source=source,
         )

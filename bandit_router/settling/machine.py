@@ -13,6 +13,8 @@ from typing import Literal, Protocol
 
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.settling.door import Influence
+from bandit_router.settling.learner import Learner
 from bandit_router.settling.rules import Reward, Settled, StoreRule, answer, refusal, settle, unlearned
 
 
@@ -54,11 +56,15 @@ class Machine:
 
     Args:
         shelf: where decisions, rewards and the log are. rule: when and how decisions settle.
+        learner: whose door says which outcomes are suspect. influence: counts the rewards of each source.
         counts: takes what was refused and settled, and why.
     """
 
-    def __init__(self, shelf: Shelf, *, rule: StoreRule, counts: Counter[str]) -> None:
+    def __init__(
+        self, shelf: Shelf, *, rule: StoreRule, learner: Learner, influence: Influence, counts: Counter[str]
+    ) -> None:
         self.shelf, self.rule, self.counts = shelf, rule, counts
+        self.learner, self.influence = learner, influence
 
     def report(self, reward: Reward, now_s: float) -> Settlement:
         """Count one reward, whose ids are valid, or refuse it; one before its decision waits while that may come."""
@@ -72,8 +78,13 @@ class Machine:
             if reason == "diverted":
                 self._end(decision, "diverted", reward.outcome)
             return self.refuse(reward, decision, reason)
+        if self.influence.spent(reward.source, reward.at_s):
+            return self.refuse(reward, decision, "too_many")
         shelf.keep(reward)
-        return answer(reward, decision, self._settle(decision, closed=False))
+        entry = self._settle(decision, closed=False)
+        if entry is not None and entry.status == "suspect":
+            return self.refuse(reward, decision, "suspect")
+        return answer(reward, decision, entry)
 
     def _before_decision(self, reward: Reward, now_s: float) -> Settlement:
         reason = refusal(self.rule, reward, None, seen=(), settled=False)
@@ -84,9 +95,9 @@ class Machine:
         return self.refuse(reward, None, reason or "unknown")
 
     def refuse(self, reward: Reward, decision: Decision | None, reason: Refusal) -> Settlement:
-        """Count a reward as refused and keep it; of a storm of duplicates only the number is kept."""
+        """Count a reward as refused and keep it; of a storm of them only the number is kept."""
         self.counts[f"refused_{reason}"] += 1
-        if reason != "duplicate":
+        if reason not in ("duplicate", "too_many"):
             self.shelf.refuse(reward, reason)
         return answer(reward, decision, refused=reason)
 
@@ -103,9 +114,16 @@ class Machine:
         shelf = self.shelf
         outcomes, position = list(shelf.rewards(decision.event_id).values()), shelf.next_position
         entry = settle(self.rule, shelf.utility, decision, outcomes, position=position, closed=closed)
-        if entry is not None:
-            self._append(entry)
+        if entry is None:
+            return None
+        if entry.learned and self._suspect(entry):
+            entry = unlearned(decision, entry.outcome, entry.reward, "suspect", position=position)
+        self._append(entry)
         return entry
+
+    def _suspect(self, entry: Settled) -> bool:
+        learner = self.learner
+        return learner.door.suspects(entry.decision.arm_index, entry.outcome.vector(learner.channels))
 
     def _end(self, decision: Decision, status: Literal["diverted", "conflict"], outcome: Outcome) -> None:
         reward = self.shelf.utility.value(outcome)

@@ -14,6 +14,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.settling.door import Influence
 from bandit_router.settling.learner import ArmAdded, Learner, give_way
 from bandit_router.settling.machine import Machine
 from bandit_router.settling.protocol import Control
@@ -77,7 +78,8 @@ class MemoryStore:
     ) -> None:
         self.learner, self.rule, self.max_events = learner, rule, max_events
         self.counters, self.budgets = counters, budgets
-        self.machine = Machine(self, rule=rule, counts=counters)
+        influence = Influence(rule.per_source)
+        self.machine = Machine(self, rule=rule, learner=learner, influence=influence, counts=counters)
         self._events: OrderedDict[str, _Event] = OrderedDict()
         self._open: deque[_Event] = deque()
         self._early: dict[str, list[Reward]] = {}

@@ -17,8 +17,9 @@ from bandit_router.records.booking import Bill
 from bandit_router.records.decisions import Decision, Refusal, Settlement, check_id
 from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
 
+MAX_REWARDS = 100  # that one decision may have; a loop that reports more is broken, or means harm
 Aggregate = Literal["first", "last", "sum", "mean", "min", "max"]
-Status = Literal["rewarded", "default", "expired", "unmetered", "diverted", "conflict"]
+Status = Literal["rewarded", "default", "expired", "unmetered", "diverted", "conflict", "suspect"]
 
 _AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "first": lambda values: values[0],
@@ -41,17 +42,21 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         default: channels filled in when the window closes and the utility is not known, for instance
             Outcome(quality=0.0). Without a default, a decision that got no usable reward is settled as expired and
             never learned.
+        per_source: how many rewards of one source (`observe(source=...)`) count within an hour; None for any number.
     """
 
     window_s: float = 3600.0
     aggregate: Aggregate = "first"
     default: Outcome | None = None
+    per_source: int | None = None
 
     def __post_init__(self) -> None:
         if not self.window_s > 0:
             raise InvalidInput(f"window_s must be greater than 0, got {self.window_s}")
         if self.aggregate not in _AGGREGATES:
             raise InvalidInput(f"unknown aggregate {self.aggregate!r}; there are {', '.join(_AGGREGATES)}")
+        if self.per_source is not None and self.per_source < 1:
+            raise InvalidInput(f"per_source must be at least 1, or None for any number, got {self.per_source}")
         if self.default is not None and self.default.problem() is not None:
             raise InvalidInput(f"default must be a valid outcome, got {self.default}")
 
@@ -68,7 +73,7 @@ class StoreRule(RewardRule, frozen=True, kw_only=True):
     @classmethod
     def of(cls, rule: RewardRule, *, early_s: float) -> StoreRule:
         """The rule, with a store's own `early_s`."""
-        return cls(window_s=rule.window_s, aggregate=rule.aggregate, default=rule.default, early_s=early_s)
+        return cls(**{name: getattr(rule, name) for name in RewardRule.__struct_fields__}, early_s=early_s)
 
 
 class Reward(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +83,7 @@ class Reward(msgspec.Struct, frozen=True, kw_only=True):
         event_id: the decision. reward_id: unique within it; a second report with the same id is a duplicate.
         at_s: when it was reported, in seconds of the router's clock. outcome: the channels it carries.
         served_arm: id of the arm that served in fact, None for the decided one.
+        source: who says so, for instance a client's key id; None where not given.
     """
 
     event_id: str
@@ -85,6 +91,7 @@ class Reward(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     outcome: Outcome
     served_arm: str | None = None
+    source: str | None = None
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -95,7 +102,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         reward: their utility at the prices of that moment, None when a priced channel is missing.
         status: `rewarded`; `default` when the rule filled something in; `expired` without any usable reward;
             `unmetered` when a priced channel never came; `diverted` when another arm served; `conflict` when two
-            processes decided the event differently.
+            processes decided the event differently; `suspect` when a channel is far beyond all
+            that was learned, see `door`.
         learned: whether the policy learned from it.
     """
 
@@ -139,6 +147,8 @@ def refusal(
         return "unknown"
     if reward.reward_id in seen:
         return "duplicate"
+    if len(seen) >= MAX_REWARDS:
+        return "too_many"
     if reward.at_s > decision.timestamp_s + rule.window_s:
         return "late"
     if settled:
@@ -200,6 +210,8 @@ def check_ids(reward: Reward) -> None:
     check_id("reward_id", reward.reward_id)
     if reward.served_arm is not None:
         check_id("served_arm", reward.served_arm)
+    if reward.source is not None:
+        check_id("source", reward.source)
 
 
 def answer(

@@ -16,6 +16,7 @@ from bandit_router.store import snapshot
 from bandit_router.store.wire import amounts, decode_decision, encode_struct, encode_values
 
 COLUMNS = ("position", "kind", "event_id", "replica", "learned", "reward", "body", "crc")
+CORRECTED = "corrected"  # the kind of what a correction gave
 LOST = "lost"  # the kind of an entry that was found unreadable and given up
 
 
@@ -39,7 +40,7 @@ def entry_row(entry: Entry, replica: str) -> tuple[Any, ...]:
     if isinstance(entry, ArmAdded):
         return _summed(entry.position, "arm", None, replica, False, None, encode_struct(entry))
     state = snapshot.encode(entry.position, entry.state)
-    return _summed(entry.position, "restored", None, replica, False, None, state)
+    return _summed(entry.position, CORRECTED if entry.corrected else "restored", None, replica, False, None, state)
 
 
 def _summed(*values: Any) -> tuple[Any, ...]:

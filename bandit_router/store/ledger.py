@@ -191,6 +191,15 @@ class Ledger:
         with self.engine.connect() as connection:
             return int(connection.execute(select(head.c.position)).scalar_one())
 
+    def settled(self, ids: Sequence[str]) -> list[str]:
+        """Which of these events are settled."""
+        found: list[str] = []
+        with self.engine.connect() as connection:
+            for start in range(0, len(ids), _PAGE):
+                these = log.c.event_id.in_(ids[start : start + _PAGE])
+                found += connection.execute(select(log.c.event_id).where(these)).scalars()
+        return found
+
     def recent(self, closing_after_s: float, limit: int) -> list[Decision]:
         """The newest decisions whose windows are open, oldest first."""
         query = select(decisions.c.record).where(decisions.c.closes_s >= closing_after_s)

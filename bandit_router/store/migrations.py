@@ -85,9 +85,15 @@ def _operations(connection: Connection) -> None:
     added.create_all(connection)
 
 
+def _source(connection: Connection) -> None:
+    """Version 6: who reported a reward. Does nothing where version 1 was created with it."""
+    if "source" not in {column["name"] for column in inspect(connection).get_columns("rewards")}:
+        connection.exec_driver_sql("ALTER TABLE rewards ADD COLUMN source TEXT")
+
+
 # Step n (from 0) brings version n to n + 1. Later steps spell out their tables: `metadata` is the newest
 # schema only.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose, _origin, _operations)
+STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose, _origin, _operations, _source)
 VERSION = len(STEPS)
 
 

@@ -62,6 +62,7 @@ rewards = Table(
     Column("reward_id", Text, nullable=False),
     Column("at_s", Float(53), nullable=False),
     Column("outcome", LargeBinary, nullable=False),
+    Column("source", Text),
     UniqueConstraint("event_id", "reward_id"),
 )
 

@@ -89,7 +89,6 @@ def test_terms_that_cannot_be_used_are_refused_before_anything_changes(terms: An
 
 
 OUTCOMES = [
-    Outcome(quality=0.5, tokens=2**70),
     Outcome(quality=0.5, tokens=10**400),
     Outcome(quality=1j),
     Outcome(quality="0.5"),
@@ -110,6 +109,11 @@ def test_an_outcome_that_is_no_outcome_is_refused_and_counted(outcome: Any, rout
     assert router.counters["refused_invalid"] == 1
     assert router.observe("e", Outcome(quality=np.longdouble(0.5))).reward == 0.5
     assert router.policy.steps == 1
+
+
+def test_more_tokens_than_there_can_be_are_out_of_range(router: Router) -> None:
+    router.decide([1.0, 0.0], event_id="e")
+    assert router.observe("e", Outcome(quality=0.5, tokens=2**70)).refused == "out_of_range"
 
 
 @pytest.mark.parametrize("context", [[1, 0], np.array([True, False]), np.float32([1, 0]), np.array([1, 0], ">f8")])

@@ -98,7 +98,7 @@ class Operations:
                 if utility.priced(name) and learner.metered.any() and not seen:
                     raise InvalidInput(
                         f"{name} was never metered, so every arm would look free; report it first, "
-                        f"and give it a scale where its bills come after the feedback: Objective(scales={{{name!r}: ...}})"
+                        f"and where bills follow the feedback, give it a scale: Objective(scales={{{name!r}: ...}})"
                     )
             learner.reprice(utility)
         self.events.changed("prices", by=by)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from bandit_router.errors import InvalidInput
+from bandit_router.records.decisions import check_id
 from bandit_router.records.outcomes import CHANNELS, COSTS, Outcome
 
 EACH = "*"
@@ -37,6 +38,9 @@ class _Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tenant: str | None = None
 
     def _check(self, channel: str | None = None, **positive: float) -> None:
+        for field, text in (("name", self.name), ("tenant", self.tenant)):
+            if text is not None and text != "":
+                check_id(f"a limit's {field}", text)
         if not self.name or "/" in self.name:
             raise InvalidInput(f"a limit needs a name without a slash, got {self.name!r}")
         if channel is not None and channel not in COSTS:

@@ -137,6 +137,7 @@ class Utility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes:
         prices: utility lost per reference amount of a channel; 0 for a channel that is not named.
         scales: reference amount of a channel, in its own unit (for instance the dearest model's mean cost); default 1.
+            A decision waits for the channels that have one, priced or not, until its window closes.
 
     Example:
         >>> utility = Utility(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.01})

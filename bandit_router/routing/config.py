@@ -167,7 +167,7 @@ class DatabaseSection(_Section, frozen=True, tag_field="kind", tag="database"):
 
     Attributes:
         url: `sqlite:////var/lib/router/events.db`, or `postgresql://user@host/name`.
-        durability, back_pressure, bound_s, wait_s, spool, queue_bytes, max_events, early_s, snapshot_every, fresh,
+        durability, back_pressure, bound_s, wait_s, spool, queue_bytes, max_events, early_s, snapshot_every,
             retention_s, replica, share: see `Store`; times in seconds.
         snapshot_key: the secret that signs snapshots; default unsigned.
     """
@@ -182,7 +182,6 @@ class DatabaseSection(_Section, frozen=True, tag_field="kind", tag="database"):
     max_events: int = 100_000
     early_s: float = 120.0
     snapshot_every: int = 10_000
-    fresh: bool = False
     retention_s: float | None = None
     snapshot_key: Secret | None = None
     replica: str | None = None

@@ -50,7 +50,7 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Example:
         >>> objective = Objective(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.01})
         >>> objective.utility.priced("cost_usd"), objective.rewards.window_s
-        (True, 3600.0)
+        (True, 172800.0)
     """
 
     prices: dict[str, float] = msgspec.field(default_factory=dict)
@@ -78,7 +78,7 @@ def check_kinds(arms: object, context: object, **groups: tuple[object, type]) ->
         raise InvalidInput(f'arms must be a list of Arm, for instance [Arm(id="small")], got {arms!r:.80}')
     encodes = callable(context) and hasattr(context, "dim")
     if isinstance(context, bool) or not (isinstance(context, int) or encodes or _are_names(context)):
-        raise InvalidInput(f"context must be a length, a list of distinct names, or an encoder, got {context!r:.80}")
+        raise InvalidInput(f"context must be a length or an encoder, or a list of distinct names, got {context!r:.80}")
     for name, (value, kind) in groups.items():
         if not isinstance(value, kind):
             raise InvalidInput(f"{name} must be an instance of {kind.__name__}, got {value!r:.80}")

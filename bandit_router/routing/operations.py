@@ -96,7 +96,10 @@ class Operations:
             utility = learner.utility.with_prices(prices)
             for name, seen in zip(learner.channels, learner.metered, strict=True):
                 if utility.priced(name) and learner.metered.any() and not seen:
-                    raise InvalidInput(f"{name} was never metered, so every arm would look free; report it first")
+                    raise InvalidInput(
+                        f"{name} was never metered, so every arm would look free; report it first, "
+                        f"and where bills follow the feedback, give it a scale: Objective(scales={{{name!r}: ...}})"
+                    )
             learner.reprice(utility)
         self.events.changed("prices", by=by)
 

@@ -35,9 +35,11 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How the rewards of one decision become the one outcome it is settled at.
 
     Attributes:
-        window_s: seconds after the decision in which rewards count. When it closes, what is there is settled.
-        aggregate: how several values of one channel combine. `first` settles as soon as the utility is known; the
-            others wait for the window to close. `first` and `last` go by order of arrival; the others do not depend
+        window_s: seconds after the decision in which rewards count. When it closes, what is there is settled. Two days
+            by default, so that feedback of the next day counts.
+        aggregate: how several values of one channel combine. `first` settles as soon as the utility is known
+            and every channel with a scale is there, so that a bill after the feedback is learned before it has a price;
+            the others wait for the window to close. `first` and `last` go by order of arrival; the others do not depend
             on it (sums are exactly rounded).
         default: channels filled in when the window closes and the utility is not known, for instance
             Outcome(quality=0.0). Without a default, a decision that got no usable reward is settled as expired and
@@ -45,7 +47,7 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         per_source: how many rewards of one source (`observe(source=...)`) count within an hour; None for any number.
     """
 
-    window_s: float = 3600.0
+    window_s: float = 172_800.0
     aggregate: Aggregate = "first"
     default: Outcome | None = None
     per_source: int | None = None
@@ -172,7 +174,7 @@ def settle(
         return None
     outcome = combine(rule, outcomes) if outcomes else Outcome()
     reward = utility.value(outcome)
-    if reward is None and not closed:
+    if not closed and (reward is None or any(getattr(outcome, name) is None for name in utility.scales)):
         return None
     status: Status = "rewarded"
     if reward is None and rule.default is not None:

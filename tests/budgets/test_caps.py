@@ -200,8 +200,7 @@ def test_what_the_policy_did_not_choose_is_not_its_debt(rollout):
 @pytest.mark.parametrize(
     "rollout", [{"mode": "shadow"}, {"mode": "off"}, {"mode": "apprentice"}, {"holdout": 0.999999}]
 )
-def test_an_arm_that_stands_in_for_a_baseline_no_budget_pays(rollout):
-    """An arm that stands in for a baseline no budget pays is marked degraded."""
+def test_an_arm_that_stands_in_for_the_baseline_is_marked_degraded(rollout):
     expected = {"small": Outcome(cost_usd=0.01), "large": Outcome(cost_usd=50.0)}
     router = Router(
         arms=[Arm(id=arm) for arm in ARMS],
@@ -227,3 +226,9 @@ def test_a_state_before_caps_is_still_read():
     again.restore(state)
     again.settle("a", Outcome(cost_usd=0.5))
     assert np.isclose(report(again)["cap"]["committed"], 0.5)
+
+
+@pytest.mark.parametrize("wrong", [{"name": "a\0b"}, {"name": "\ud800"}, {"tenant": "x" * 600}, {"tenant": "\ud800"}])
+def test_a_limit_is_named_as_an_id_can_be(wrong):
+    with pytest.raises(InvalidInput, match="a limit's"):
+        Rate(**{"name": "rate", "channel": "cost_usd", "per_request": 1.0, **wrong})

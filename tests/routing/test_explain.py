@@ -132,9 +132,7 @@ def test_a_mean_that_is_not_linear_in_the_context_has_no_features():
     ] * 3
 
 
-def test_a_decision_is_explained_by_its_event_id_from_memory(tmp_path):
-    """A decision is explained by its event id from memory and from the store."""
-
+def test_a_decision_is_explained_by_its_id_from_memory_and_store(tmp_path):
     def make(**arguments):
         return Router(
             arms=[Arm(id="a"), Arm(id="b")], context=1, rollout=Rollout(baseline="b", mode="shadow"), **arguments

@@ -72,8 +72,15 @@ def check_id(name: str, value: str) -> None:
             raise InvalidInput(f"{name} must be text of 1 to {MAX_ID} bytes without NUL, got {size} bytes")
 
 
+_FLOAT64 = np.dtype(np.float64)
+
+
 def frozen_context(context: ArrayLike) -> F64:
     """A copy of the caller's context that nobody can write to: what was decided on is what is learned from."""
+    if type(context) is np.ndarray and context.dtype is _FLOAT64:
+        x = context.copy()
+        x.setflags(write=False)
+        return x
     try:
         given = np.asarray(context)
     except (TypeError, ValueError, OverflowError):

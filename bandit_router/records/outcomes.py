@@ -73,6 +73,7 @@ def _declared() -> dict[str, Channel]:
 DECLARED: dict[str, Channel] = _declared()
 CHANNELS: tuple[str, ...] = tuple(DECLARED)
 COSTS = CHANNELS[1:]
+_RANGES = tuple((channel.low, channel.high) for channel in DECLARED.values())
 
 
 class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,12 +86,17 @@ class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def vector(self, channels: Sequence[str] = CHANNELS) -> F64:
         """The channels as an array, NaN where not metered."""
-        values = (getattr(self, name) for name in channels)
-        return np.array([math.nan if value is None else value for value in values], np.float64)
+        return np.array([math.nan if value is None else value for value in self.amounts(channels)], np.float64)
+
+    def amounts(self, channels: Sequence[str] = CHANNELS) -> tuple[float | None, ...]:
+        """The channels as they are, None where not metered."""
+        if channels == CHANNELS:
+            return msgspec.structs.astuple(self)
+        return tuple(getattr(self, name) for name in channels)
 
     def metered(self) -> tuple[str, ...]:
         """Names of the channels that have a value."""
-        return tuple(name for name in CHANNELS if getattr(self, name) is not None)
+        return tuple([name for name in CHANNELS if getattr(self, name) is not None])
 
     def plain(self) -> Outcome:
         """The same with every number as a float; what is no number is NaN, which is refused as invalid.
@@ -99,20 +105,19 @@ class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
             >>> Outcome(quality=True, tokens=120, cost_usd="dear").plain()  # doctest: +ELLIPSIS
             Outcome(quality=1.0, cost_usd=nan, ...tokens=120.0...)
         """
-        for name in CHANNELS:
-            if type(getattr(self, name)) not in _PLAIN:
+        for amount in msgspec.structs.astuple(self):
+            if type(amount) not in _PLAIN:
                 return Outcome(**{channel: _float(getattr(self, channel)) for channel in self.metered()})
         return self
 
     def problem(self) -> str | None:
         """Why this outcome cannot be accepted, or None: no finite number, or one out of its channel's range."""
-        for name, channel in DECLARED.items():
-            value = getattr(self, name)
-            if value is None:
+        for value, (low, high) in zip(msgspec.structs.astuple(self), _RANGES, strict=True):
+            if value is None or (type(value) is float and low <= value <= high):
                 continue
             if not is_number(value):
                 return "invalid"
-            if not channel.low <= value <= channel.high:
+            if not low <= value <= high:
                 return "out_of_range"
         return None
 
@@ -177,13 +182,15 @@ class Utility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def value(self, outcome: Outcome) -> float | None:
         """The utility of one outcome; None when a channel that counts was not metered."""
-        total = 0.0
-        for name in CHANNELS:
-            if self.priced(name):
+        total = outcome.quality
+        if total is None or not self.prices:
+            return total
+        for name in COSTS:
+            if self.prices.get(name):
                 amount = getattr(outcome, name)
                 if amount is None:
                     return None
-                total += amount if name == "quality" else self._weight(name) * amount
+                total += self._weight(name) * amount
         return total
 
     def with_prices(self, prices: Mapping[str, float]) -> Utility:

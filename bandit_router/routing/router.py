@@ -7,9 +7,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypedDict, Unpack
+from typing import Any, Self, TypedDict, TypeVar, Unpack
 
-from numpy.typing import ArrayLike
+import msgspec
+from numpy.typing import ArrayLike, NDArray
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.budgets.pacing import Budgets
@@ -33,6 +34,9 @@ from bandit_router.settling.protocol import EventStore, EventStoreSettings
 from bandit_router.settling.rules import Reward
 
 DEFAULT_OBJECTIVE, EVERYTHING = Objective(), Rollout()
+
+
+A = TypeVar("A", bound=NDArray[Any])
 
 
 class Terms(TypedDict, total=False):
@@ -158,7 +162,7 @@ class Router(Operations):
             InvalidInput: unusable arguments, before any state changes. A failure of the policy or of the store is not
                 raised: the baseline is served and the decision is marked degraded.
         """
-        decision, new = self._decide(context, event_id, **terms)
+        decision, new = self._decide(context, event_id, **terms) if terms else self._decide(context, event_id)
         if new:
             self.events.record(decision)
         return decision
@@ -223,7 +227,8 @@ class Router(Operations):
         bounds: Mapping[str, Outcome] | None = None,
         resident: Iterable[str] | None = None,
     ) -> tuple[Decision, bool]:
-        self._in_use()
+        if self.closed:
+            self._in_use()
         if isinstance(context, Request):
             unit = context.session if unit is None else unit
             tenant = context.tenant if tenant is None else tenant
@@ -231,16 +236,20 @@ class Router(Operations):
         learner = self.learner
         with learner.lock:
             check_id("event_id", event_id)
-            for name, value in (("tenant", tenant), ("unit", unit)):
-                if value is not None:
-                    check_id(name, value)
+            if tenant is not None:
+                check_id("tenant", tenant)
+            if unit is not None:
+                check_id("unit", unit)
             known = self.events.find(event_id)
             if known is not None:
                 return known, False
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else learner.catalogue.penalties(penalty)
-            x = self._usual(frozen_context(context))
-            near = None if resident is None else learner.catalogue.flags(resident)
+            x = frozen_context(context)
+            if (clipped := learner.door.clip(x)) is not x:
+                x = _frozen(clipped)
+                self.counters["clipped_contexts"] += 1
+            near = None if resident is None else _frozen(learner.catalogue.flags(resident))
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
                 mask = self.chooser.servable(mask)
@@ -254,12 +263,11 @@ class Router(Operations):
             if self.budgets is not None:
                 arm, chosen = learner.catalogue[choice.arm].id, choice.mode == "online" and not choice.degraded
                 booking = self.budgets.reserve(event_id, arm, chosen=chosen, **request)
-            for array in (mask, cost, near):
-                if array is not None:
-                    array.flags.writeable = False
-            decision = self._decision(
-                choice, x, event_id, mask, cost, booking, {"tenant": tenant, "unit": unit, "resident": near}
-            )
+            if mask is not None:
+                _frozen(mask)
+            if cost is not None:
+                _frozen(cost)
+            decision = self._decision(choice, x, event_id, mask, cost, booking, tenant, unit, near)
             self.counters["decided"] += 1
             if decision.degraded:
                 self.counters["degraded_decisions"] += 1
@@ -271,12 +279,6 @@ class Router(Operations):
         now_s = self.clock()
         known = self.events.find(event_id) if isinstance(event_id, str) else None
         return now_s if known is None else max(now_s, known.timestamp_s)
-
-    def _usual(self, x: F64) -> F64:
-        clipped = self.learner.door.clip(x)
-        self.counters["clipped_contexts"] += clipped is not x
-        clipped.flags.writeable = False
-        return clipped
 
     def _encoded(self, request: Request) -> F64:
         if self.encoder is None:
@@ -293,10 +295,12 @@ class Router(Operations):
         mask: Bool | None,
         cost: F64 | None,
         booking: Booking | None,
-        whose: Mapping[str, Any],
+        tenant: str | None,
+        unit: str | None,
+        resident: Bool | None,
     ) -> Decision:
         catalogue, policy = self.learner.catalogue, self.learner.policy
-        return Decision(
+        decision = Decision(  # no more keywords here: beyond 15 Python makes a dictionary of them for the call
             event_id=event_id,
             arm=catalogue[choice.arm].id,
             arm_index=choice.arm,
@@ -312,8 +316,10 @@ class Router(Operations):
             mode=choice.mode,
             proposed=None if choice.proposed is None else catalogue[choice.proposed].id,
             booking=booking,
-            **whose,
         )
+        if tenant is None and unit is None and resident is None:
+            return decision
+        return msgspec.structs.replace(decision, tenant=tenant, unit=unit, resident=resident)
 
     def _reward(
         self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None, source: str | None
@@ -329,3 +335,9 @@ class Router(Operations):
             served_arm=served_arm,
             source=source,
         )
+
+
+def _frozen(array: A) -> A:
+    """The array, which nobody can write to from now on."""
+    array.setflags(write=False)
+    return array

@@ -17,15 +17,16 @@ is known: then a cost may be as large as its channel is declared, and a feature 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64
-from bandit_router.records.outcomes import MAX_SQUARED
+from bandit_router.policies.native import sound
 
 BEYOND, BEYOND_OTHERS, ENOUGH = 20.0, 1000.0, 5
 CONFIRMATIONS = 5
@@ -43,109 +44,132 @@ class Door:
         n_arms, dim, channels: sizes of the policy.
 
     Attributes:
-        largest, counts: largest amount learned and number of positive ones, shape (n_arms, channels).
-        doubted, least: suspects in a row and the least of them, shape (n_arms, channels).
+        largest, counts: largest amount learned and number of positive ones, by arm and channel. Plain lists: an
+            outcome has a handful of channels, and every report is compared.
+        doubted, least: suspects in a row and the least of them, by arm and channel.
         features: largest absolute value learned, shape (dim,).
         peak: number beyond which a state is checked after it has learned.
 
     Example:
         >>> door = Door(n_arms=1, dim=1, channels=2)
         >>> for _ in range(5):
-        ...     door.learned(0, np.ones(1), np.array([0.8, 0.2]))
-        >>> door.suspects(0, np.array([0.8, 3.9])), door.suspects(0, np.array([0.8, 1e4]))
+        ...     door.learned(0, np.ones(1), [0.8, 0.2])
+        >>> door.suspects(0, [0.8, 3.9]), door.suspects(0, [0.8, 1e4])
         (False, True)
         >>> door.clip(np.array([1e18])).tolist()
         [10.0]
     """
 
-    largest: F64
-    counts: F64
-    doubted: F64
-    least: F64
-    features: F64
-    peak: F64
+    largest: list[list[float]]
+    counts: list[list[float]]
+    doubted: list[list[float]]
+    least: list[list[float]]
 
     def __init__(self, *, n_arms: int, dim: int, channels: int) -> None:
         for name in NAMES[:4]:
-            setattr(self, name, np.zeros((n_arms, channels)))
-        self.features, self.peak = np.zeros(dim), np.array(PEAK)
+            setattr(self, name, [[0.0] * channels for _ in range(n_arms)])
+        self.channels = channels
+        self.features, self.peak = np.zeros(dim), PEAK
+        self._bound()
 
-    def limits(self, arm: int) -> F64:
-        """Above which amount of each channel an outcome of the arm is suspect, shape (channels,)."""
+    def limit(self, arm: int, channel: int) -> float:
+        """Above which amount of a cost an outcome of the arm is suspect."""
+        largest = self.largest[arm][channel]
+        if self.counts[arm][channel] >= ENOUGH and largest > 0:
+            limit = BEYOND * largest
+        else:
+            limit = BEYOND_OTHERS * max(row[channel] for row in self.largest)
+        if self.doubted[arm][channel] >= CONFIRMATIONS - 1:
+            limit = max(limit, BEYOND * self.least[arm][channel])
+        return limit or math.inf
+
+    def suspects(self, arm: int, amounts: Sequence[float | None]) -> bool:
+        """Whether the door doubts an outcome, by channel; the quality, which comes first, has its range."""
         largest = self.largest[arm]
-        known = (self.counts[arm] >= ENOUGH) & (largest > 0)
-        limits = np.where(known, BEYOND * largest, BEYOND_OTHERS * self.largest.max(axis=0))
-        confirmed = self.doubted[arm] >= CONFIRMATIONS - 1
-        limits = np.where(confirmed, np.maximum(limits, BEYOND * self.least[arm]), limits)
-        limits[limits == 0.0] = np.inf
-        limits[0] = np.inf  # the quality has its range
-        return np.asarray(limits)
-
-    def suspects(self, arm: int, y: F64) -> bool:
-        """Whether the door doubts an outcome, shape (channels,), NaN where not metered."""
-        return bool((y > self.largest[arm]).any() and (y > self.limits(arm)).any())
+        for channel in range(1, self.channels):
+            amount = amounts[channel]
+            if amount is not None and amount > largest[channel] and amount > self.limit(arm, channel):
+                return True
+        return False
 
     def clip(self, x: F64) -> F64:
         """A context within the limits; the same array where it is, and where it is to be refused."""
-        size = np.abs(x)
-        if x.shape != self.features.shape or (size <= self.features).all() or not (size <= MAX_SQUARED).all():
+        if not sound(x, len(self.features)):  # too large to square, or no context at all
             return x
-        usual = BEYOND_FEATURE * np.where(self.features > 0, self.features, max(1.0, float(self.features.max())))
-        limits = np.minimum(usual if self.features.any() else FIRST_FEATURE, LARGEST_FEATURE)
-        return x if (size <= limits).all() else np.clip(x, -limits, limits)
+        if x.dot(x) <= self._calm or not np.count_nonzero(np.abs(x) > self._bounds):
+            return x
+        return np.clip(x, -self._bounds, self._bounds)
 
-    def learned(self, arm: int, x: F64, y: F64) -> None:
-        """An outcome is being learned: what is usual grows."""
-        metered = y > 0
-        free = (self.counts[arm] < ENOUGH) | (self.doubted[arm] >= CONFIRMATIONS - 1)
-        most = np.where(free, np.inf, GROWTH * self.largest[arm])
-        self.largest[arm] = np.where(metered, np.maximum(self.largest[arm], np.minimum(y, most)), self.largest[arm])
-        self.counts[arm] += metered
-        self.doubted[arm] = 0.0
+    def _bound(self) -> None:
+        """Set beyond what a feature is clipped, and below what sum of squares none can be."""
+        if self.features.any():
+            known = np.where(self.features > 0, self.features, max(1.0, float(self.features.max())))
+            self._bounds = np.minimum(BEYOND_FEATURE * known, LARGEST_FEATURE)
+        else:
+            self._bounds = np.full_like(self.features, FIRST_FEATURE)
+        self._calm = float(self._bounds.min()) ** 2
+
+    def learned(self, arm: int, x: F64, amounts: Sequence[float]) -> None:
+        """An outcome is being learned: what is usual grows. NaN where a channel was not metered."""
+        largest, counts, doubted = self.largest[arm], self.counts[arm], self.doubted[arm]
+        for channel, amount in enumerate(amounts):
+            if amount > 0:
+                if amount > largest[channel]:
+                    free = counts[channel] < ENOUGH or doubted[channel] >= CONFIRMATIONS - 1
+                    largest[channel] = amount if free else min(amount, GROWTH * largest[channel])
+                counts[channel] += 1.0
+            if doubted[channel]:
+                doubted[channel] = 0.0
         size = np.abs(x)
-        if (size <= self.features).all():
-            return
-        growing = np.where(self.features > 0, GROWTH * self.features, np.inf)
-        np.maximum(self.features, np.minimum(size, growing), out=self.features)
+        if np.count_nonzero(size > self.features):
+            growing = np.where(self.features > 0, GROWTH * self.features, np.inf)
+            np.maximum(self.features, np.minimum(size, growing), out=self.features)
+            self._bound()
 
-    def doubts(self, arm: int, y: F64) -> None:
+    def doubts(self, arm: int, amounts: Sequence[float]) -> None:
         """A suspect outcome has been settled."""
-        over = y > self.limits(arm)
-        least = self.least[arm]
-        agree = (self.doubted[arm] > 0) & (y <= BEYOND * least) & (least <= BEYOND * y)
-        self.doubted[arm] = np.where(over, np.where(agree, self.doubted[arm] + 1.0, 1.0), self.doubted[arm])
-        self.least[arm] = np.where(over, np.where(agree, np.minimum(least, y), y), least)
+        doubted, least = self.doubted[arm], self.least[arm]
+        for channel in range(1, self.channels):
+            amount, before = amounts[channel], least[channel]
+            if not amount > self.limit(arm, channel):
+                continue
+            if doubted[channel] > 0 and amount <= BEYOND * before and before <= BEYOND * amount:
+                doubted[channel], least[channel] = doubted[channel] + 1.0, min(before, amount)
+            else:
+                doubted[channel], least[channel] = 1.0, amount
 
-    def unheard_of(self, x: F64, y: F64) -> bool:
+    def unheard_of(self, x: F64, amounts: Sequence[float]) -> bool:
         """Whether numbers are so much larger than all before that the state has to be checked after learning them."""
-        usual = self.peak.item()
-        if (np.abs(x) <= usual).all() and not (y > usual).any():  # outcomes are not negative
+        peak = self.peak
+        if x.dot(x) <= peak * peak and not any([amount > peak for amount in amounts]):
             return False
-        size = max(float(np.abs(x).max(initial=0.0)), float(np.nanmax(y)))
-        self.peak = np.array(10.0 * size)
+        size = max(float(np.abs(x).max(initial=0.0)), *(amount for amount in amounts if amount == amount), 0.0)
+        if size <= self.peak:
+            return False
+        self.peak = 10.0 * size
         return True
 
     def grow(self, n_arms: int) -> None:
         """Have so many arms; nothing is known of new ones."""
         for name in NAMES[:4]:
-            values = getattr(self, name)
-            new = np.zeros((max(0, n_arms - len(values)), values.shape[1]))
-            setattr(self, name, np.concatenate([values, new]))
+            rows = getattr(self, name)
+            rows += [[0.0] * self.channels for _ in range(n_arms - len(rows))]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Copies of everything by name."""
-        return {name: getattr(self, name).copy() for name in NAMES}
+        return {name: np.array(getattr(self, name), np.float64) for name in NAMES}
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take over saved arrays of as many arms or fewer; those of other sizes, or none, leave the door as it is."""
         n_arms = len(self.largest)
-        fresh = Door(n_arms=n_arms, dim=len(self.features), channels=self.largest.shape[1])
-        for name in NAMES:
-            saved, own = arrays.get(name), getattr(fresh, name)
+        for name, own in self.arrays().items():
+            saved = arrays.get(name)
             if saved is None or saved.shape[1:] != own.shape[1:] or (name in NAMES[4:] and saved.shape != own.shape):
                 return
-        for name in NAMES:
-            setattr(self, name, np.array(arrays[name], dtype=np.float64))
+        for name in NAMES[:4]:
+            setattr(self, name, np.asarray(arrays[name], np.float64).tolist())
+        self.features, self.peak = np.array(arrays["features"], np.float64), float(arrays["peak"])
+        self._bound()
         self.grow(n_arms)
 
 

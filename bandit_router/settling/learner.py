@@ -128,7 +128,7 @@ class Learner:
                 if entry.learned:
                     self._learn(entry)
                 elif entry.status == "suspect":
-                    self.door.doubts(entry.decision.arm_index, entry.outcome.vector(self.channels))
+                    self.door.doubts(entry.decision.arm_index, entry.outcome.vector(self.channels).tolist())
             elif isinstance(entry, ArmAdded):
                 self._add(entry)
             elif isinstance(entry, Restored):
@@ -145,25 +145,28 @@ class Learner:
                 begun = time.monotonic()
 
     def _learn(self, entry: Settled) -> None:
-        decision, x = entry.decision, self._widened(entry.decision.context)
+        decision, x = entry.decision, entry.decision.context
+        if len(x) != self.policy.dim:
+            x = self._widened(x)
         y = entry.outcome.vector(self.channels)
         try:
             if self.watch is not None:
                 self.watch(decision, y)
             if self.monitor is not None and not np.isnan(y[0]):
                 self.monitor.observe(self.policy, x, arm=decision.arm_index, quality=float(y[0]))
-            self._teach(decision, x, y)
+            amounts = y.tolist()
+            self._teach(decision, x, y, amounts)
         except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log
             self.skipped += 1
             why = problem if isinstance(problem, InvalidInput) else type(problem).__name__  # no context in the log
             _log.warning("event %s was not learned: %s", decision.event_id, why)
             return
-        self.metered += ~np.isnan(y)
-        self.door.learned(decision.arm_index, x, y)
+        self.metered += y == y
+        self.door.learned(decision.arm_index, x, amounts)
 
-    def _teach(self, decision: Decision, x: F64, y: F64) -> None:
+    def _teach(self, decision: Decision, x: F64, y: F64, amounts: list[float]) -> None:
         """Let the policy learn; numbers larger than all before may leave none that are not finite in its state."""
-        checked = self.door.unheard_of(x, y)
+        checked = self.door.unheard_of(x, amounts)
         before = self.policy.state() if checked else {}
         self.policy.learn(x, decision.arm_index, y, propensity=decision.propensity)
         if checked and not _finite(self.policy.state()):

@@ -123,7 +123,7 @@ class Machine:
 
     def _suspect(self, entry: Settled) -> bool:
         learner = self.learner
-        return learner.door.suspects(entry.decision.arm_index, entry.outcome.vector(learner.channels))
+        return learner.door.suspects(entry.decision.arm_index, entry.outcome.amounts(learner.channels))
 
     def _end(self, decision: Decision, status: Literal["diverted", "conflict"], outcome: Outcome) -> None:
         reward = self.shelf.utility.value(outcome)

@@ -6,7 +6,7 @@ The rules are pure functions of what was decided and reported; `machine` asks th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Literal
 
 import msgspec
@@ -174,7 +174,7 @@ def settle(
         return None
     outcome = combine(rule, outcomes) if outcomes else Outcome()
     reward = utility.value(outcome)
-    if not closed and (reward is None or any(getattr(outcome, name) is None for name in utility.scales)):
+    if not closed and (reward is None or (utility.scales and _lacks(outcome, utility.scales))):
         return None
     status: Status = "rewarded"
     if reward is None and rule.default is not None:
@@ -190,6 +190,10 @@ def settle(
         status=status,
         learned=reward is not None and decision.learnable,
     )
+
+
+def _lacks(outcome: Outcome, channels: Iterable[str]) -> bool:
+    return any(getattr(outcome, name) is None for name in channels)
 
 
 def unlearned(decision: Decision, outcome: Outcome, reward: float | None, status: Status, *, position: int) -> Settled:

@@ -12,8 +12,8 @@ from bandit_router.cli.log_options import ranges
 from bandit_router.replay.compare import compare, make_target
 from bandit_router.replay.gate import parse_gate
 from bandit_router.replay.logs import FORMATS, Intake, LoggedEvents, read_logs, write_log
+from bandit_router.replay.logs.columns import parse_columns
 from bandit_router.replay.logs.record import row_of
-from bandit_router.replay.logs.table import parse_columns
 from bandit_router.replay.stream import stream
 from bandit_router.simulators.configs import PolicyConfig, TableConfig
 from bandit_router.simulators.experiment import run_scenario

@@ -125,7 +125,7 @@ def test_outcomes_can_raise_what_is_usual_by_a_factor_of_two_each():
     for amount in (20.0, 39.0, 79.0):
         assert not door.suspects(0, np.array([0.5, amount]))
         door.learned(0, np.ones(1), np.array([0.5, amount]))
-    assert door.largest[0].tolist() == [0.5, 8.0]
+    assert door.largest[0] == [0.5, 8.0]
     assert door.suspects(0, np.array([0.5, 161.0]))
 
 
@@ -180,7 +180,7 @@ def test_the_door_is_part_of_what_is_learned_and_an_older_state_has_none():
         other.restore(position, state)
         assert all(np.array_equal(a, other.door.arrays()[n]) for n, a in learner.door.arrays().items())
     twin.restore(position, {name: a for name, a in state.items() if not name.startswith("door.")})
-    assert not twin.door.largest.any()
+    assert not np.any(twin.door.largest)
 
 
 def test_a_decision_takes_a_hundred_rewards_and_no_more():

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from bandit_router.errors import InvalidInput
+from bandit_router.records.outcomes import COSTS
 from bandit_router.simulators.evaluations.files import Record, Source
 
 _INSPECT = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
@@ -179,7 +180,7 @@ def _beside(source: Source, name: str) -> Any:
         raise InvalidInput(f"{path} is no JSON: {error}") from None
 
 
-_FIELDS = ("query", "arm", "task", "prompt", "cost_usd", "latency_s", "input_tokens", "output_tokens")
+_FIELDS = ("query", "arm", "task", "prompt", *COSTS, "input_tokens", "output_tokens")
 
 
 def _with_quality(rows: Iterable[Record]) -> list[Record]:

@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from bandit_router.routing.router import Router
+from bandit_router.settling.rules import RewardRule
 from bandit_router.store import Store
 from support.databases import ARMS, DIM, Clock
 from support.postgres import Postgres
@@ -24,6 +25,9 @@ def execute(url: str, sql: str) -> None:
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text(sql))
     engine.dispose()
+
+
+HOUR = RewardRule(window_s=3600.0)
 
 
 @pytest.fixture(scope="session")
@@ -57,6 +61,7 @@ def open_router(tmp_path: Path) -> Iterator[Callable[..., Router]]:
     def open_(url: str, *, store: dict[str, Any] | None = None, **settings: Any) -> Router:
         options = {"spool": tmp_path / "spool", "wait_s": 10.0, "replica": f"r{next(numbers)}", **(store or {})}
         defaults = {"arms": ARMS, "context": DIM, "key": b"k", "clock": Clock(), "policy": "LinUCB"}
+        defaults |= {} if "objective" in settings else {"rewards": HOUR}
         opened.append(make_router(**{**defaults, **settings}, store=Store(url, **options)))
         return opened[-1]
 

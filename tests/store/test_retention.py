@@ -57,7 +57,7 @@ def test_what_is_old_goes_and_what_was_learned_stays(url: str, open_router: Open
     assert same_state(first.learner, second.learner)
     serve(second, 150, 160)
     second.close()
-    assert "equals the fold" in run("verify", url).output
+    assert "is what the log gives" in run("verify", url).output
     run("rebuild", url)
     third = open_router(url)
     assert same_state(second.learner, third.learner)

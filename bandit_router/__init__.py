@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from bandit_router.policies.thompson import BetaThompson, GaussianThompson
     from bandit_router.records.arms import Arm, Catalogue, Status
     from bandit_router.records.decisions import Decision, Settlement
+    from bandit_router.records.failures import Failure, FailureRule, FailureRules
     from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
     from bandit_router.replay.evaluate import evaluate
     from bandit_router.replay.logs import Intake, LoggedEvents, read_logs, write_log
@@ -95,6 +96,7 @@ _HOMES = {
     "records.arms": ("Arm", "Catalogue", "Status"),
     "records.outcomes": ("CHANNELS", "Outcome", "Utility"),
     "records.decisions": ("Decision", "Settlement"),
+    "records.failures": ("Failure", "FailureRule", "FailureRules"),
     "settling.rules": ("RewardRule",),
     "routing.groups": ("Objective", "PolicySpec"),
     "routing.config": ("RouterConfig", "load_config"),
@@ -215,6 +217,9 @@ __all__ = [
     "EvidenceThompson",
     "ExchangeCredit",
     "Explanation",
+    "Failure",
+    "FailureRule",
+    "FailureRules",
     "Floor",
     "GaussianThompson",
     "GpuClock",

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
 from bandit_router.records.booking import Booking
+from bandit_router.records.failures import FailureKind
 from bandit_router.records.outcomes import Outcome
 
 Refusal = Literal[
@@ -133,6 +134,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
         reward: the utility it settled at; None when refused or pending.
         refused: why it was not counted, None when it was.
         outcome: as reported.
+        failure: the kind of failure it settled as, None for none.
     """
 
     event_id: str
@@ -140,8 +142,9 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     reward: float | None
     refused: Refusal | None
     outcome: Outcome
+    failure: FailureKind | None = None
 
     @property
     def pending(self) -> bool:
         """Accepted, but its decision is still open: other channels are awaited, or the window has to close first."""
-        return self.reward is None and self.refused is None
+        return self.reward is None and self.refused is None and self.failure is None

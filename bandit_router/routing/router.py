@@ -20,6 +20,7 @@ from bandit_router.policies.base import Policy
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.booking import Booking
 from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id, frozen_context
+from bandit_router.records.failures import Failure
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
@@ -31,7 +32,7 @@ from bandit_router.settling.memory import Memory
 from bandit_router.settling.protocol import EventStore, EventStoreSettings
 from bandit_router.settling.rules import Reward
 
-DEFAULT_OBJECTIVE, EVERYTHING = Objective(), Rollout()
+DEFAULT_OBJECTIVE, EVERYTHING, NOTHING = Objective(), Rollout(), Outcome()
 
 
 class Terms(TypedDict, total=False):
@@ -52,6 +53,24 @@ class Terms(TypedDict, total=False):
     tenant: str | None
     bounds: Mapping[str, Outcome] | None
     resident: Iterable[str] | None
+
+
+class Said(TypedDict, total=False):
+    """What may be said of one outcome beside its channels.
+
+    Attributes:
+        reward_id: unique within the event; the same id again is a duplicate. Default: the names of the channels that
+            the outcome carries, so cost now and quality later are two rewards, and a retry is not; "failure" for one.
+        failure: how the decided arm failed, for instance `Failure("timeout")`; what that counts is a rule, see
+            `FailureRules`. The outcome has what the attempt took, or may be left out.
+        served_arm: id of the arm that served in the end, where a gateway retried or fell back to another one. The
+            outcome is then that arm's and is not counted to the decided one, which has failed as `failure` says; where
+            nothing is said, as `FailureRules.diverted` says.
+    """
+
+    reward_id: str | None
+    failure: Failure | None
+    served_arm: str | None
 
 
 class Router(Operations):
@@ -166,30 +185,24 @@ class Router(Operations):
             await self.events.arecord(decision)
         return decision
 
-    def observe(
-        self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
-    ) -> Settlement:
+    def observe(self, event_id: str, outcome: Outcome = NOTHING, **said: Unpack[Said]) -> Settlement:
         """Count one outcome, complete or partial, to its decision. Bad data is never raised: it is refused and counted.
 
         Args:
             event_id: the decision. outcome: the channels known now; the rest can follow.
-            reward_id: unique within the event; the same id again is a duplicate. Default: the names of the channels
-                that the outcome carries, so cost now and quality later are two rewards, and a retry is not.
-            served_arm: id of the arm that served in the end, where a gateway retried or fell back to another one.
+            said: how the arm failed, which one served, and the id of this report, see `Said`.
 
         Refusals: unknown event, duplicate (this reward id is known), settled (the decision is, without it), late (after
         the window), invalid (NaN or infinite), out_of_range (negative, or a quality outside [0, 1]), degraded (the
         policy did not choose this arm), diverted (another arm served), unavailable (the store could take no more). An
-        invalid outcome changes nothing, so a corrected one can still be reported. With neither reward nor refusal it is
-        pending.
+        invalid outcome changes nothing, so a corrected one can still be reported. With neither reward, refusal nor
+        failure it is pending.
         """
-        return self.events.report(self._reward(event_id, outcome, reward_id, served_arm))
+        return self.events.report(self._reward(event_id, outcome, **said))
 
-    async def aobserve(
-        self, event_id: str, outcome: Outcome, *, reward_id: str | None = None, served_arm: str | None = None
-    ) -> Settlement:
+    async def aobserve(self, event_id: str, outcome: Outcome = NOTHING, **said: Unpack[Said]) -> Settlement:
         """`observe` for an event loop: where it has to wait for the store, it awaits."""
-        return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm))
+        return await self.events.areport(self._reward(event_id, outcome, **said))
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -284,14 +297,25 @@ class Router(Operations):
             **whose,
         )
 
-    def _reward(self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None) -> Reward:
+    def _reward(
+        self,
+        event_id: str,
+        outcome: Outcome,
+        *,
+        reward_id: str | None = None,
+        failure: Failure | None = None,
+        served_arm: str | None = None,
+    ) -> Reward:
         self._in_use()
-        if not isinstance(outcome, Outcome):  # an empty id is refused as invalid
-            outcome, reward_id = Outcome(), ""
+        if not isinstance(outcome, Outcome) or not isinstance(failure, Failure | None):
+            outcome, failure, reward_id = NOTHING, None, ""  # an empty id is refused as invalid
+        if reward_id is None:
+            reward_id = "failure" if failure is not None else "+".join(outcome.metered())
         return Reward(
             event_id=event_id,
-            reward_id="+".join(outcome.metered()) if reward_id is None else reward_id,
+            reward_id=reward_id,
             at_s=self.clock(),
             outcome=outcome.plain(),
             served_arm=served_arm,
+            failure=failure,
         )

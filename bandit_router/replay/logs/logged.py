@@ -31,6 +31,7 @@ class LoggedEvents:
         state_version: outcomes the policy had learned, -1 where unknown.
         degraded: the fallback arm was served; such rows are never evaluated.
         tenant: whose request it was. unit: whom the holdout was drawn by. Text, shape (n,); None where unknown.
+        failure: how the drawn arm failed, text, shape (n,); None where it did not.
         weight: how many decisions a row stands for, shape (n,); 1 unless the collector dropped some at random.
         eligible: mask of allowed arms, shape (n, K); None for all. resident: arms in fast memory; None if not logged.
         probabilities: the whole logged distribution, shape (n, K); None if only the propensity was logged.
@@ -55,6 +56,7 @@ class LoggedEvents:
     weight: F64
     tenant: Text
     unit: Text
+    failure: Text
     eligible: Bool | None = None
     resident: Bool | None = None
     probabilities: F64 | None = None
@@ -154,6 +156,7 @@ class LoggedEvents:
             "weight": np.ones(n),
             "tenant": np.full(n, None, dtype=object),
             "unit": np.full(n, None, dtype=object),
+            "failure": np.full(n, None, dtype=object),
             "features": tuple(f"f{i}" for i in range(x.shape[1])),
         }
         return cls(

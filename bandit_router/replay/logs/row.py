@@ -18,7 +18,7 @@ class Row(Amounts, frozen=True):  # not keyword-only, as the channels are: so th
     or named features: then the log's features are the sorted names, and absent ones are 0. An empty context is one
     constant feature. `probabilities` is the whole logged distribution by arm id, where it is known. `weight` is how
     many decisions the row stands for, above 1 where the collector dropped some at random. `tenant` is whose request it
-    was, `unit` whom the holdout was drawn by.
+    was, `unit` whom the holdout was drawn by. `failure` is how the drawn arm failed, None where it did not.
     """
 
     event_id: str
@@ -33,6 +33,7 @@ class Row(Amounts, frozen=True):  # not keyword-only, as the channels are: so th
     resident: list[str] | None = None
     tenant: str | None = None
     unit: str | None = None
+    failure: str | None = None
     reward: float | None = None
     mode: str = "online"
     degraded: bool = False

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         InvalidInput,
         InvalidLog,
         InvalidProfile,
+        NoArmAvailable,
         StoreUnavailable,
         Unanswerable,
     )
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
     from bandit_router.routing.explain import Explanation
     from bandit_router.routing.groups import Objective, PolicySpec
     from bandit_router.routing.guard import ConservativeGuard
+    from bandit_router.routing.health import Health
     from bandit_router.routing.rollout import Rollout
     from bandit_router.routing.router import Router
     from bandit_router.settling.memory import Memory
@@ -101,6 +103,7 @@ _HOMES = {
     "routing.groups": ("Objective", "PolicySpec"),
     "routing.config": ("RouterConfig", "load_config"),
     "routing.rollout": ("Rollout",),
+    "routing.health": ("Health",),
     "settling.memory": ("Memory",),
     "routing.guard": ("ConservativeGuard",),
     "routing.explain": ("Explanation",),
@@ -169,6 +172,7 @@ _HOMES = {
         "InvalidInput",
         "InvalidLog",
         "InvalidProfile",
+        "NoArmAvailable",
         "StoreUnavailable",
         "Unanswerable",
     ),
@@ -223,6 +227,7 @@ __all__ = [
     "Floor",
     "GaussianThompson",
     "GpuClock",
+    "Health",
     "Index",
     "Intake",
     "InvalidInput",
@@ -234,6 +239,7 @@ __all__ = [
     "LoggedEvents",
     "MeanPolicy",
     "Memory",
+    "NoArmAvailable",
     "NvmlMeter",
     "Objective",
     "OneHotTask",

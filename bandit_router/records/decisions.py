@@ -99,6 +99,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
         booking: what the budgets booked for it, None without budgets.
         tenant: whose request it was, for budgets. unit: whom the holdout was drawn by. Both None where not given.
         resident: mask over the catalogue of what was in fast memory, None where not known.
+        unhealthy: mask over the catalogue of the arms that their health kept out of this draw, None for no one.
     """
 
     event_id: str
@@ -119,6 +120,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
     tenant: str | None = None
     unit: str | None = None
     resident: Bool | None = None
+    unhealthy: Bool | None = None
 
     @property
     def learnable(self) -> bool:

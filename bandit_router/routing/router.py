@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypedDict, Unpack
 
@@ -14,17 +15,18 @@ from numpy.typing import ArrayLike
 from bandit_router.arrays import F64, Bool
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.encoding.contexts import Encoder, Request
-from bandit_router.errors import InvalidInput
+from bandit_router.errors import InvalidInput, NoArmAvailable
 from bandit_router.policies import DEFAULT_POLICY, build
 from bandit_router.policies.base import Policy
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.booking import Booking
-from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id, frozen_context
+from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id, event_uniform, frozen_context
 from bandit_router.records.failures import Failure
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
 from bandit_router.routing.groups import Objective, PolicySpec, check_kinds
+from bandit_router.routing.health import ArmHealth, Health
 from bandit_router.routing.operations import Operations
 from bandit_router.routing.rollout import Rollout
 from bandit_router.settling.learner import Learner
@@ -32,7 +34,8 @@ from bandit_router.settling.memory import Memory
 from bandit_router.settling.protocol import EventStore, EventStoreSettings
 from bandit_router.settling.rules import Reward
 
-DEFAULT_OBJECTIVE, EVERYTHING, NOTHING = Objective(), Rollout(), Outcome()
+DEFAULT_OBJECTIVE, EVERYTHING, NOTHING, DEFAULT_HEALTH = Objective(), Rollout(), Outcome(), Health()
+_UNCOUNTED = ("invalid", "out_of_range", "unknown", "unavailable")  # such a report can come again
 
 
 class Terms(TypedDict, total=False):
@@ -83,6 +86,7 @@ class Router(Operations):
             length and one channel per channel of the objective.
         objective: prices and scales, the channels that are learned, and how rewards settle; default quality alone.
         rollout: what the policy may decide, and the arm that serves otherwise; default everything. See `Rollout`.
+        health: when an arm that fails is left alone, and how many calls an arm takes at once; see `Health`.
         budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused, each
             channel at the first bill that has it, so rewards that add up (aggregate "sum") cannot go with them. With a
             store they go on after a restart, and routers on one store share them.
@@ -106,12 +110,15 @@ class Router(Operations):
         policy: str | PolicySpec | Policy = DEFAULT_POLICY,
         objective: Objective = DEFAULT_OBJECTIVE,
         rollout: Rollout = EVERYTHING,
+        health: Health = DEFAULT_HEALTH,
         budgets: Budgets | None = None,
         store: EventStoreSettings | None = None,
         key: bytes | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        check_kinds(arms, context, objective=(objective, Objective), rollout=(rollout, Rollout))
+        check_kinds(
+            arms, context, objective=(objective, Objective), rollout=(rollout, Rollout), health=(health, Health)
+        )
         if not callable(clock):
             raise InvalidInput(f"clock must be a function that returns seconds, such as time.time, got {clock!r}")
         if budgets is not None and objective.rewards.aggregate == "sum":
@@ -133,6 +140,8 @@ class Router(Operations):
         )
         self.key = secrets.token_bytes(32) if key is None else key
         self.chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
+        catalogue.flags(health.in_flight)
+        self.health = ArmHealth(health, uniform=partial(event_uniform, self.key))
         self.clock, self.budgets = clock, budgets
         if budgets is not None:
             budgets.lock = self.learner.lock
@@ -142,7 +151,12 @@ class Router(Operations):
         self.counters.update({f"refused_{reason}": 0 for reason in REFUSALS})
         store = Memory() if store is None else store
         self.events: EventStore = store.attach(
-            self.learner, rule=objective.rewards, counters=self.counters, clock=clock, budgets=budgets
+            self.learner,
+            rule=objective.rewards,
+            counters=self.counters,
+            clock=clock,
+            budgets=budgets,
+            cooling=self.health,
         )
 
     @classmethod
@@ -170,6 +184,7 @@ class Router(Operations):
 
         Raises:
             BudgetExhausted: no eligible arm can be paid for under a hard budget.
+            NoArmAvailable: every eligible arm is left alone or busy, see `Health`; it says when to come again.
             InvalidInput: unusable arguments, before any state changes. A failure of the policy or of the store is not
                 raised: the baseline is served and the decision is marked degraded.
         """
@@ -198,11 +213,13 @@ class Router(Operations):
         invalid outcome changes nothing, so a corrected one can still be reported. With neither reward, refusal nor
         failure it is pending.
         """
-        return self.events.report(self._reward(event_id, outcome, **said))
+        reward = self._reward(event_id, outcome, **said)
+        return self._told(reward, self.events.report(reward))
 
     async def aobserve(self, event_id: str, outcome: Outcome = NOTHING, **said: Unpack[Said]) -> Settlement:
         """`observe` for an event loop: where it has to wait for the store, it awaits."""
-        return await self.events.areport(self._reward(event_id, outcome, **said))
+        reward = self._reward(event_id, outcome, **said)
+        return self._told(reward, await self.events.areport(reward))
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -236,6 +253,9 @@ class Router(Operations):
             cost = None if penalty is None else learner.catalogue.penalties(penalty)
             x = frozen_context(context)
             near = None if resident is None else learner.catalogue.flags(resident)
+            shut = self._shut(event_id, mask)
+            if shut is not None:
+                mask = ~shut if mask is None else mask & ~shut
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
                 mask = self.chooser.servable(mask)
@@ -248,17 +268,32 @@ class Router(Operations):
             booking = None
             if self.budgets is not None:
                 booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)
-            for array in (mask, cost, near):
+            for array in (mask, cost, near, shut):
                 if array is not None:
                     array.flags.writeable = False
             decision = self._decision(
-                choice, x, event_id, mask, cost, booking, {"tenant": tenant, "unit": unit, "resident": near}
+                choice,
+                x,
+                event_id,
+                mask,
+                cost,
+                booking,
+                {"tenant": tenant, "unit": unit, "resident": near, "unhealthy": shut},
             )
             self.counters["decided"] += 1
             if decision.degraded:
                 self.counters["degraded_decisions"] += 1
+            self.health.begin(event_id, decision.arm, decision.timestamp_s)
             self.events.remember(decision)
             return decision, True
+
+    def _shut(self, event_id: str, mask: Bool | None) -> Bool | None:
+        """The arms that health keeps out of this draw."""
+        try:
+            return self.health.shut(self.learner.catalogue.ids, event_id, self.chooser.servable(mask), self.clock())
+        except NoArmAvailable:
+            self.counters["unavailable"] += 1
+            raise
 
     def _encoded(self, request: Request) -> F64:
         if self.encoder is None:
@@ -296,6 +331,19 @@ class Router(Operations):
             booking=booking,
             **whose,
         )
+
+    def _told(self, reward: Reward, settlement: Settlement) -> Settlement:
+        """Count a report for the health of the drawn arm."""
+        if settlement.arm is None or settlement.refused in _UNCOUNTED:
+            return settlement
+        failure = reward.failure
+        if failure is None and reward.served_arm not in (None, settlement.arm):
+            failure = Failure("diverted")
+        elsewhere = None if settlement.failure is None else settlement.arm  # decided by another process, or long ago
+        with self.learner.lock:
+            self.health.told(reward.event_id, failure, reward.at_s, arm_id=elsewhere)
+            self.counters["arms_opened"] = self.health.opened
+        return settlement
 
     def _reward(
         self,

@@ -68,9 +68,22 @@ def _origin(connection: Connection) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} BIGINT{rule}")
 
 
+def _cooldowns(connection: Connection) -> None:
+    """Version 5: arms that are left alone after failures. Does nothing where version 1 was created with it."""
+    added = MetaData()
+    Table(
+        "cooldowns",
+        added,
+        Column("arm", Text, primary_key=True),
+        Column("version", BigInteger, nullable=False),
+        Column("body", LargeBinary, nullable=False),
+    )
+    added.create_all(connection)
+
+
 # Step n (from 0) brings version n to n + 1. Later steps spell out their tables: `metadata` is the newest
 # schema only.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose, _origin)
+STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose, _origin, _cooldowns)
 VERSION = len(STEPS)
 
 

@@ -16,9 +16,11 @@ from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput, StoreUnavailable
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import Entry, Learner
+from bandit_router.settling.protocol import Cooling
 from bandit_router.settling.rules import StoreRule
 from bandit_router.store import loading
 from bandit_router.store.committer import Committer
+from bandit_router.store.cooldowns import Cooldowns
 from bandit_router.store.exchange import Exchange, join
 from bandit_router.store.faults import describe
 from bandit_router.store.ledger import Ledger
@@ -50,7 +52,7 @@ class Writer:
         rule, counters, clock: the router's. logged: a decision known to be queued or written, or None.
         forget: told of a decision that no database takes.
         reload: takes the recent decisions when the database has been opened. remembered: those with open windows.
-        budgets: the router's, None for none.
+        budgets, cooling: the router's, None for none.
     """
 
     def __init__(
@@ -67,12 +69,14 @@ class Writer:
         reload: Callable[[Ledger], None],
         remembered: Callable[[], Sequence[Decision]],
         budgets: Budgets | None,
+        cooling: Cooling | None,
     ) -> None:
         self.ledger = Ledger(settings.url, settings.durability, settings.replica)
         self.settings, self.spool, self.learner = settings, spool, learner
         self.rule, self.counters, self.clock = rule, counters, clock
         self.reload, self.remembered = reload, remembered
         self.statuses = Statuses(learner)
+        self.cooldowns = Cooldowns(learner, cooling)
         self.healthy = True
         self._opened: Future[None] = Future()
         self._snapshot_at = 0
@@ -186,6 +190,7 @@ class Writer:
             self.counters["unreadable_entries"] = len(self.ledger.unreadable)
             self.statuses.save(self.ledger)
             self.statuses.follow(self.ledger.arms())
+            self.cooldowns.exchange(self.ledger)
             if self.spending is not None:
                 self.spending.follow()
             self._let_go()
@@ -228,6 +233,7 @@ class Writer:
                 loading.adopt(self.settings.spool, self.spool.owner, self.committer.write, self.counters)
             if self.spending is not None:
                 self.spending.load()
+            self.cooldowns.exchange(self.ledger)
             self.reload(self.ledger)
         except InvalidInput as problem:
             self._opened.set_exception(problem)
@@ -290,6 +296,7 @@ class Writer:
         if not self._opened.done():
             return
         self.statuses.save(self.ledger)
+        self.cooldowns.exchange(self.ledger)
         if self._exchange is not None:
             self._exchange.publish(time.monotonic())
         elif self.learner.position > self._snapshot_at:

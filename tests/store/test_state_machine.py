@@ -21,6 +21,7 @@ from bandit_router.policies import LinUCB
 from bandit_router.records.failures import Failure
 from bandit_router.records.outcomes import CHANNELS, Outcome
 from bandit_router.routing.groups import Objective
+from bandit_router.routing.health import Health
 from bandit_router.routing.router import Router
 from bandit_router.settling.memory import Memory
 from bandit_router.settling.rules import RewardRule, Settled
@@ -172,6 +173,7 @@ class Serving(RuleBasedStateMachine):
             clock=self.clock,
             objective=Objective(prices={"cost_usd": PRICE}, rewards=self.rule),
             store=self.store(place),
+            health=Health(counts=()),  # settlement is the subject, and the clock stands still
         )
 
     def open(self, place: int) -> Router:

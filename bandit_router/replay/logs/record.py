@@ -59,6 +59,7 @@ def row_of(
         policy=decision.policy,
         state_version=decision.state_version,
         resident=None if decision.resident is None else _ids(decision.resident, arms),
+        unhealthy=None if decision.unhealthy is None else _ids(decision.unhealthy, arms),
         tenant=decision.tenant,
         unit=decision.unit,
         failure=failure,

@@ -156,7 +156,7 @@ def test_rules_are_read_from_the_configuration(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        lambda: Failure("broken"),  # type: ignore[arg-type]
+        lambda: Failure("broken"),
         lambda: Failure("timeout", retry_after_s=-1),
         lambda: Failure("timeout", retry_after_s=float("nan")),
         lambda: FailureRule(quality=2.0),
@@ -171,4 +171,4 @@ def test_what_is_no_failure_is_refused_with_what_there_is(wrong: Callable[[], ob
 def test_a_failure_that_is_none_is_refused_as_invalid() -> None:
     router = Router(arms=ARMS, context=1)
     router.decide([1.0], event_id="e")
-    assert router.observe("e", failure="timeout").refused == "invalid"  # type: ignore[arg-type]
+    assert router.observe("e", failure="timeout").refused == "invalid"

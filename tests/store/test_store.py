@@ -198,7 +198,7 @@ def test_a_log_older_than_a_channel_is_learned_with_it_null(url: str, open_route
     engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://"))
     with engine.begin() as connection:
         for position, body in connection.execute(text("SELECT position, body FROM log")).all():
-            outcome, status = msgspec.msgpack.decode(body)
+            outcome, status, _ = msgspec.msgpack.decode(body)
             assert outcome.pop("gpu_s") is None
             old = {"body": msgspec.msgpack.encode([outcome, status]), "position": position}
             connection.execute(text("UPDATE log SET body = :body WHERE position = :position"), old)

@@ -42,7 +42,16 @@ class Unanswerable(InvalidInput):
 
 
 class BudgetExhausted(BanditRouterError, RuntimeError):
-    """No eligible arm can be paid for under a hard limit. Nothing has changed; try again when the window resets."""
+    """No eligible arm can be paid for under a hard limit. Nothing has changed; try again when the window resets.
+
+    Attributes:
+        limit: name of the limit that refuses, of several the one that opens last.
+        resets_s: seconds until its window resets; None when even an empty window could not pay for any arm.
+    """
+
+    def __init__(self, message: str, *, limit: str | None = None, resets_s: float | None = None) -> None:
+        super().__init__(message)
+        self.limit, self.resets_s = limit, resets_s
 
 
 class NoArmAvailable(BanditRouterError, RuntimeError):

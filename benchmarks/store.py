@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,22 @@ def pair_rate(router: Router, contexts: Any, count: int, concurrency: int) -> di
     return {"pairs_per_s": round(count / wall), "cpu_us": round(1e6 * cpu / count, 1)}
 
 
+def bytes_per_decision(folder: Path, *, dim: int = 16, arms: int = 8, decisions: int = 6000) -> float:
+    """Size of a SQLite file over the decisions in it, every second one rewarded with a quality and a cost."""
+    url, rng = f"sqlite:///{folder}/bytes.db", np.random.default_rng(0)
+    store = Store(url, wait_s=60.0, bound_s=60.0, back_pressure="block")
+    options = argparse.Namespace(arms=arms, dim=dim, policy="LinUCB")
+    with open_router(options, store) as router, ThreadPoolExecutor(64) as reporters:
+        names = [f"request-{number:012d}" for number in range(decisions)]
+        for name in names:
+            router.decide(rng.normal(size=dim), event_id=name)
+        list(reporters.map(lambda name: router.observe(name, Outcome(quality=0.5, cost_usd=0.0012)), names[::2]))
+    with sqlite3.connect(f"{folder}/bytes.db") as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    database.close()
+    return Path(folder, "bytes.db").stat().st_size / decisions
+
+
 @contextmanager
 def locked(url: str) -> Iterator[None]:
     """Another connection holds SQLite's write lock."""
@@ -128,12 +145,16 @@ def main() -> None:
     parser.add_argument("--decisions", type=int, default=50_000)
     parser.add_argument("--concurrency", type=int, default=256)
     parser.add_argument("--postgresql", action="store_true")
+    parser.add_argument("--bytes", action="store_true", help="only: bytes of a SQLite file per decision")
     options = parser.parse_args()
     contexts = np.random.default_rng(0).normal(size=(1000, options.dim))
     results: dict[str, Any] = {"floor": decide_rate(open_router(options, None), contexts, options.decisions)}
     print("floor", results["floor"], file=sys.stderr)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        if options.bytes:
+            print(json.dumps({"bytes_per_decision": round(bytes_per_decision(folder))}))
+            return
         server: Any = nullcontext()
         if options.postgresql:
             from tests.support.postgres import Postgres

@@ -71,6 +71,12 @@ def test_links_lead_to_a_file_or_a_heading(document):
             assert not anchor or anchor in headings(there), f"links to {target}#{anchor}"
 
 
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_file_that_is_named_is_there(document):
+    for path in re.findall(r"\b(?:tests|benchmarks|examples|bandit_router)/[a-z0-9_/]+\.[a-z]+", document.read_text()):
+        assert (ROOT / path).exists(), path
+
+
 def test_every_public_name_is_on_one_page_of_the_reference():
     pages = " ".join(page.read_text() for page in sorted((DOCS / "reference").glob("*.md")))
     assert sorted(re.findall(r"^::: bandit_router\.(\w+)$", pages, re.MULTILINE)) == sorted(bandit_router.__all__)

@@ -4,6 +4,8 @@ import doctest
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,10 @@ def test_test_names_have_at_most_70_characters():
     names = [name for text in texts for name in re.findall(r"^ *(?:async )?def (test_\w+)", text, re.MULTILINE)]
     assert len(names) > 900
     assert [name for name in names if len(name) > 70] == []
+
+
+@pytest.mark.parametrize("name", ["records.outcomes", "routing.router", "settling.memory", "store", "budgets.pacing"])
+def test_a_serving_loop_imports_no_engine_before_a_policy_needs_it(name):
+    """SciPy comes with the policies that use it, SQLAlchemy with a store that is attached."""
+    code = f"import sys, bandit_router.{name}; print({{'scipy', 'sqlalchemy', 'polars'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"

@@ -1,7 +1,7 @@
 """What budgets remember: an account for each limit and tenant, what each arm was seen to take, requests under way.
 
 Everything here is plain data that is saved as it is. What changes it is an entry: a `Booking` when a request is
-decided, a `Bill` when an outcome comes, `Told` when limits are new, `Repriced` when prices change and nobody decides.
+decided, a `Bill` when an outcome comes, `Limits` when limits are new, `Repriced` when prices change and nobody decides.
 Applying the same entries in the same order gives the same numbers.
 """
 
@@ -29,9 +29,13 @@ REMEMBERED = 10_000
 """Requests with nothing under way that are still known by id; when there are more, the older half is forgotten."""
 EARLY = 8
 """Bills that one request may have before its booking."""
+HOLDS = 20_000
+"""Requests under way that wait for a bill; when there are more, the oldest stays booked as if its time were over."""
+FORGIVEN = 0.5
+"""What is left, one window later, of the largest bill and of the largest error that a hard window reckons with."""
 
 
-class Told(msgspec.Struct, frozen=True, array_like=True, tag="l1"):
+class Limits(msgspec.Struct, frozen=True, array_like=True, tag="l1"):
     """Limits that are in force somewhere, and what requests are thought to take: what `Budgets` is made with."""
 
     limits: tuple[Limit, ...]
@@ -44,7 +48,16 @@ class Repriced(msgspec.Struct, frozen=True, array_like=True, tag="p1"):
     reprices: tuple[Reprice, ...]
 
 
-Entry = Booking | Bill | Told | Repriced
+class Corrected(msgspec.Struct, frozen=True, array_like=True, tag="c1"):
+    """A bill of an arm on a limit's account was `amount` too high."""
+
+    limit: str
+    account: str
+    arm: str
+    amount: float
+
+
+Entry = Booking | Bill | Limits | Repriced | Corrected
 
 
 class Account(msgspec.Struct):
@@ -60,6 +73,9 @@ class Account(msgspec.Struct):
     window: int = -1
     committed: float = 0.0
     open: int = 0
+    reserved: float = 0.0
+    left_window: int = -1
+    left_committed: float = 0.0
     error: float = 0.0
     last_s: float | None = None
     gap_s: float = 0.0
@@ -86,9 +102,20 @@ class Account(msgspec.Struct):
         return self.gap_s + (max(now_s - self.last_s, 0.0) - self.gap_s) / min(self.requests, 200)
 
     def reach(self, window: int) -> None:
-        """Begin a newer window; a clock that goes back stays in the newer one."""
-        if window > self.window:
-            self.window, self.committed, self.open = window, 0.0, 0
+        """Begin a newer window. A clock that goes back stays in the newer one, unless that is ahead by more than one.
+
+        So a step of the clock is left again when the clock comes back; what was committed on both sides stays so.
+        """
+        if self.window - 1 <= window <= self.window:
+            return
+        if window < self.window:
+            back = self.left_committed if window == self.left_window else 0.0
+            self.window, self.committed = window, self.committed + back
+        else:
+            self.left_window, self.left_committed = self.window, self.committed
+            self.error *= FORGIVEN ** (window - self.window)
+            self.window, self.committed = window, 0.0
+        self.open, self.reserved = 0, 0.0
 
     def left(self, total: float, margin: float) -> float:
         """What a new request may hold: every request under way may exceed its hold by the largest error known."""
@@ -101,40 +128,91 @@ class Account(msgspec.Struct):
         self.total += part.expected
         if part.window == self.window:
             self.committed += part.held
+            self.reserved += part.held
             self.open += 1
 
-    def bill(self, part: Part, amount: float) -> None:
-        """Replace a stake by what it came to."""
+    def release(self, part: Part) -> None:
+        """Let a stake be under way no more."""
+        if part.window == self.window and self.open:
+            self.open -= 1
+            self.reserved = self.reserved - part.held if self.open else 0.0
+
+    def bill(self, part: Part, amount: float, *, total: float = math.inf, believed: bool = True) -> None:
+        """Replace a stake by what it came to; an error above `total` says no more than one of that size."""
         self.billed += 1
         self.total += amount - part.expected
         self.typical += (amount - self.typical) / min(self.billed, 200)
         self.spread += (abs(amount - part.target) - self.spread) / min(self.billed + 4, 200)
-        self.error = max(self.error, amount - part.held)
+        if believed:
+            self.error = max(self.error, min(amount, total) - part.held)
         if part.window == self.window:
             self.committed += amount - part.held
-            self.open -= 1
+        self.release(part)
+
+    def correct(self, amount: float) -> None:
+        """Take back what was billed wrongly, and its error."""
+        self.committed = max(self.committed - amount, self.reserved)
+        self.total, self.debt, self.error = self.total - amount, self.debt - amount, 0.0
 
 
 class Seen(msgspec.Struct):
-    """What one arm was seen to take of one limit; what was expected beforehand counts as one observation."""
+    """What one arm was seen to take of one limit; what was expected beforehand counts as one observation.
+
+    Attributes:
+        count, mean: of the amounts. log: mean of their logarithms, which one wrong bill hardly moves; None without any.
+        most: the largest amount by the window `window`.
+    """
 
     count: int = 0
     mean: float = 0.0
     most: float = 0.0
+    window: int = 0
+    log: float | None = None
 
-    def add(self, amount: float) -> None:
-        """Average the first 200, then forget geometrically, so that a silent change is followed."""
+    @classmethod
+    def of(cls, amount: float) -> Seen:
+        """What was expected beforehand."""
+        return cls(1, amount, amount, 0, math.log(amount) if amount > 0 else None)
+
+    def add(self, amount: float, *, window: int = 0, total: float = math.inf) -> None:
+        """Average the first 200, then forget geometrically, so that a silent change is followed.
+
+        An amount above `total` can be paid in no window: as the largest one it says no more than `total` itself.
+        """
         self.count += 1
-        self.mean += (amount - self.mean) * max(1.0 / self.count, 0.005)
-        self.most = max(self.most, amount)
+        weight = max(1.0 / self.count, 0.005)
+        self.mean += (amount - self.mean) * weight
+        amount = min(amount, total)
+        if amount > 0:
+            self.log = math.log(amount) if self.log is None else self.log + (math.log(amount) - self.log) * weight
+        self.most, self.window = max(self.bound(window), amount), max(window, self.window)
+
+    def bound(self, window: int) -> float:
+        """What a request is thought to take at most in a window: the largest amount, of which the windows since forgive
+        a half each, down to the geometric mean.
+        """
+        usual = self.most if self.log is None else min(math.exp(self.log), self.most)
+        return max(usual, self.most * FORGIVEN ** max(window - self.window, 0))
+
+    def correct(self, amount: float) -> None:
+        """Take back what was billed wrongly, as if it had been the last amount."""
+        self.mean = max(self.mean - amount * max(1.0 / max(self.count, 1), 0.005), 0.0)
+        self.most = self.mean if self.log is None else math.exp(self.log)
+
+    def scale(self, factor: float) -> None:
+        """Follow a known change of the price."""
+        self.mean *= factor
+        self.most *= factor
+        self.log = None if self.log is None else self.log + math.log(factor)
 
 
 class Hold(msgspec.Struct):
-    """A request that was decided and is not billed in full."""
+    """A request that was decided and is not billed in full; `chosen` says whether by the policy."""
 
     arm: str
     at_s: float
     parts: list[Part]
+    chosen: bool = True
 
 
 class State(msgspec.Struct):
@@ -169,16 +247,15 @@ class State(msgspec.Struct):
         """Stop waiting for a request's bill: it stays booked, and is no longer under way."""
         hold = self.holds.pop(event_id, None)
         for part in () if hold is None else hold.parts:
-            account = self.accounts[part.account]
-            account.open -= part.window == account.window
+            self.accounts[part.account].release(part)
         self.done[event_id] = None
         _forget(self.done)
 
     def expire(self, before_s: float) -> None:
-        """Close the requests decided before `before_s`, oldest first."""
+        """Close the requests decided before `before_s`, oldest first, and those that are too many."""
         while self.holds:
             event_id, hold = next(iter(self.holds.items()))
-            if hold.at_s >= before_s:
+            if hold.at_s >= before_s and len(self.holds) <= HOLDS:
                 return
             self.close(event_id)
 

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from bandit_router.errors import InvalidInput
+from bandit_router.records.decisions import check_id
 from bandit_router.records.outcomes import CHANNELS, COSTS, Outcome
 
 EACH = "*"
@@ -37,6 +38,9 @@ class _Limit(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     tenant: str | None = None
 
     def _check(self, channel: str | None = None, **positive: float) -> None:
+        for field, text in (("name", self.name), ("tenant", self.tenant)):
+            if text is not None and text != "":
+                check_id(f"a limit's {field}", text)
         if not self.name or "/" in self.name:
             raise InvalidInput(f"a limit needs a name without a slash, got {self.name!r}")
         if channel is not None and channel not in COSTS:
@@ -88,6 +92,8 @@ class Window(_Limit, frozen=True, tag_field="kind", tag="window"):
         window_s: seconds. Windows start at multiples of it, so a day starts at midnight UTC on a Unix clock. A
             request belongs to the window it was decided in.
         hard: refuse the arms that cannot be paid for; otherwise the limit is only paced.
+        pace: spread the total over the window by a shadow price. Default None: a hard window is a cap, which changes
+            nothing until it is nearly spent; one that is not hard is paced.
         margin: largest amount by which one bill is thought to exceed its reservation. Raised to the largest seen.
     """
 
@@ -96,11 +102,19 @@ class Window(_Limit, frozen=True, tag_field="kind", tag="window"):
     window_s: float
     hard: bool = True
     margin: float = 0.0
+    pace: bool | None = None
 
     def __post_init__(self) -> None:
         self._check(self.channel, total=self.total, window_s=self.window_s)
         if not 0 <= self.margin < math.inf:
             raise InvalidInput(f"limit {self.name!r}: margin must be finite and at least 0, got {self.margin}")
+        if not self.hard and self.pace is False:
+            raise InvalidInput(f"limit {self.name!r} is neither hard nor paced, so it limits nothing; make it one")
+
+    @property
+    def paced(self) -> bool:
+        """Whether the total is spread over the window."""
+        return not self.hard if self.pace is None else self.pace
 
     def amount(self, outcome: Outcome) -> float | None:
         """What the outcome takes of the limit; None when it was not metered."""

@@ -25,47 +25,21 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import wraps
-from typing import Any, Literal, TypeVar, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from bandit_router.arrays import F64, Bool
-from bandit_router.budgets.accounts import CATCH_UP, Account, Entry, Hold, Seen, State, Told
+from bandit_router.budgets.accounts import CATCH_UP, Account, Corrected, Entry, Hold, Limits, Seen, State
+from bandit_router.budgets.estimates import Estimates
 from bandit_router.budgets.limits import Limit, Rate, Tail, Window, countable
-from bandit_router.errors import BudgetExhausted, InvalidInput
+from bandit_router.budgets.locking import locked
+from bandit_router.budgets.terms import Room, Terms, spent, within
+from bandit_router.errors import InvalidInput
 from bandit_router.records.booking import Bill, Booking, Part, Reprice
 from bandit_router.records.outcomes import COSTS, Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What the limits make of one decision.
-
-    Attributes:
-        eligible: mask without the arms that cannot be paid for, shape (arms,); None when every arm is eligible.
-        penalty: known costs with the shadow prices' charges added, in utility, shape (arms,); None for none.
-    """
-
-    eligible: Bool | None
-    penalty: F64 | None
-
-
-_Method = TypeVar("_Method", bound=Callable[..., Any])
-
-
-def _locked(method: _Method) -> _Method:
-    """The method under its object's lock."""
-
-    @wraps(method)
-    def call(self: Budgets, *arguments: Any, **named: Any) -> Any:
-        with self.lock:
-            return method(self, *arguments, **named)
-
-    return cast(_Method, call)
 
 
 class Budgets:
@@ -108,6 +82,7 @@ class Budgets:
         self._limits: dict[str, Limit] = {}
         self._state = State()
         self._repriced: list[Reprice] = []
+        self._corrected: list[Corrected] = []
         for limit in limits:
             if limit.name in self._limits:
                 raise InvalidInput(f"two limits are named {limit.name!r}; names must be distinct")
@@ -118,7 +93,7 @@ class Budgets:
         for arm, outcome in self.expected.items():
             amount = limit.amount(outcome)
             if amount is not None and arm not in seen:
-                seen[arm] = Seen(1, amount, amount)
+                seen[arm] = Seen.of(amount)
         if isinstance(limit, Window) and limit.hard and not seen:
             raise InvalidInput(
                 f"hard limit {limit.name!r} must know what a request may take before the first bill; "
@@ -161,16 +136,17 @@ class Budgets:
                 )
         self._state.expire(now_s - self.timeout_s)
         affordable = np.ones(len(arms), dtype=np.bool_) if eligible is None else eligible.copy()
-        hard: list[tuple[Window, F64, float]] = []
+        hard: list[Room] = []
         for limit, account in self._booked(tenant, now_s):
-            price = account.price / self._scale(limit, account)
+            price = self._of(limit).price(account)
             if price:
-                charge = price * np.array([self._expected(limit, arm, account) for arm in arms])
+                charge = price * np.array([self._of(limit).expected(arm, account) for arm in arms])
                 penalty = charge if penalty is None else penalty + charge
             if isinstance(limit, Window) and limit.hard:
-                need = np.array([self._bound(limit, arm, bounds) for arm in arms])
-                hard.append((limit, need, account.left(limit.total, limit.margin)))
-        affordable = self._affordable(affordable, hard)
+                need = np.array([self._of(limit).bound(arm, bounds, account.window) for arm in arms])
+                resets_s = (account.window + 1) * limit.window_s - now_s
+                hard.append(Room(limit, need, account.left(limit.total, limit.margin), resets_s))
+        affordable = within(affordable, hard, refuse=self.exhausted == "refuse")
         return Terms(None if affordable.all() else affordable, penalty)
 
     def reserve(
@@ -181,15 +157,20 @@ class Budgets:
         now_s: float,
         tenant: str | None = None,
         bounds: Mapping[str, Outcome] | None = None,
+        chosen: bool = True,
     ) -> Booking:
-        """Book the chosen arm: what it is expected to take moves the prices, its bound is held under hard windows."""
+        """Book the arm that serves: its bound is held under hard windows, what it is expected to take moves the prices.
+
+        What the policy has not chosen (`chosen` False: shadow, off, holdout, degraded) is counted and held as well, but
+        it moves no price and is no debt that the policy would have to work off.
+        """
         parts = []
         for limit, account in self._booked(tenant, now_s):
-            held = self._bound(limit, arm, bounds) if isinstance(limit, Window) else 0.0
-            target = self._target(limit, account, now_s)
-            expected = self._expected(limit, arm, account)
+            held = self._of(limit).bound(arm, bounds, account.window) if isinstance(limit, Window) else 0.0
+            target = self._of(limit).target(account, now_s)
+            expected = self._of(limit).expected(arm, account)
             parts.append(Part(limit.name, str(limit.account(tenant)), expected, target, held, account.window))
-        booking = Booking(event_id, arm, now_s, tuple(parts), self.repriced())
+        booking = Booking(event_id, arm, now_s, tuple(parts), self.repriced(), chosen)
         self._book(booking)
         return booking
 
@@ -218,11 +199,13 @@ class Budgets:
                 waiting.append(part)
             else:
                 account = self._state.accounts[part.account]
-                account.bill(part, amount)
-                self._move(limit, account, amount - part.expected)
+                total = limit.total if isinstance(limit, Window) else math.inf
+                account.bill(part, amount, total=total, believed=bill.believed)
+                if hold.chosen:
+                    self._move(limit, account, amount - part.expected)
                 arm, seen = bill.served_arm or hold.arm, self._state.seen[limit.name]
-                if arm == hold.arm or arm in seen:
-                    seen.setdefault(arm, Seen()).add(amount)
+                if bill.believed and (arm == hold.arm or arm in seen):
+                    seen.setdefault(arm, Seen()).add(amount, window=account.window, total=total)
         hold.parts = waiting
         if not waiting:
             self._state.close(bill.event_id)
@@ -231,7 +214,9 @@ class Budgets:
         """Follow what was booked or billed elsewhere, or before a restart. What is known already changes nothing."""
         if isinstance(entry, Bill):
             return self._settle(entry)
-        if isinstance(entry, Told):
+        if isinstance(entry, Corrected):
+            return self._correct(entry)
+        if isinstance(entry, Limits):
             self.expected = {**self.expected, **entry.expected}
             return self._admit_all(entry.limits)
         for change in entry.reprices:
@@ -247,10 +232,11 @@ class Budgets:
         for part in parts:
             limit, account = self._limits[part.limit], state.accounts.setdefault(part.account, Account())
             account.reach(part.window)
-            self._move(limit, account, part.expected - part.target, account.debt / CATCH_UP)
+            if booking.chosen:
+                self._move(limit, account, part.expected - part.target, account.debt / CATCH_UP)
             account.book(part, booking.at_s)
             account.overruns += isinstance(limit, Window) and account.committed > limit.total
-        state.holds[booking.event_id] = Hold(booking.arm, booking.at_s, parts)
+        state.holds[booking.event_id] = Hold(booking.arm, booking.at_s, parts, booking.chosen)
         if not parts:
             state.close(booking.event_id)
         for bill in state.early.pop(booking.event_id, ()):
@@ -259,13 +245,15 @@ class Budgets:
 
     def _move(self, limit: Limit, account: Account, error: float, overdue: float = 0.0) -> None:
         """Move the price; a window keeps no debt, its target is worked out anew from what is left."""
-        account.move(error + overdue, self._scale(limit, account))
+        if isinstance(limit, Window) and not limit.paced:
+            return
+        account.move(error + overdue, self._of(limit).scale(account))
         if not isinstance(limit, Window):
             account.owe(error, limit.scale)
 
     # -- operations ------------------------------------------------------------------------------------------
 
-    @_locked
+    @locked
     def replace(self, limit: Limit) -> None:
         """Change the limit of the same name, or add one; the next decision is held to it, the price goes on."""
         old = self._limits.get(limit.name)
@@ -273,7 +261,14 @@ class Budgets:
             raise InvalidInput(f"limit {limit.name!r} measures something else than before; give the new one a new name")
         self._admit(limit)
 
-    @_locked
+    @locked
+    def replace_all(self, limits: Iterable[Limit]) -> None:
+        """`replace` for several: each is changed or added, none is taken away."""
+        for limit in limits:
+            if self._limits.get(limit.name) != limit:
+                self.replace(limit)
+
+    @locked
     def reprice(self, arm: str, channel: str, factor: float) -> None:
         """An arm's amounts on a cost channel are known to be `factor` times what they were, from now on.
 
@@ -287,29 +282,65 @@ class Budgets:
         self._reprice(change)
         self._repriced.append(change)
 
-    @_locked
+    @locked
     def repriced(self) -> tuple[Reprice, ...]:
         """Hand out the price changes that no entry has carried yet, each once."""
         return tuple(self._repriced.pop(0) for _ in range(len(self._repriced)))
+
+    @locked
+    def correct(self, limit: str, *, arm: str, amount: float = 0.0, tenant: str | None = None) -> None:
+        """A bill of `arm` was wrong: take `amount` of it back from the present window, and forget its size.
+
+        Args:
+            limit: name of the limit. amount: by how much the bill was too high, in the channel's unit; 0 where its
+                window is over. tenant: whose request it was, for a limit by tenant.
+
+        Raises:
+            InvalidInput: no such limit or account, or no amount of at least 0.
+        """
+        if not 0 <= amount < math.inf:
+            raise InvalidInput(f"amount must be finite and at least 0, got {amount}")
+        if limit not in self._limits:
+            raise InvalidInput(f"there is no limit {limit!r}; there are {', '.join(self._limits)}")
+        account = self._limits[limit].account(tenant)
+        if account not in self._state.accounts:
+            raise InvalidInput(f"limit {limit!r} has booked nothing for tenant {tenant!r}")
+        entry = Corrected(limit, account, arm, amount)
+        self._correct(entry)
+        self._corrected.append(entry)
+
+    @locked
+    def corrected(self) -> list[Corrected]:
+        """Hand out the corrections that nobody was told of yet, each once."""
+        return [self._corrected.pop(0) for _ in range(len(self._corrected))]
+
+    def _correct(self, entry: Corrected) -> None:
+        account, seen = self._state.accounts.get(entry.account), self._state.seen.get(entry.limit, {}).get(entry.arm)
+        if account is not None:
+            account.correct(entry.amount)
+        if seen is not None:
+            seen.correct(entry.amount)
 
     def _reprice(self, change: Reprice) -> None:
         for limit in self._limits.values():
             seen = self._state.seen[limit.name].get(change.arm)
             if isinstance(limit, Rate | Window) and limit.channel == change.channel and seen is not None:
-                seen.mean *= change.factor
-                seen.most *= change.factor
+                seen.scale(change.factor)
 
-    @_locked
+    @locked
     def report(self) -> list[dict[str, Any]]:
-        """Every account: requests, mean amount (expected where no bill came yet), shadow price, commitment."""
+        """Every account: requests, mean amount (expected where no bill came yet), shadow price, and for a window what
+        is committed in it, how much of that is reserved for requests under way, what remains, and when it resets, on
+        the router's clock.
+        """
         return [
             {
                 "limit": name,
                 "account": key,
                 "requests": account.requests,
                 "mean": account.total / account.requests if account.requests else None,
-                "shadow_price": account.price / self._scale(limit, account),
-                "committed": account.committed if isinstance(limit, Window) else None,
+                "shadow_price": self._of(limit).price(account),
+                **spent(limit, account),
                 "overruns": account.overruns,
             }
             for name, limit in self._limits.items()
@@ -317,23 +348,23 @@ class Budgets:
             if key == name or key.startswith(f"{name}/")
         ]
 
-    @_locked
-    def told(self) -> Told:
+    @locked
+    def in_force(self) -> Limits:
         """The limits in force, and what is expected."""
-        return Told(tuple(self._limits.values()), self.expected)
+        return Limits(tuple(self._limits.values()), self.expected)
 
     def twin(self) -> Budgets:
         """Budgets with the same limits and settings that have booked nothing."""
-        told, timeout_s = self.told(), self.timeout_s
-        return Budgets(limits=told.limits, expected=told.expected, exhausted=self.exhausted, timeout_s=timeout_s)
+        now, timeout_s = self.in_force(), self.timeout_s
+        return Budgets(limits=now.limits, expected=now.expected, exhausted=self.exhausted, timeout_s=timeout_s)
 
-    @_locked
+    @locked
     def state(self) -> dict[str, Any]:
         """Everything that changes, as plain numbers, strings, lists and dictionaries (JSON)."""
         plain: dict[str, Any] = msgspec.to_builtins(self._state)
         return plain
 
-    @_locked
+    @locked
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`. Raises InvalidInput, and changes nothing, when it is malformed."""
         if "accounts" not in state:
@@ -362,50 +393,8 @@ class Budgets:
                 account.reach(int(now_s // limit.window_s))
             yield limit, account
 
-    def _affordable(self, eligible: Bool, hard: list[tuple[Window, F64, float]]) -> Bool:
-        fits = eligible.copy()
-        for _, need, left in hard:
-            fits &= need <= left
-        if fits.any() or not eligible.any():
-            return fits
-        if self.exhausted == "refuse":
-            names = [limit.name for limit, need, left in hard if not (need <= left)[eligible].any()]
-            raise BudgetExhausted(
-                f"no eligible arm can be paid for under {' and '.join(names) or 'the hard limits together'}; wait for "
-                "the window to reset, raise the total, or set exhausted='cheapest'"
-            )
-        shares = np.max([need / limit.total for limit, need, _ in hard], axis=0)
-        fits[np.where(eligible, shares, np.inf).argmin()] = True
-        return fits
-
-    def _expected(self, limit: Limit, arm: str, account: Account) -> float:
-        seen = self._state.seen[limit.name].get(arm)
-        if seen is not None:
-            return seen.mean
-        return account.typical if isinstance(limit, Window) else limit.target
-
-    def _bound(self, limit: Window, arm: str, bounds: Mapping[str, Outcome] | None) -> float:
-        bound = None if bounds is None or arm not in bounds else limit.amount(bounds[arm])
-        if bound is not None:
-            return bound
-        seen = self._state.seen[limit.name]
-        known = seen.get(arm)
-        return known.most if known is not None else max((other.most for other in seen.values()), default=0.0)
-
-    def _scale(self, limit: Limit, account: Account) -> float:
-        if not isinstance(limit, Window):
-            return limit.scale
-        seen = self._state.seen[limit.name].values()
-        return account.typical or max((arm.mean for arm in seen), default=0.0) or limit.total
-
-    def _target(self, limit: Limit, account: Account, now_s: float) -> float:
-        """What this request may take on average: for a window, what is left over the requests still to come."""
-        if not isinstance(limit, Window):
-            return limit.target
-        gap_s = account.gap(now_s)
-        to_come = ((account.window + 1) * limit.window_s - now_s) / gap_s if gap_s else math.inf
-        left = max(limit.total - account.committed, 0.0)
-        return left / max(to_come, 1.0) if math.isfinite(to_come) else account.typical
+    def _of(self, limit: Limit) -> Estimates:
+        return Estimates(limit, self._state.seen[limit.name])
 
 
 def _measure(limit: Limit) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from bandit_router import __version__
-from bandit_router.cli import calibrate, capacity, config, data, logs, replay, simulate, state, sweep, tune
+from bandit_router.cli import calibrate, capacity, config, data, fit, logs, plan, replay, simulate, state, sweep, tune
 from bandit_router.cli.common import FAILED, INTERRUPTED, fail
 
 
@@ -39,10 +39,12 @@ app.command("presets")(simulate.presets)
 app.command("capacity")(capacity.capacity)
 app.command("replay")(replay.replay)
 app.command("tune")(tune.tune)
+app.command("fit")(fit.fit)
 app.add_typer(data.app, name="data")
 app.add_typer(calibrate.app, name="calibrate")
 app.add_typer(config.app, name="config")
 app.add_typer(logs.app, name="logs")
+app.add_typer(plan.app, name="plan")
 app.add_typer(state.app, name="state")
 
 

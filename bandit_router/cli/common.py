@@ -18,9 +18,19 @@ FAILED, USAGE, GATE, INVALID_DATA, STORE_UNAVAILABLE = 1, 2, 3, 4, 5
 INTERRUPTED = 130
 
 
+def plain(text: str) -> str:
+    r"""Text from a log or a store as a terminal may have it: control characters are spelled out.
+
+    Example:
+        >>> print(plain("arm\x1b[2J"))
+        arm\x1b[2J
+    """
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 def fail(message: str, code: int) -> NoReturn:
     """Say what is wrong on stderr and leave with an exit code."""
-    typer.echo(f"bandit-router: {message}", err=True)
+    typer.echo(plain(f"bandit-router: {message}"), err=True)
     raise typer.Exit(code)
 
 

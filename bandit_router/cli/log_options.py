@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bandit_router.cli.common import FAILED, INVALID_DATA, STORE_UNAVAILABLE, USAGE, fail, invalid_as
+from bandit_router.cli.common import FAILED, INVALID_DATA, STORE_UNAVAILABLE, USAGE, fail, invalid_as, plain
 
 if TYPE_CHECKING:
     from bandit_router.records.outcomes import Utility
     from bandit_router.replay.logs import Intake, LoggedEvents
 
 Logs = Annotated[
-    list[str], typer.Argument(help="Log files, or the URL of a store, in their order; together they are one log.")
+    list[str], typer.Argument(help="Log files, folders, `-` or the URL of a store, in their order; together one log.")
 ]
 Format = Annotated[str | None, typer.Option("--format", help="Format of the files; default by suffix.")]
 Columns = Annotated[
     str | None,
-    typer.Option(help="Map of a CSV, arm=model,context=f*, or of evaluators, quality=judge,labels=good:1+poor:0."),
+    typer.Option(
+        help="Map of a table, arm=model,quality=stars/5,latency_s=took:ms,context=f*, of dsjson, arm=Model.id, or of "
+        "evaluators, quality=judge,labels=good:1+poor:0."
+    ),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")]
 Arms = Annotated[str | None, typer.Option(help="Catalogue order of the arm ids, separated by commas.")]
@@ -31,6 +34,10 @@ Bounds = Annotated[list[str] | None, typer.Option("--bound", help="CHANNEL=LOW:H
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", exists=True, dir_okay=False, help="File with the key of a signed state.")
 ]
+Modes = Annotated[
+    list[str] | None,
+    typer.Option("--mode", help="Rows of this mode alone; repeat for several. Default those whose arm was drawn."),
+]
 Alpha = Annotated[float, typer.Option(min=1e-6, max=0.5, help="1 minus the coverage of the intervals.")]
 
 
@@ -40,7 +47,7 @@ def read(
     """The log that the options name; bad lines are reported on stderr."""
     from bandit_router.errors import InvalidInput, StoreUnavailable
     from bandit_router.replay.logs import Intake, read_logs
-    from bandit_router.replay.logs.table import parse_columns
+    from bandit_router.replay.logs.columns import parse_columns
 
     intake = Intake(strict=strict)
     with invalid_as(USAGE):
@@ -59,6 +66,13 @@ def read(
     return log, intake
 
 
+def mapped(columns: str | None) -> dict[str, str]:
+    """The column map that `read` has accepted."""
+    from bandit_router.replay.logs.columns import parse_columns
+
+    return {} if columns is None else parse_columns(columns)
+
+
 def _catalogue(text: str) -> list[str]:
     """Arm ids, each once."""
     ids = [arm.strip() for arm in text.split(",")]
@@ -71,12 +85,12 @@ def _catalogue(text: str) -> list[str]:
 def report(intake: Intake, *, most: int = 10) -> None:
     """Refused lines on stderr: the first few in full, all of them counted."""
     for bad in intake.bad[:most]:
-        typer.echo(str(bad), err=True)
+        typer.echo(plain(str(bad)), err=True)
     if intake.refused:
         reasons = ", ".join(f"{count} {reason}" for reason, count in intake.reasons.most_common())
         typer.echo(f"{intake.refused} of {intake.lines} lines refused: {reasons}", err=True)
     for note, count in intake.notes.items():
-        typer.echo(f"{count} {note}", err=True)
+        typer.echo(plain(f"{count} {note}"), err=True)
 
 
 def utility(prices: list[str] | None, scales: list[str] | None) -> Utility:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bandit_router.cli import log_options as options
-from bandit_router.cli.common import INVALID_DATA, USAGE, fail, invalid_as, print_json, writing
+from bandit_router.cli.common import GATE, INVALID_DATA, USAGE, fail, invalid_as, plain, print_json, writing
 
 app = typer.Typer(help="Production logs: check and convert.", no_args_is_help=True)
 
@@ -22,13 +22,20 @@ def check(
     strict: options.Strict = False,
     json: options.Json = False,
 ) -> None:
-    """Read a log, report every bad line, and say what it holds. Exit 4 when a line was refused."""
+    """Read a log, report every bad line, and say what it holds. Exit 4 when a line was refused, 3 when no policy can
+    be valued on it: without propensities, or with 1 alone.
+    """
     log, intake = options.read(logs, format, columns, arms, strict=strict)
     from bandit_router.replay.compare import describe
-    from bandit_router.replay.diagnostics import diagnose
+    from bandit_router.replay.diagnostics import diagnose, not_randomised, out_of_range
+    from bandit_router.replay.modes import counted
     from bandit_router.replay.targets import uniform
 
-    facts = diagnose(log, uniform(log), log.channel("quality"))
+    rows, notes = counted(log)
+    drawn = log.take(rows)
+    facts = diagnose(drawn, uniform(drawn), drawn.channel("quality"))
+    facts.warnings.extend(notes)
+    facts.warnings.extend(out_of_range(log, options.mapped(columns)))
     if json:
         bad = [{"file": b.file, "line": b.line, "reason": b.reason, "detail": b.detail} for b in intake.bad]
         print_json({"intake": intake.summary(), "bad_lines": bad, "log": describe(log), "diagnostics": facts})
@@ -36,11 +43,15 @@ def check(
         typer.echo(f"{intake.taken} of {intake.lines} lines taken, {len(log.arms)} arms, {len(log.features)} features")
         for arm in facts.arms:
             calibration = "-" if arm.calibration is None else f"{arm.calibration:.3f}"
-            typer.echo(f"  {arm.arm}: {arm.plays} plays, reward joined {arm.joined:.1%}, calibration {calibration}")
+            typer.echo(
+                f"  {plain(arm.arm)}: {arm.plays} plays, reward joined {arm.joined:.1%}, calibration {calibration}"
+            )
         for line in (*facts.refusals, *facts.warnings):
-            typer.echo(f"note: {line}")
+            typer.echo(plain(f"note: {line}"))
     if intake.refused:
         raise typer.Exit(INVALID_DATA)
+    if why := not_randomised(drawn):
+        fail(why, GATE)
 
 
 @app.command()

@@ -22,7 +22,8 @@ def replay(
     context: typer.Context,
     logs: options.Logs,
     policy: Annotated[
-        str | None, typer.Option(help="Policy name, saved state (.safetensors), uniform, or arm=ID.")
+        list[str] | None,
+        typer.Option(help="Policy name, saved state (.safetensors), uniform, or arm=ID; repeat to compare several."),
     ] = None,
     router: Annotated[
         Path | None, typer.Option(help="TOML file of a router, instead of --policy, --set, --price and --scale.")
@@ -31,11 +32,15 @@ def replay(
     estimator: Annotated[list[str] | None, typer.Option(help="Estimator; repeat for several, all for all.")] = None,
     gate: Annotated[str | None, typer.Option(help="Condition such as 'utility > baseline'; exit 3 if not met.")] = None,
     learn: Annotated[str, typer.Option(help="Rows a named policy learns from: accepted or every.")] = "accepted",
-    set: Annotated[list[str] | None, typer.Option("--set", help="Setting of the policy, NAME=VALUE.")] = None,
+    set: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of every named policy.")] = None,
     price: options.Prices = None,
     scale: options.Scales = None,
     bound: options.Bounds = None,
+    mode: options.Modes = None,
     alpha: options.Alpha = 0.05,
+    interval: Annotated[
+        str, typer.Option(help="anytime, or fixed for a log that is looked at once; of differences and the gate.")
+    ] = "anytime",
     slice: Annotated[list[str] | None, typer.Option(help="Feature, policy or mode to split the value by.")] = None,
     group: Annotated[list[str] | None, typer.Option(help="ARM=GROUP for the estimator mips.")] = None,
     cache: Annotated[str | None, typer.Option(help="LRU:5, LFU:5 or GDSF:5; value under this cache instead.")] = None,
@@ -56,55 +61,55 @@ def replay(
     Exit codes: 0 answered (and the gate met), 1 a file could not be written, 2 the command is wrong, 3 the gate is not
     met or the log cannot answer, 4 no usable log.
     """
-    config = _router(context, router)
+    config, policies = _router(context, router), list(dict.fromkeys(policy or ()))
     if config is not None:
-        policy, utility = config.policy.name, config.objective.utility
-    elif policy is None:
+        policies, utility = [config.policy.name], config.objective.utility
+    elif not policies:
         fail("give --policy, or a router's file with --router", USAGE)
     else:
         utility = options.utility(price, scale)
     bounds, sizes = options.ranges(bound), options.numbers("--size", size)
-    if learn not in ("accepted", "every"):
-        fail(f"--learn must be accepted or every, got {learn!r}", USAGE)
+    _check_words(learn, interval)
     if moments is not None and not stream:
         fail("--moments needs --stream", USAGE)
+    if len(policies) > 1 and (stream or cache is not None):
+        fail(
+            f"{'--stream' if stream else '--cache'} takes one --policy, got {len(policies)}; ask for one at a time",
+            USAGE,
+        )
     if stream:
-        check_options(context, policy)
-    _check_names(gate, policy, baseline)
-    chosen, groups, slots = _settings(policy, set), _groups(group), _slots(cache)
+        check_options(context, policies[0])
+    _check_names(gate, policies, baseline)
+    chosen, groups, slots = _settings(policies, set), _groups(group), _slots(cache)
+    shared: dict[str, Any] = {"utility": utility, "bounds": bounds, "alpha": alpha, "gate": gate, "modes": mode}
+    shared["interval"] = interval
     names = _estimators(estimator, grouped=groups is not None)
     if stream:
-        sums = collected(logs, policy, utility)
-        document = streamed(sums, policy, utility, bounds, alpha, gate)
+        sums = collected(logs, policies[0], utility, mode)
+        document = {**streamed(sums, policies[0], shared), "files": logs, "intake": None}
     else:
         log, intake = options.read(logs, format, columns, arms, strict=strict)
         from bandit_router.replay import compare as ope
         from bandit_router.replay import routed
         from bandit_router.replay.logs.store import shown
+        from bandit_router.replay.several import compare_several
 
         with invalid_as(USAGE):
             learning: Any = learn
             one: dict[str, Any] = {"utility": utility, "learning": learning}
             one["key"] = None if key_file is None else key_file.read_bytes()
             if config is None:
-                target = ope.make_target(policy, log, settings=chosen, **one)
+                targets = [ope.make_target(name, log, settings=chosen.get(name), **one) for name in policies]
             else:
-                target = routed.routed_target(config, log, learning=learning)
+                targets = [routed.routed_target(config, log, learning=learning)]
             other = None if baseline is None else ope.make_target(baseline, log, **one)
         with invalid_as(INVALID_DATA):
-            log, notes = (log, {}) if slots is None else _recached(log, target, *slots, paging, sizes)
-            document = ope.compare(
-                log,
-                target,
-                baseline=other,
-                utility=utility,
-                estimators=names,
-                bounds=bounds,
-                alpha=alpha,
-                gate=gate,
-                slices=slice or (),
-                groups=groups,
-            )
+            log, notes = (log, {}) if slots is None else _recached(log, targets[0], *slots, paging, sizes)
+            shared |= {"baseline": other, "estimators": names, "slices": slice or (), "groups": groups}
+            if len(targets) == 1:
+                document = ope.compare(log, targets[0], **shared)
+            else:
+                document = compare_several(log, targets, **shared)
         left_out = [] if config is None else routed.left_out(config)
         notes["assumptions"] = document["assumptions"] + notes.get("assumptions", []) + left_out
         document |= {"files": [shown(path) for path in logs], "intake": intake.summary(), **notes}
@@ -135,31 +140,41 @@ def _router(context: typer.Context, path: Path | None) -> RouterConfig | None:
 # -- what can be refused before a log is read ----------------------------------------------------------------------
 
 
-def _check_names(gate: str | None, policy: str, baseline: str | None) -> None:
+def _check_words(learn: str, interval: str) -> None:
+    for flag, given, words in (
+        ("--learn", learn, ("accepted", "every")),
+        ("--interval", interval, ("anytime", "fixed")),
+    ):
+        if given not in words:
+            fail(f"{flag} must be {words[0]} or {words[1]}, got {given!r}", USAGE)
+
+
+def _check_names(gate: str | None, policies: list[str], baseline: str | None) -> None:
     from bandit_router.policies import policy_class
-    from bandit_router.replay.compare import is_fixed, parse_gate
+    from bandit_router.replay.compare import is_fixed
+    from bandit_router.replay.gate import parse_gate
 
     with invalid_as(USAGE):
         if gate is not None:
             parse_gate(gate)
-        for name in filter(None, (policy, baseline)):
+        for name in filter(None, (*policies, baseline)):
             if not is_fixed(name):
                 policy_class(name)
 
 
-def _settings(policy: str, texts: list[str] | None) -> dict[str, Any]:
-    """One value of each setting, for a policy that has settings."""
+def _settings(policies: list[str], texts: list[str] | None) -> dict[str, dict[str, Any]]:
+    """One value of each setting, by the policy that has settings."""
     from bandit_router.policies import read_settings
     from bandit_router.replay.compare import is_fixed
 
-    found = assigned("--set", texts)
-    if found and is_fixed(policy):
-        fail(f"{policy} takes no --set; it goes with the name of a policy, such as LinUCB", USAGE)
+    found, named = assigned("--set", texts), [name for name in policies if not is_fixed(name)]
+    if found and not named:
+        fail(f"{policies[0]} takes no --set; it goes with the name of a policy, such as LinUCB", USAGE)
     for name, value in found.items():
         if "," in value:
             fail(f"replay takes one value of {name}, got {value}; tune tries several", USAGE)
     with invalid_as(USAGE):
-        return {} if is_fixed(policy) else read_settings(policy, found)
+        return {name: read_settings(name, found) for name in named}
 
 
 def _estimators(names: list[str] | None, *, grouped: bool) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ def check_options(context: typer.Context, policy: str) -> None:
         fail(f"--stream takes arm=ID or uniform, got {policy!r}; leave --stream out for policies that learn", USAGE)
 
 
-def collected(logs: list[str], policy: str, utility: Utility) -> Streamed:
+def collected(logs: list[str], policy: str, utility: Utility, modes: Sequence[str] | None) -> Streamed:
     """The sums of Parquet files and saved sums, together one log in the order given."""
     from bandit_router.replay.logs.store import is_url, shown
     from bandit_router.replay.stream import Streamed, read_part, stream, target_of
@@ -47,26 +47,20 @@ def collected(logs: list[str], policy: str, utility: Utility) -> Streamed:
     with invalid_as(INVALID_DATA):
         saved = {path: read_part(path) for path in paths if path.suffix == ".json"}
         for path, part in saved.items():
-            part.require(target_of(policy, utility), str(path))
-        sums = reduce(Streamed.merge, [saved.get(path) or stream([path], arm, utility=utility) for path in paths])
+            part.require(target_of(policy, utility, modes), str(path))
+        parts = [saved.get(path) or stream([path], arm, utility=utility, modes=modes) for path in paths]
+        sums = reduce(Streamed.merge, parts)
     with invalid_as(USAGE):
         sums.require_arm(policy)
     return sums
 
 
-def streamed(
-    sums: Streamed,
-    policy: str,
-    utility: Utility,
-    bounds: Mapping[str, tuple[float, float]],
-    alpha: float,
-    gate: str | None,
-) -> dict[str, Any]:
+def streamed(sums: Streamed, policy: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The document that the sums give."""
     from bandit_router.replay.stream_replay import streamed_document
 
     with invalid_as(INVALID_DATA):
-        return streamed_document(sums, policy=policy, utility=utility, bounds=bounds, alpha=alpha, gate=gate)
+        return streamed_document(sums, policy=policy, **options)
 
 
 def keep(sums: Streamed, path: Path) -> None:

@@ -31,6 +31,9 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout
 def simulate(
     scenario: Annotated[str | None, typer.Argument(help="Preset or SCENARIO.toml; default models/llm.")] = None,
     table: Annotated[Path | None, typer.Option(help="Folder of an outcome table to run on instead.")] = None,
+    contexts: Annotated[
+        str | None, typer.Option(help="Parts of the context of a table: task, features, text; with commas between.")
+    ] = None,
     policy: Annotated[list[str] | None, typer.Option(help="Policy to run; repeat for several.")] = None,
     set: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE, a setting of every --policy.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Number of streams.")] = None,
@@ -56,7 +59,8 @@ def simulate(
 ) -> None:
     """Run policies on a scenario and report utility and regret with 95 % intervals over seeds."""
     with invalid_as(USAGE):
-        chosen, folder = _scenario(scenario, table, policy, seeds, horizon, price, set)
+        chosen, folder = chosen_scenario(scenario, table, policy, seeds, horizon, price, set)
+        chosen = _with_contexts(chosen, contexts)
         chosen = with_paging(chosen, trace, controller, capacity, paging, paging_weight, set_controller)
     from bandit_router.simulators.experiment import run_scenario
 
@@ -76,7 +80,7 @@ def simulate(
         write_files(partial(write_results, experiment), out)
 
 
-def _scenario(
+def chosen_scenario(
     name: str | None,
     table: Path | None,
     policies: list[str] | None,
@@ -85,6 +89,7 @@ def _scenario(
     prices: list[str] | None,
     settings: list[str] | None = None,
 ) -> tuple[Scenario, Path | None]:
+    """The scenario that the options name, and the folder where its relative paths start."""
     from bandit_router.policies import read_settings
     from bandit_router.simulators.configs import AdapterTableConfig, PolicyConfig, TableConfig
     from bandit_router.simulators.scenario import DEFAULT_PRESET, load_scenario, with_overrides
@@ -104,6 +109,24 @@ def _scenario(
     if prices:
         changes["prices"] = {**changes.get("prices", scenario.prices), **_prices(prices)}
     return with_overrides(scenario, **changes), None if table is not None else folder
+
+
+def _with_contexts(scenario: Scenario, contexts: str | None) -> Scenario:
+    """The scenario with other parts of the context."""
+    from msgspec.structs import replace
+
+    from bandit_router.simulators.configs import TableConfig
+    from bandit_router.simulators.table import CONTEXTS
+
+    if contexts is None:
+        return scenario
+    if not isinstance(scenario.environment, TableConfig) or scenario.router is not None:
+        fail("--contexts goes with an outcome table that no router's file encodes", USAGE)
+    parts = tuple(part.strip() for part in contexts.split(",") if part.strip())
+    unknown = [part for part in parts if part not in CONTEXTS]
+    if unknown:
+        fail(f"--contexts: unknown part {unknown[0]!r}; there are {', '.join(CONTEXTS)}", USAGE)
+    return replace(scenario, environment=replace(scenario.environment, contexts=parts))
 
 
 def with_paging(
@@ -170,7 +193,7 @@ def _print(document: dict[str, Any]) -> None:
     rows = [
         (
             row["policy"] + (" (default)" if row["default"] else ""),
-            _with_interval(row["utility_mean"], 4),
+            with_interval(row["utility_mean"], 4),
             *(_paging_cells(row["paging"]) if paged else _cost_cells(row)),
         )
         for row in document["policies"]
@@ -209,15 +232,16 @@ def _print_router(document: dict[str, Any]) -> None:
 def _cost_cells(row: dict[str, Any]) -> tuple[str, ...]:
     cost = "-" if row["cost_usd_mean"] is None else f"{row['cost_usd_mean']:.3g}"
     quality = "-" if row["quality_mean"] is None else f"{row['quality_mean']:.4f}"
-    return _with_interval(row["regret"]["best_fixed"], 1), quality, cost
+    return with_interval(row["regret"]["best_fixed"], 1), quality, cost
 
 
 def _paging_cells(paging: dict[str, Any]) -> tuple[str, ...]:
-    regret = _with_interval(paging["regret_static_cache"], 1)
+    regret = with_interval(paging["regret_static_cache"], 1)
     return regret, f"{paging['miss_rate']:.4f}", f"{paging['page_ms_per_request']:.2f}"
 
 
-def _with_interval(value: dict[str, Any], digits: int) -> str:
+def with_interval(value: dict[str, Any], digits: int) -> str:
+    """A mean with half its interval."""
     half = "" if value["ci95"] is None else f" ± {(value['ci95'][1] - value['ci95'][0]) / 2:.{digits}f}"
     return f"{value['mean']:.{digits}f}{half}"
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from bandit_router.cli.common import (
@@ -18,15 +19,17 @@ from bandit_router.cli.common import (
     USAGE,
     fail,
     invalid_as,
+    plain,
     print_json,
     writing,
 )
 
 if TYPE_CHECKING:
+    from bandit_router.store.corrections import Corrected
     from bandit_router.store.inspection import Inspection
 
 _SHOWN = 10
-_HELP = "What a store has learned: show, verify, rebuild, repair, prune, forget, export, import."
+_HELP = "What a store has learned: show, operations, verify, rebuild, repair, prune, forget, export, import."
 app = typer.Typer(help=_HELP, no_args_is_help=True)
 
 Url = Annotated[str, typer.Argument(help="sqlite:////path/events.db or postgresql://user@host/name")]
@@ -75,9 +78,23 @@ def show(url: Url, key_file: KeyFile = None, json: Json = False) -> None:
     for title, counts in (("rows", report.rows), ("log", report.settled), ("quarantine", report.quarantine)):
         typer.echo(f"{title}: " + (", ".join(f"{name} {count}" for name, count in counts.items()) or "empty"))
     for arm in report.arms:
-        typer.echo(f"arm {arm.id}: {arm.status}, {arm.learned} learned")
+        typer.echo(plain(f"arm {arm.id}: {arm.status}, {arm.learned} learned"))
     for snapshot in report.snapshots:
         typer.echo(f"snapshot at {snapshot.position}: {snapshot.policy}: {snapshot.fault or 'valid'}")
+    return None
+
+
+@app.command()
+def operations(url: Url, json: Json = False) -> None:
+    """Who changed prices, rollout, limits, bills or an arm's status, when, and the value before and after."""
+    with _open(url, None) as store:
+        made = store.operations()
+    if json:
+        return print_json(made)
+    for one in made:
+        when = datetime.fromtimestamp(one.at_s, UTC).isoformat(timespec="seconds")
+        before, after = (msgspec.json.encode(value).decode() for value in (one.before, one.after))
+        typer.echo(f"{when} {one.by}: {one.name}: {before} -> {after}")
     return None
 
 
@@ -149,9 +166,58 @@ def forget(
     print_json({"decisions": count}) if json else typer.echo(f"dropped {count} decisions of the unit")
 
 
+@app.command("quarantine")
+def quarantine_(url: Url, json: Json = False) -> None:
+    """Outcomes far beyond all that was learned (suspect), and refused rewards, with the reasons."""
+    with _open(url, None) as store:
+        found = store.held()
+    if json:
+        return print_json(found)
+    for one in found:
+        said = {} if one.outcome is None else {name: getattr(one.outcome, name) for name in one.outcome.metered()}
+        whose = "" if one.source is None else f" from {one.source!r}"
+        typer.echo(f"{one.event_id!r}: {one.reason}{whose}: {said or 'unreadable'}")
+    return None
+
+
+@app.command()
+def release(
+    url: Url,
+    events: Annotated[list[str], typer.Argument(help="Event ids, as `quarantine` shows them.")],
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Learn suspect or unlearned outcomes after all; routers that run take the result over."""
+    with _open(url, key_file) as store:
+        _tell_corrected(store.release(events), json)
+
+
+@app.command()
+def unlearn(
+    url: Url,
+    source: Annotated[str | None, typer.Option(help="Whose rewards, as `observe(source=)` had it.")] = None,
+    events: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="File with one event id a line.")
+    ] = None,
+    key_file: KeyFile = None,
+    json: Json = False,
+) -> None:
+    """Learn everything anew without some outcomes; routers that run take the result over. `release` undoes it."""
+    if (source is None) == (events is None):
+        fail("name --source or --events, one of them", USAGE)
+    ids = [] if events is None else [line for line in events.read_text().splitlines() if line]
+    with _open(url, key_file) as store:
+        _tell_corrected(store.unlearn(ids, source=source), json)
+
+
+def _tell_corrected(done: Corrected, json: bool) -> None:
+    told = f"changed {done.changed} entries; learned anew at position {done.position}"
+    print_json(done) if json else typer.echo(told)
+
+
 def _tell_unreadable(lost: dict[int, str]) -> None:
     for why in list(lost.values())[:_SHOWN]:
-        typer.echo(why, err=True)
+        typer.echo(plain(why), err=True)
     if len(lost) > _SHOWN:
         typer.echo(f"and {len(lost) - _SHOWN} more", err=True)
 
@@ -173,5 +239,5 @@ def import_(url: Url, file: Exported, key_file: KeyFile = None, json: Json = Fal
         return print_json(made)
     typer.echo(f"imported at position {made.position}")
     for arm, reason in made.quarantined.items():
-        typer.echo(f"arm {arm} starts at its prior: {reason}", err=True)
+        typer.echo(plain(f"arm {arm} starts at its prior: {reason}"), err=True)
     return None

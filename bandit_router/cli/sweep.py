@@ -20,7 +20,7 @@ from bandit_router.cli.common import (
     progress_bar,
     write_files,
 )
-from bandit_router.cli.simulate import _scenario
+from bandit_router.cli.simulate import chosen_scenario
 from bandit_router.cli.tables import print_table
 
 MOST_PRICES = 1000  # each is a run of its own
@@ -48,7 +48,7 @@ def sweep(
     if any(option.partition("=")[0] == channel for option in fixed):
         fail(f"--price sweeps {channel} and holds it fixed as well; leave one of the two out", USAGE)
     with invalid_as(USAGE):
-        chosen, folder = _scenario(scenario, table, policy, seeds, horizon, fixed)
+        chosen, folder = chosen_scenario(scenario, table, policy, seeds, horizon, fixed)
     from bandit_router.simulators.sweep import run_sweep
 
     total = len(prices) * chosen.seeds * (1 + len(chosen.policies))

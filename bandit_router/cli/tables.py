@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import typer
 
+from bandit_router.cli.common import plain
+
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str = "") -> None:
     """A table of names with their numbers; on a narrow terminal, a paragraph for each name.
@@ -17,6 +19,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     from rich.console import Console
     from rich.table import Table
 
+    rows = [[plain(cell) for cell in row] for row in rows]
     console = Console()
     table = Table(title=title, caption=caption or None)
     table.add_column(columns[0])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from bandit_router.cli import log_options as options
-from bandit_router.cli.common import GATE, INVALID_DATA, USAGE, assigned, fail, invalid_as, print_json
+from bandit_router.cli.common import GATE, INVALID_DATA, USAGE, assigned, fail, invalid_as, print_json, writing
 
 
 def tune(
@@ -18,12 +19,14 @@ def tune(
     price: options.Prices = None,
     scale: options.Scales = None,
     bound: options.Bounds = None,
+    mode: options.Modes = None,
     alpha: options.Alpha = 0.05,
     format: options.Format = None,
     columns: options.Columns = None,
     arms: options.Arms = None,
     strict: options.Strict = False,
     json: options.Json = False,
+    out: Annotated[Path | None, typer.Option(help="Folder for tune.json.")] = None,
 ) -> None:
     """Try settings by progressive validation on the head of a log; value the winner on its tail."""
     utility, bounds = options.utility(price, scale), options.ranges(bound)
@@ -36,9 +39,16 @@ def tune(
     log, _ = options.read(logs, format, columns, arms, strict=strict)
     with invalid_as(INVALID_DATA):
         try:
-            tuned = ope.tune(log, policy, values, utility=utility, bounds=bounds, head=head, alpha=alpha)
+            tuned = ope.tune(log, policy, values, utility=utility, bounds=bounds, head=head, alpha=alpha, modes=mode)
         except Unanswerable as refusal:
             fail(f"the log cannot answer: {refusal}", GATE)
+    if out is not None:
+        import msgspec
+
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "tune.json").write_bytes(msgspec.json.format(msgspec.json.encode(tuned), indent=1))
+        typer.echo(f"wrote {out / 'tune.json'}", err=True)
     if json:
         print_json(tuned)
         return

@@ -173,7 +173,9 @@ class WindowSplit:
             return {}
         end, start, tokens = self._counter(), self._start, self._tokens
         self._start, self._tokens = end, {}
-        if end is None or start is None or end < start:  # a counter that was reset has no difference
+        if (
+            end is None or start is None or end <= start
+        ):  # a counter that was reset, or has not moved yet, has no difference
             return dict.fromkeys(tokens)
         total = sum(tokens.values())
         if total == 0:

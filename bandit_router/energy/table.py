@@ -17,8 +17,9 @@ Example:
 from __future__ import annotations
 
 import csv
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -27,7 +28,9 @@ import msgspec
 import numpy as np
 
 from bandit_router.errors import InvalidInput
+from bandit_router.reading.files import read_text
 
+_log = logging.getLogger(__name__)
 Basis = Literal["measured", "modelled"]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 _JOULES = ("fixed_j", "per_prompt_token_j", "per_output_token_j")
@@ -184,7 +187,7 @@ class _Result(msgspec.Struct):
     configurations: list[_Configuration]
 
 
-def read_mlenergy(paths: Iterable[str | Path], *, task: str) -> EnergyTable:
+def read_mlenergy(paths: str | Path | Iterable[str | Path], *, task: str) -> EnergyTable:
     """A table from result files of the ML.ENERGY leaderboard (JSON, one per model and task; version 3).
 
     Their joules per output token contain the prompt's share, so the rows hold for prompts like those of `task`. The
@@ -192,20 +195,24 @@ def read_mlenergy(paths: Iterable[str | Path], *, task: str) -> EnergyTable:
     measurements the first counts. GPU-seconds per output token are GPUs over output tokens a second.
 
     Args:
-        paths: files of any tasks. task: the one to read, for instance "lm-arena-chat".
+        paths: files of any tasks, or folders as published: of these every .json file, and those of another form are
+            left out, with a warning in the log that names them. task: the one to read, for instance "lm-arena-chat".
 
     Raises:
-        InvalidInput: a file breaks the format, or none is of this task.
+        InvalidInput: a named file breaks the format, or none is of this task.
 
     Source: Chung et al. 2025, "The ML.ENERGY Benchmark", NeurIPS Datasets and Benchmarks. The data states no licence:
     read your own copy.
     """
     rows: dict[tuple[Any, ...], EnergyRow] = {}
-    for path in map(Path, paths):
+    for path, published in _results([paths] if isinstance(paths, (str, Path)) else paths):
         try:
-            result = msgspec.json.decode(path.read_bytes(), type=_Result)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise InvalidInput(f"{path.name} is not an ML.ENERGY result: {error}") from None
+            result = _result(path)
+        except InvalidInput as error:
+            if not published:
+                raise
+            _log.warning("left out: %s", error)
+            continue
         for found in result.configurations if result.task == task else ():
             concurrency = found.avg_batch_size or float(found.max_num_seqs)
             rate = found.output_throughput_tokens_per_sec
@@ -223,6 +230,24 @@ def read_mlenergy(paths: Iterable[str | Path], *, task: str) -> EnergyTable:
     if not rows:
         raise InvalidInput(f"no ML.ENERGY result of task {task!r} among the files")
     return EnergyTable(rows.values())
+
+
+def _results(paths: Iterable[str | Path]) -> Iterator[tuple[Path, bool]]:
+    """Files, and whether one was found in a folder rather than named."""
+    for path in map(Path, paths):
+        if not path.is_dir():
+            yield path, False
+            continue
+        for file in sorted(path.rglob("*")):
+            if ".json" in file.suffixes and file.is_file():
+                yield file, True
+
+
+def _result(path: Path) -> _Result:
+    try:
+        return msgspec.json.decode(read_text(path)[0], type=_Result)
+    except (OSError, InvalidInput, msgspec.MsgspecError, UnicodeError) as error:
+        raise InvalidInput(f"{path.name} is not an ML.ENERGY result: {error}") from None
 
 
 class ModelFigures(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

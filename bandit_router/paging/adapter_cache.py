@@ -13,7 +13,6 @@ from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
 from bandit_router.paging.residency import OnMiss, PagingCounters, Residency
 from bandit_router.policies.caching.base import CacheController, Capacity, Served, beliefs
-from bandit_router.policies.caching.credit import ExchangeCredit
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import Learner
 
@@ -93,6 +92,8 @@ class AdapterCache:
         capacity = Capacity(sizes, slots, limit_bytes, self._mask(pinned))
         costs = weight * self._load_ms / max(float(self._load_ms.max()), 1e-12)
         if controller is None:
+            from bandit_router.policies.caching.credit import ExchangeCredit  # which brings SciPy
+
             self._controller: CacheController = ExchangeCredit(
                 capacity=capacity, costs=costs, free_insert=on_miss == "insert"
             )

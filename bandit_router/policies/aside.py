@@ -116,17 +116,13 @@ class Aside:
 
     def give_back(self, model: HierarchicalRidge, arm: int) -> None:
         """Return the arm's old evidence to the model, and to the other arms what its alarm took from them."""
+        returned = np.ones(len(model.count))
         if arm == self.latest:
-            returned = 1.0 + self.lent / np.maximum(model.count, 1e-300)
-            for name in SUMS:
-                sums = getattr(model, name)
-                sums *= returned.reshape(-1, *(1,) * (sums.ndim - 1))
+            returned += self.lent / np.maximum(model.count, 1e-300)
             self.latest = np.asarray(-1)
-        for name in SUMS:
-            getattr(model, name)[arm] = getattr(self, name)[arm]
+        model.replace(arm, {name: getattr(self, name)[arm] for name in SUMS}, returned)
         self.count[arm] = self.seen[arm] = 0.0
         self.held.remove(arm)
-        model.fit()
 
     def raise_floor(self, floor: F64, step: int) -> None:
         """Raise the floor of each arm that fell to its probe's probability, in place."""

@@ -30,20 +30,19 @@ Scales. With coefficients and s integrated out, the evidence for L and L_0 is, u
 
 where the 1/4 is one pseudo-observation of the largest variance on [0, 1]. It is maximised each time the number of
 outcomes has doubled, so its cost per outcome vanishes; above 64 dimensions that is spread over the outcomes that follow
-(wide_hierarchy.py). The deviation that a block adds, in units of the noise, has a
-half-Cauchy prior with median `TYPICAL` (Gelman 2006, "Prior distributions for variance parameters in hierarchical
-models", Bayesian Analysis 1(3)).
+(wide_hierarchy.py). The deviation that a block adds, in units of the noise, has a half-Cauchy prior with median
+`TYPICAL` (Gelman 2006, "Prior distributions for variance parameters in hierarchical models", Bayesian Analysis 1(3)).
 
 Blocks. Columns sort themselves by the values they have had: constant (with the leading 1: the level), 0/1 (indicators,
 such as a task), other numbers (an embedding). Precisions are relative to the mean square of a request's block, number
 by number or over all indicators, so that a block's scale is the deviation it adds to a typical request whatever its
-units and number of columns. A block that explains nothing gets a scale near 0. Until the first maximisation the
-context is one block.
+units and number of columns. A block that explains nothing gets a scale near 0. The first maximisation finds the blocks.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -256,9 +255,19 @@ class HierarchicalRidge(ScaleAscent):
         moment[0] += shift * gram[0]
         kept = np.full(len(self.count), OTHERS_KEEP)
         kept[arm] = keep
+        self._multiply(kept)
+        self._refit(kept)
+
+    def replace(self, arm: int, sums: Mapping[str, F64], returned: F64) -> None:
+        """An arm's evidence becomes `sums`, by name; that of the others counts `returned` times."""
+        self._multiply(returned)
+        for name in sums:
+            getattr(self, name)[arm] = sums[name]
+        self._replaced(arm, returned)
+
+    def _multiply(self, kept: F64) -> None:
         for sums in (self.gram, self.moment, self.square, self.count):
             sums *= kept.reshape(-1, *(1,) * (sums.ndim - 1))
-        self._refit(kept)
 
     def add_arm(self, like: int | None, strength: float) -> None:
         """Append an arm at theta_0, or centred on another arm's estimate; see `Policy.add_arm`."""
@@ -287,8 +296,12 @@ class HierarchicalRidge(ScaleAscent):
         """The posterior after the sums of the arms have been multiplied by `kept`."""
         self.fit()
 
+    def _replaced(self, arm: int, returned: F64) -> None:
+        """The posterior after `replace` has changed the sums."""
+        self.fit()
+
     def _grown(self) -> None:
-        """The posterior after an arm without outcomes has been appended to the sums."""
+        """The posterior after an arm without outcomes has been appended."""
         self.fit()
 
     def fit(self) -> None:

@@ -20,9 +20,10 @@ from bandit_router.declared import NOT_NEGATIVE, POSITIVE, SEED, SHARE, setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled import ridge_statistics
-from bandit_router.policies.distributions import gaussian_wins, greedy
+from bandit_router.policies.distributions import greedy
 from bandit_router.policies.linear import RidgeStatistics
 from bandit_router.policies.state import Form
+from bandit_router.policies.win_probabilities import gaussian_wins
 
 
 class HybridPolicy(Policy):

@@ -22,7 +22,8 @@ from scipy.linalg import cho_factor, cho_solve
 
 from bandit_router.arrays import F64, Index
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.distributions import gaussian_wins, greedy, inverse_gap, softmax
+from bandit_router.policies.distributions import greedy, inverse_gap, softmax
+from bandit_router.policies.win_probabilities import gaussian_wins
 
 CHECK_EVERY = 64
 DRIFT = {64: 1e-10, 32: 1e-4}

@@ -37,7 +37,8 @@ def play(
         contexts: shape (steps, dim). outcomes: of every arm, shape (steps, arms, channels).
         uniforms: the number each arm is drawn with, in [0, 1), shape (steps,).
         prices: signed channel weights, shape (channels,).
-        eligible: mask of the arms allowed in all these steps, shape (arms,); default all.
+        eligible: mask of the arms allowed, shape (steps, arms), or (arms,) for all these steps; default all. With a
+            mask the steps are not compiled.
         penalty: known cost of each arm in all these steps, shape (arms,); default none.
         until: the run ends after the first step that plays one of these arms, shape (arms,); default none.
 
@@ -64,8 +65,9 @@ def play(
         rule, parameters = _rules(policy, len(uniforms))
         done = statistics.play(rule, parameters, (*map(_dense, inputs), stop), (arms, propensities))
         policy.steps += done
+    masks = None if eligible is None else np.broadcast_to(eligible, (len(uniforms), policy.n_arms))
     while done < len(uniforms) and not (done and until is not None and until[arms[done - 1]]):
-        p = policy.probabilities(contexts[done], eligible, prices, penalty)
+        p = policy.probabilities(contexts[done], None if masks is None else masks[done], prices, penalty)
         arm = arms[done] = draw(p, uniforms[done])
         propensities[done] = min(float(p[arm]), 1.0)
         policy.learn(contexts[done], arm, outcomes[done, arm], propensity=propensities[done])

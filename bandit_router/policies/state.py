@@ -12,6 +12,8 @@ from bandit_router.declared import Declared
 from bandit_router.errors import InvalidInput
 
 Form = Literal["variable", "packed", "symmetric"]
+MOST = 1 << 53  # counts are exact as floats
+FREE = 10_000  # arms, or features, of which a policy may keep nothing
 
 
 class Stateful(Declared):
@@ -34,8 +36,9 @@ class Stateful(Declared):
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Rebuild a policy from `state`. Raises InvalidInput when an array is missing or has the wrong shape."""
+        """Rebuild a policy from `state`. Raises InvalidInput when an array is missing, or of another shape or type."""
         try:
+            check_sizes(state)
             policy = cls(**{name: state[f"parameter.{name}"].item() for name in cls.declared})
             policy.steps = int(state["steps"])
             expected = policy._arrays()
@@ -45,6 +48,8 @@ class Stateful(Declared):
         for name, array in arrays.items():
             if cls.forms.get(name) != "variable" and array.shape != expected[name].shape:
                 raise InvalidInput(f"state['{name}'] must have shape {expected[name].shape}, got {array.shape}")
+            if array.dtype.kind != expected[name].dtype.kind:
+                raise InvalidInput(f"state['{name}'] must have type {expected[name].dtype}, got {array.dtype}")
         policy._restore(arrays)
         return policy
 
@@ -58,6 +63,23 @@ class Stateful(Declared):
 
     def _restore(self, arrays: dict[str, NDArray[Any]]) -> None:
         """Take over arrays of the shapes that `_arrays` has."""
+
+
+def check_sizes(state: Mapping[str, NDArray[Any]]) -> None:
+    """Raise InvalidInput for counts that no policy can have, before anything is made in their size.
+
+    A file of kilobytes that speaks of 10^9 arms must not cost the memory for them.
+    """
+    for name, array in state.items():
+        if (name.startswith("parameter.") or name == "steps") and array.ndim:
+            raise InvalidInput(f"state['{name}'] must be one number, got shape {array.shape}")
+        if array.dtype.kind == "i" and name == "steps" and not 0 <= int(array) <= MOST:
+            raise InvalidInput(f"state['{name}'] must be in 0..{MOST}, got {int(array)}")
+    held = sum(array.size for array in state.values())
+    for name in ("n_arms", "dim"):
+        size = state.get(f"parameter.{name}")
+        if size is not None and not 1 <= size.item() <= max(held, FREE):
+            raise InvalidInput(f"a state of {held} numbers cannot have {name} = {size.item()}")
 
 
 def nested(prefix: str, forms: Mapping[str, Form]) -> dict[str, Form]:

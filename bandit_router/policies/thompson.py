@@ -7,8 +7,9 @@ import numpy as np
 from bandit_router.arrays import F64, Index
 from bandit_router.declared import POSITIVE, setting
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.distributions import beta_wins, gaussian_wins, greedy
+from bandit_router.policies.distributions import greedy
 from bandit_router.policies.means import MeanPolicy
+from bandit_router.policies.win_probabilities import beta_wins, gaussian_wins
 
 
 class GaussianThompson(MeanPolicy):

@@ -25,6 +25,8 @@ from bandit_router.policies.compiled import ridge_statistics
 from bandit_router.policies.linear import sums_of, unpack
 from bandit_router.policies.state import Form
 from bandit_router.policies.vw_workspace import LARGEST, Workspace, dense_layout, unseal
+from bandit_router.reading.dsjson_lines import Malformed, choice_of
+from bandit_router.reading.files import read_text
 
 
 class Estimator(IntEnum):
@@ -215,22 +217,40 @@ class VWModel(VWPolicy):
     def learn_dsjson(self, path: Path) -> int:
         """Learn the labelled decisions of a dsjson log, with the features written in it; returns their number.
 
-        Lines without `_label_cost` (dangling outcomes, observations) and those marked `_skipLearn` are passed over, as
-        by `vw --dsjson`. Costs are used as logged.
+        Lines without `_label_cost` (dangling outcomes, observations) or probability, and those marked `_skipLearn`, are
+        passed over, as by `vw --dsjson`. Costs are used as logged. What a decision is, is what `read_dsjson` takes for
+        one; the file may be compressed and in any encoding.
+
+        Raises:
+            InvalidInput: a line is no JSON or no decision; those before it are learned.
         """
         learned = 0
-        with path.open() as lines:
-            for number, line in enumerate(lines, start=1):
-                if line.strip() and self._is_labelled(line, f"{path.name}:{number}"):
-                    self.workspace.learn_dsjson(line.strip())
-                    self.steps += 1
-                    learned += 1
+        text = read_text(path)[0].replace("\r\n", "\n").replace("\r", "\n")
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip() and (labelled := self._labelled(line, f"{path.name}:{number}")) is not None:
+                self.workspace.learn_dsjson(labelled)
+                self.steps += 1
+                learned += 1
         return learned
 
     @staticmethod
-    def _is_labelled(line: str, where: str) -> bool:
+    def _labelled(line: str, where: str) -> str | None:
+        """The line in VW's own order and spelling, None where there is nothing to learn.
+
+        VW reads the label by position, and passes over one that stands behind the actions.
+        """
         try:
             event = json.loads(line)
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise InvalidInput(f"{where} is not JSON: {error}; the lines before it are learned") from None
-        return "c" in event and "_label_cost" in event and not event.get("_skipLearn", False)
+        if not isinstance(event, dict) or "c" not in event or "_label_cost" not in event or event.get("_skipLearn"):
+            return None
+        try:
+            choice = choice_of(event)
+        except Malformed as error:
+            raise InvalidInput(f"{where} is no decision: {error}; the lines before it are learned") from None
+        if choice.probability is None:
+            return None
+        label = {"cost": choice.cost, "probability": choice.probability, "Action": choice.chosen + 1}
+        head = {f"_label_{name}": value for name, value in label.items()}
+        return json.dumps({**head, "_labelIndex": choice.chosen, "c": event["c"]})

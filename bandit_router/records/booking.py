@@ -32,6 +32,7 @@ class Booking(msgspec.Struct, frozen=True, array_like=True, tag="b1"):
     Attributes:
         event_id, arm, at_s: the decision. parts: its stakes.
         reprices: price changes that are in no entry yet; a bill that came in between is folded before them.
+        chosen: whether the policy chose the arm; what it did not choose moves no price.
     """
 
     event_id: str
@@ -39,6 +40,7 @@ class Booking(msgspec.Struct, frozen=True, array_like=True, tag="b1"):
     at_s: float
     parts: tuple[Part, ...]
     reprices: tuple[Reprice, ...] = ()
+    chosen: bool = True
 
 
 class Bill(msgspec.Struct, frozen=True, array_like=True, tag="s1"):
@@ -47,9 +49,12 @@ class Bill(msgspec.Struct, frozen=True, array_like=True, tag="s1"):
     Attributes:
         event_id, outcome: the report. served_arm: the arm that served in fact, None for the decided one.
         until_s: how long it may wait for its booking; 0 if it may not.
+        believed: whether its outcome was valid; the amounts of one that was not are spent, and say nothing of later
+            requests.
     """
 
     event_id: str
     outcome: Outcome
     served_arm: str | None = None
     until_s: float = 0.0
+    believed: bool = True

@@ -17,7 +17,17 @@ from bandit_router.records.failures import FailureKind
 from bandit_router.records.outcomes import Outcome
 
 Refusal = Literal[
-    "unknown", "duplicate", "settled", "late", "invalid", "out_of_range", "degraded", "diverted", "unavailable"
+    "unknown",
+    "duplicate",
+    "too_many",
+    "settled",
+    "late",
+    "invalid",
+    "out_of_range",
+    "degraded",
+    "diverted",
+    "suspect",
+    "unavailable",
 ]
 REFUSALS: tuple[Refusal, ...] = get_args(Refusal)
 Mode = Literal["online", "apprentice", "shadow", "off", "holdout", "guarded"]
@@ -91,7 +101,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
         penalty: known costs at this decision, in utility units, None for none.
         timestamp_s: when, in seconds of the router's clock.
         policy: name of the policy. state_version: outcomes it had learned.
-        degraded: the policy or the store failed and the baseline was served; such a decision is never learned from.
+        degraded: the policy or the store failed and the baseline was served, or the baseline was to serve and could
+            not, and another arm did; such a decision is never learned from.
         mode: why this arm: the policy chose it (`online`), or it is the baseline, by the rollout's mode or holdout
             (see `Rollout`), because the guard stepped in (`guarded`), or because the policy may choose none of
             the eligible arms (`off` in an online rollout).

@@ -12,6 +12,8 @@ import numpy as np
 from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 
+LARGEST = 1e12  # of any cost, in any unit: more is a mistake
+
 
 class Channel(NamedTuple):
     """What one channel of an outcome measures.
@@ -23,7 +25,7 @@ class Channel(NamedTuple):
     meaning: str
     unit: str = ""
     low: float = 0.0
-    high: float = math.inf
+    high: float = LARGEST
 
     @property
     def range(self) -> tuple[float, float]:
@@ -144,6 +146,7 @@ class Utility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     Attributes:
         prices: utility lost per reference amount of a channel; 0 for a channel that is not named.
         scales: reference amount of a channel, in its own unit (for instance the dearest model's mean cost); default 1.
+            A decision waits for the channels that have one, priced or not, until its window closes.
 
     Example:
         >>> utility = Utility(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.01})
@@ -159,8 +162,10 @@ class Utility(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             for name, value in getattr(self, field).items():
                 if name not in CHANNELS or name == "quality":
                     raise InvalidInput(f"{field}: unknown channel {name!r}; there are {', '.join(COSTS)}")
-                if not is_number(value) or (field == "scales" and value <= 0):
-                    raise InvalidInput(f"{field}[{name!r}] must be finite (scales above 0), got {value!r:.60}")
+                if not is_number(value) or value < 0 or (field == "scales" and value == 0):
+                    raise InvalidInput(
+                        f"{field}[{name!r}] must be finite and at least 0 (scales above 0), got {value!r:.60}"
+                    )
         for name in self.prices:
             if not abs(self._weight(name)) <= MAX_SQUARED:
                 raise InvalidInput(f"the price of {name} over its scale is too large: {self._weight(name):g}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 import msgspec
@@ -11,13 +11,14 @@ import numpy as np
 from scipy.special import chdtrc, ndtr
 
 from bandit_router.arrays import F64, Bool
-from bandit_router.records.outcomes import COSTS, Utility
+from bandit_router.records.outcomes import COSTS, DECLARED, Utility
 from bandit_router.replay.estimators.sample import effective_size
+from bandit_router.replay.logs.columns import scaled
 from bandit_router.replay.logs.logged import LoggedEvents
 
 BLOCKS = 10
 UNSUPPORTED = 0.01
-WRONG_P, WRONG_MEAN = 1e-6, 0.05
+WRONG_P, WRONG_MEAN, ROUNDING = 1e-6, 0.05, 1e-6
 
 
 class ArmCheck(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,11 +43,12 @@ class Diagnostics(msgspec.Struct, frozen=True, kw_only=True):
     `ess` is the effective sample size (sum w)^2 / sum w^2 (Kish 1965). `weight_p` tests that the weights' mean is 1.
     `unsupported` is the target's mass on arms that were never served while eligible. `ratio_p` tests the arms'
     traffic against the logged probabilities (sample-ratio mismatch), None where the log does not hold them.
-    `drift_p` tests that ten consecutive parts of the log earned the same.
+    `drift_p` tests that ten consecutive parts of the log earned the same. What one pass over a log cannot tell is None
+    or empty.
     """
 
     rows: int
-    degraded: int
+    degraded: int | None
     joined: float
     ess: float
     ess_share: float
@@ -54,8 +56,9 @@ class Diagnostics(msgspec.Struct, frozen=True, kw_only=True):
     weight_z: float
     weight_p: float
     weight_max: float
+    smallest_propensity: float | None
     weight_percentiles: dict[str, float]
-    unsupported: float
+    unsupported: float | None
     unsupported_arms: list[str]
     ratio_p: float | None
     drift_p: float | None
@@ -90,6 +93,7 @@ def diagnose(log: LoggedEvents, target: F64, reward: F64) -> Diagnostics:
         "weight_z": z,
         "weight_p": 2 * float(ndtr(-abs(z))),
         "weight_max": float(weight.max(initial=0.0)),
+        "smallest_propensity": float(np.nanmin(rows.propensity)) if np.isfinite(rows.propensity).any() else None,
         "unsupported": unsupported,
         "unsupported_arms": [rows.arms[a] for a in np.flatnonzero(missing & (table.sum(axis=0) > 0))],
         "ratio_p": _ratio_test(rows),
@@ -150,6 +154,37 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
     return [text for holds, text in rules if holds]
 
 
+def not_randomised(log: LoggedEvents) -> str | None:
+    """Why no policy but the logging one can be valued on any of this log, or None."""
+    p = log.propensity[~log.degraded]
+    if np.isnan(p).all():
+        return "no drawn row carries a propensity: log the probability of each drawn arm"
+    if bool((p[~np.isnan(p)] > 1 - 1e-9).all()):
+        return "every propensity is 1: no log without randomisation can tell what another arm would have earned"
+    return None
+
+
+def out_of_range(log: LoggedEvents, columns: Mapping[str, str]) -> list[str]:
+    """Channels with a declared range whose values leave it, with the option that rescales them.
+
+    Args:
+        columns: the column map in use, for the name to put in the option.
+    """
+    notes = []
+    for name in log.metered():
+        y, (least, most) = log.channel(name), DECLARED[name].range
+        low, high = float(np.nanmin(y)), float(np.nanmax(y))
+        if low >= least and high <= most:
+            continue
+        note = f"{name} lies in {low:g}..{high:g}, outside {least:g}..{most:g}: declare --bound {name}={low:g}:{high:g}"
+        if low >= 0 and math.isfinite(most):
+            top = next((t for t in (5, 10, 100) if high <= t), math.ceil(high))
+            column, _ = scaled(columns.get(name, name))
+            note += f" for replay, or rescale with --columns {name}={column}/{top}"
+        notes.append(note)
+    return notes
+
+
 def never_metered(utility: Utility, metered: Container[str]) -> list[str]:
     """Why there is no utility at all, where it prices channels that no row has."""
     names = [name for name in COSTS if utility.priced(name) and name not in metered]
@@ -169,9 +204,9 @@ def _mean_test(values: F64, expected: float) -> tuple[float, float]:
     if not len(values):
         return 0.0, 0.0
     mean, error = float(values.mean()), float(values.std()) / math.sqrt(len(values))
-    if not error > 1e-12:
-        return mean, 0.0 if abs(mean - expected) < 1e-9 else math.inf
-    return mean, (mean - expected) / error
+    if abs(mean - expected) < ROUNDING:  # propensities in float32
+        return mean, 0.0
+    return mean, (mean - expected) / error if error > 1e-12 else math.inf
 
 
 def _percentiles(weight: F64) -> dict[str, float]:

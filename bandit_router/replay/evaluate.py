@@ -35,6 +35,7 @@ from bandit_router.replay.estimators.sequences import (
     weighted_interval,
 )
 from bandit_router.replay.logs.logged import LoggedEvents
+from bandit_router.replay.modes import counted
 
 DEFAULT_ESTIMATORS = ("ips", "snips", "dm", "dr")
 BETTING_ROWS = 200_000
@@ -55,15 +56,18 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         n: rows in which it was metered. logged: mean under the logging policy. logged_interval: its normal interval.
+        logged_anytime: its anytime-valid one, None when the range is not known.
         estimates: by estimator. anytime: anytime-valid intervals for the target's value by method, the key of the
             default one in `sequence`; empty when the metric's range is not known.
-        difference: anytime-valid interval for value minus logged value. difference_normal: the fixed-n one.
+        difference: anytime-valid interval for value minus logged value. difference_normal: the fixed-n one, of
+            doubly robust scores where "dr" is among the estimators, else of IPS scores.
         bounds: range that the sequences rest on.
     """
 
     n: int
     logged: float
     logged_interval: Interval
+    logged_anytime: Interval | None
     estimates: dict[str, Valued]
     anytime: dict[str, Interval]
     scores: str | None
@@ -95,6 +99,7 @@ def evaluate(
     alpha: float = 0.05,
     groups: Mapping[str, str] | None = None,
     kept: Bool | None = None,
+    modes: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Value of `target` in utility and in every metered channel.
@@ -108,6 +113,7 @@ def evaluate(
         alpha: 1 minus the coverage of every interval.
         groups: group of each arm by id, for "mips".
         kept: rows a learning policy took for its own; makes "replay" the mean over its own history.
+        modes: of the rows that count; default those that were drawn, see `counted`.
         seed: of bootstrap and rejection.
 
     Returns:
@@ -115,7 +121,7 @@ def evaluate(
         out, with a warning in the diagnostics.
 
     Raises:
-        InvalidInput: unknown estimator or channel, wrong shapes, an outcome outside its declared range.
+        InvalidInput: unknown estimator, channel or mode, wrong shapes, an outcome outside its declared range.
 
     Example:
         >>> rng = np.random.default_rng(0)
@@ -130,9 +136,13 @@ def evaluate(
         named("estimator", name, ESTIMATORS)
     if target.shape != (len(log), len(log.arms)):
         raise InvalidInput(f"target must have shape {(len(log), len(log.arms))}, got {target.shape}")
+    rows, notes = counted(log, modes)
+    if not rows.all():
+        log, target, kept = log.take(rows), target[rows], None if kept is None else kept[rows]
     prices = Utility() if utility is None else utility
-    columns = _columns(log, prices)
+    columns = columns_of(log, prices)
     diagnostics = diagnose(log, target, columns["utility"])
+    diagnostics.warnings.extend(notes)
     if diagnostics.refusals:
         return Evaluation(alpha=alpha, diagnostics=diagnostics, metrics={})
     ranges = declared_ranges(prices, bounds or {})
@@ -150,7 +160,7 @@ def evaluate(
     return Evaluation(alpha=alpha, diagnostics=diagnostics, metrics=metrics)
 
 
-def _columns(log: LoggedEvents, utility: Utility) -> dict[str, F64]:
+def columns_of(log: LoggedEvents, utility: Utility) -> dict[str, F64]:
     """Utility, the logged reward where it says something else, and every channel metered in a row that counts."""
     columns = {"utility": log.utility(utility), **{name: log.channel(name) for name in ("reward", *CHANNELS)}}
     same = np.array_equal(columns["reward"], columns["utility"], equal_nan=True)
@@ -215,14 +225,16 @@ def _metric(
     )
     if not sample.weight.any():
         raise Unanswerable("the target policy never plays what was served where this was metered")
-    one = partial(_valued, sample, repeat=_repeats(part), bounds=bounds, alpha=alpha, seed=seed)
+    one = partial(_valued, sample, repeat=repeats(part), bounds=bounds, alpha=alpha, seed=seed)
     estimates = {name: one(ESTIMATORS[name]) for name in estimators}
     anytime, scores, difference = _sequences(part, sample, bounds, alpha)
-    gain = _weighted_scores(sample.weight * reward - reward, _repeats(part))
+    mine = dr(sample) if "dr" in estimators else sample.weight * reward
+    gain = weighted_scores(mine - reward, repeats(part))
     return Metric(
         n=len(part),
         logged=float(np.average(reward, weights=part.weight)),
-        logged_interval=normal(_weighted_scores(reward, _repeats(part)), alpha),
+        logged_interval=normal(weighted_scores(reward, repeats(part)), alpha),
+        logged_anytime=_logged_sequence(part, reward, bounds, alpha),
         estimates=estimates,
         anytime=anytime,
         scores=scores,
@@ -246,12 +258,12 @@ def _groups(arms: Sequence[str], groups: Mapping[str, str] | None) -> Index | No
     return np.array([labels.index(groups[arm]) for arm in arms], dtype=np.intp)
 
 
-def _repeats(log: LoggedEvents) -> F64 | None:
+def repeats(log: LoggedEvents) -> F64 | None:
     """Row weights, None when all are equal."""
     return None if np.ptp(log.weight) == 0 else log.weight
 
 
-def _weighted_scores(scores: F64, repeat: F64 | None) -> F64:
+def weighted_scores(scores: F64, repeat: F64 | None) -> F64:
     """Scores of the mean in which row i counts repeat[i] times."""
     if repeat is None:
         return scores
@@ -268,7 +280,7 @@ def _valued(
     alpha: float,
     seed: int,
 ) -> Valued:
-    scores = _weighted_scores(estimator(sample), repeat)
+    scores = weighted_scores(estimator(sample), repeat)
     w = sample.weight
     intervals = {"normal": normal(scores, alpha), "bootstrap": bootstrap(scores, alpha, seed=seed)}
     if bounds is not None and estimator is ESTIMATORS["ips"] and repeat is None:
@@ -290,14 +302,14 @@ def _sequences(
     has a term of about 4 / (floor n). They are used where that is small, which is known before any reward is seen;
     IPS scores need no floor.
     """
-    if bounds is None or _repeats(log) is not None:
+    if bounds is None or repeats(log) is not None:
         return {}, None, None
     low, span = bounds[0], bounds[1] - bounds[0]
     w, reward = sample.weight, np.clip((sample.reward - low) / span, 0.0, 1.0)
     largest = 1.0 / float(sample.propensity.min())
     methods = METHODS if len(w) <= BETTING_ROWS else METHODS[:1]
     if largest * FLOOR_ROWS <= len(w):
-        scores = _past_scores(log, sample, reward)
+        scores = past_scores(log, sample, reward)
         sides = {m: robust_interval(scores, largest, method=m, alpha=alpha) for m in methods}
         kind, change = "doubly robust", robust_difference(scores, reward, largest, alpha=alpha)
     else:
@@ -308,7 +320,16 @@ def _sequences(
     return scaled, kind, (span * change[0], span * change[1])
 
 
-def _past_scores(log: LoggedEvents, sample: Sample, reward: F64) -> F64:
+def _logged_sequence(log: LoggedEvents, reward: F64, bounds: Interval | None, alpha: float) -> Interval | None:
+    """The anytime-valid interval of what was logged."""
+    if bounds is None or repeats(log) is not None:
+        return None
+    low, span = bounds[0], bounds[1] - bounds[0]
+    first, last = weighted_interval(np.ones(len(log)), np.clip((reward - low) / span, 0.0, 1.0), alpha=alpha)
+    return low + span * first, low + span * last
+
+
+def past_scores(log: LoggedEvents, sample: Sample, reward: F64) -> F64:
     """Doubly robust scores whose predictions know only earlier rows; rewards in [0, 1]."""
     q = progressive(log.contexts, log.arm, reward, len(log.arms), start=0.5)
     return dr(replace(sample, reward=reward, predictions=np.clip(q, 0.0, 1.0, out=q)))

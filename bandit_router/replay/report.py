@@ -19,23 +19,49 @@ _WIDTH, _LEFT, _ROW = 760, 190, 24
 
 
 def html_report(document: Mapping[str, Any]) -> str:
-    """The page for a document of `compare`; well under 500 KB for any log."""
+    """The page for a document of `compare`, `compare_several` or a stream; well under 500 KB for any log."""
+    parts = document.get("policies", [document])
+    body = _summary(document) if "policies" in document else ""
+    body += "".join(_policy(part, document["assumptions"]) for part in parts)
+    title = f"Replay of {_text(', '.join(part['policy'] for part in parts))}"
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f"<style>{_STYLE}</style></head><body>{body}</body></html>\n"
+    )
+
+
+def _summary(document: Mapping[str, Any]) -> str:
+    """Several policies beside the logging policy and the baseline, and the difference of every two."""
+    head = ("policy", "utility", "interval", f"minus {document['baseline']}", "ESS")
+    rows = [
+        [
+            *(_text(row["policy"]), _number(row["value"])),
+            *(_range(row["interval"]), _range(row["difference"]), _number(row["ess"], 5)),
+        ]
+        for row in document["table"]
+    ]
+    pairs = [[_text(f"{p['policy']} minus {p['than']}"), _range(p["difference"])] for p in document["pairs"]]
+    gate = _gate(document["gate"]) if document["gate"] else ""
+    return (
+        f"<h1>{len(document['policies'])} policies on one log</h1>{gate}{_table(head, rows)}"
+        f'{_table(("pair", "difference in utility"), pairs)}<p class="note">{_text(document["interval"])} intervals at '
+        f"{1 - document['alpha']:.0%}, each by itself.</p>"
+    )
+
+
+def _policy(document: Mapping[str, Any], assumptions: Sequence[str]) -> str:
+    """One policy in full."""
     body = [f"<h1>Replay of {_text(document['policy'])} against {_text(document['baseline'])}</h1>", _log(document)]
     if document["gate"]:
         body.append(_gate(document["gate"]))
     if not document["answered"]:
         reasons = "".join(f"<li>{_text(reason)}</li>" for reason in document["refusals"])
         body.append(f'<div class="no"><b>The log cannot answer; no value is given.</b><ul>{reasons}</ul></div>')
-    for note in document.get("assumptions", ()):
-        body.append(f'<p class="note">Assumes: {_text(note)}.</p>')
+    body += [f'<p class="note">Assumes: {_text(note)}.</p>' for note in assumptions]
     body += [_metric(name, metric, document) for name, metric in document["metrics"].items()]
     body += [_diagnostics(document["diagnostics"]), _arms(document["diagnostics"]["arms"])]
     body += [_slice(name, rows) for name, rows in document["slices"].items()]
-    title = f"Replay of {_text(document['policy'])}"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body>{''.join(body)}</body></html>\n"
-    )
+    return "".join(body)
 
 
 def _text(value: object) -> str:
@@ -61,10 +87,12 @@ def _log(document: Mapping[str, Any]) -> str:
     span = "" if log["span_s"] is None else f" over {log['span_s'] / 3600:.1f} h"
     history = document["own_history"]
     own = "" if history is None else f", {history} of them its own history"
+    features = "" if log["features"] is None else f", {log['features']} features"
+    digest = "" if log["sha256"] is None else f'<span class="note">sha256 {_text(log["sha256"][:16])}</span>'
     return (
-        f"<p>{log['rows']} decisions{span}, {len(log['arms'])} arms, {log['features']} features. "
+        f"<p>{log['rows']} decisions{span}, {len(log['arms'])} arms{features}. "
         f"Target: {_text(document['learning'])}{own}. Intervals at {1 - document['alpha']:.0%}. "
-        f'<span class="note">sha256 {_text(log["sha256"][:16])}</span></p>'
+        f"{digest}</p>"
     )
 
 
@@ -87,7 +115,8 @@ def _metric(name: str, metric: Mapping[str, Any], document: Mapping[str, Any]) -
     ]
     head = ("estimator", "value", "s.e.", "ESS", "normal", "bootstrap", "Clopper-Pearson")
     difference = document["differences"].get(name)
-    against = f"Difference to {_text(document['baseline'])}, anytime-valid: <b>{_range(difference)}</b>."
+    valid = "anytime-valid" if document["interval"] == "anytime" else "fixed-n"
+    against = f"Difference to {_text(document['baseline'])}, {valid}: <b>{_range(difference)}</b>."
     missing = "" if metric["anytime"] else " No anytime-valid interval: declare the range of this metric."
     return f"<h2>{_text(name)} ({metric['n']} rows)</h2><p>{against}{missing}</p>{_forest(marks)}{_table(head, rows)}"
 

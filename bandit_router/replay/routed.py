@@ -11,6 +11,7 @@ from bandit_router.replay.compare import Target, make_target
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.targets import Learning
 from bandit_router.routing.config import RouterConfig
+from bandit_router.routing.exploration import spread
 from bandit_router.routing.rollout import Rollout
 
 
@@ -38,11 +39,13 @@ def routed_target(config: RouterConfig, log: LoggedEvents, *, learning: Learning
 def left_out(config: RouterConfig) -> list[str]:
     """What of a router a log cannot follow, as sentences for the document."""
     parts = {"budgets": config.budgets, "guard": config.rollout.guard, "residency": config.residency}
-    return [
+    notes = [
         f"the router's {name} depends on what it would have served, and is left out"
         for name, part in parts.items()
         if part is not None
     ]
+    spread_out = "the router's explore_share is spread over all of its arms, plausible or not"
+    return [*notes, spread_out] if config.rollout.explore_share else notes
 
 
 def _bounded(table: F64, config: RouterConfig, log: LoggedEvents) -> F64:
@@ -64,6 +67,7 @@ def _bounded(table: F64, config: RouterConfig, log: LoggedEvents) -> F64:
         else:
             inside = np.where(mask, table[row], 0.0)
             p = inside / inside.sum() if inside.sum() > 0 else mask / mask.sum()
+            p = spread(p, rollout.explore_share, mask, mask)
             chosen = rollout.bound(p, mask, catalogue) * (1.0 - rollout.holdout)
             chosen[serving] += rollout.holdout
         result[row] = chosen

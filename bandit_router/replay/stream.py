@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,8 @@ from bandit_router.arrays import F64, Index
 from bandit_router.errors import InvalidInput, InvalidLog
 from bandit_router.records.outcomes import COSTS, Utility
 from bandit_router.replay.estimators.moments import Moments
-from bandit_router.replay.stream_columns import Source, metrics, opened, readable, target, usable
+from bandit_router.replay.modes import SERVED
+from bandit_router.replay.stream_columns import Source, metrics, mode, opened, readable, target, usable
 from bandit_router.replay.targets import named
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
         target: what was evaluated, and at which prices, see `target_of`; parts of different ones cannot be merged.
         arms: ids that the log knows.
         blocks: moments of consecutive runs of at most 65,536 rows, in order, by metric.
-        rows: all rows. left_out: rows without a usable propensity or arm, or degraded.
+        rows: all rows. left_out: rows of a mode that counts without a usable propensity or arm, or degraded.
+        other: rows of the modes that do not count, by mode.
         unjoined: usable rows in which the metric was not logged.
         smallest: smallest propensity.
     """
@@ -39,6 +41,7 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
     blocks: dict[str, list[Moments]]
     rows: int
     left_out: int
+    other: dict[str, int]
     unjoined: dict[str, int]
     smallest: float
 
@@ -63,13 +66,18 @@ class Streamed(msgspec.Struct, frozen=True, kw_only=True):
             blocks={name: self.blocks.get(name, []) + later.blocks.get(name, []) for name in names},
             rows=self.rows + later.rows,
             left_out=self.left_out + later.left_out,
-            unjoined={name: self.unjoined.get(name, 0) + later.unjoined.get(name, 0) for name in names},
+            other=_added(self.other, later.other),
+            unjoined=_added(self.unjoined, later.unjoined),
             smallest=min(self.smallest, later.smallest),
         )
 
 
-def target_of(policy: str, utility: Utility) -> str:
-    """A policy and the utility that it is valued in, in words.
+def _added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in (*one, *other)}
+
+
+def target_of(policy: str, utility: Utility, modes: Sequence[str] | None = None) -> str:
+    """A policy, the utility that it is valued in and the modes of the rows where they are chosen, in words.
 
     Example:
         >>> target_of("arm=large", Utility(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.01}))
@@ -77,10 +85,13 @@ def target_of(policy: str, utility: Utility) -> str:
     """
     priced = [name for name in COSTS if utility.priced(name)]
     costs = [f" - {float(utility.prices[name])} {name} / {float(utility.scales.get(name, 1.0))}" for name in priced]
-    return f"{policy}, utility quality{''.join(costs)}"
+    chosen = "" if modes is None else f", mode {' '.join(sorted(set(modes)))}"
+    return f"{policy}, utility quality{''.join(costs)}{chosen}"
 
 
-def stream(paths: Sequence[Path], arm: str | None, *, utility: Utility | None = None) -> Streamed:
+def stream(
+    paths: Sequence[Path], arm: str | None, *, utility: Utility | None = None, modes: Sequence[str] | None = None
+) -> Streamed:
     """Moments of "always this arm" (None: uniform over the eligible arms) for utility and every metered channel.
 
     Args:
@@ -88,19 +99,20 @@ def stream(paths: Sequence[Path], arm: str | None, *, utility: Utility | None = 
         arm: uniform over the eligible arms in rows where it is not eligible, among them all of a file that does not
             know it.
         utility: prices; default quality alone.
+        modes: of the rows that count; default all but those in which the baseline served, see `SERVED`.
 
     One slice of 1,048,576 rows is in memory at a time. Rows are not checked one by one; those without arm or with a
     propensity outside (0, 1] are counted in `left_out`.
 
     Raises:
-        InvalidLog: no such file, a column is missing or has the wrong type, or no row is usable.
+        InvalidLog: no such file, a column is missing or has the wrong type, or no row can be used in any mode.
     """
     prices = utility or Utility()
-    of = target_of("uniform" if arm is None else f"arm={arm}", prices)
-    total = Streamed(target=of, arms=[], blocks={}, rows=0, left_out=0, unjoined={}, smallest=1.0)
+    of = target_of("uniform" if arm is None else f"arm={arm}", prices, modes)
+    total = Streamed(target=of, arms=[], blocks={}, rows=0, left_out=0, other={}, unjoined={}, smallest=1.0)
     for path in paths:
         source = opened(path)
-        for part in _parts(source, path, arm, prices):
+        for part in _parts(source, path, arm, prices, modes):
             total = total.merge(msgspec.structs.replace(part, target=of, arms=list(source.arms)))
     if total.rows == total.left_out:
         raise InvalidLog(f"none of the {total.rows} rows has an arm, a propensity in (0, 1] and is not degraded")
@@ -108,12 +120,19 @@ def stream(paths: Sequence[Path], arm: str | None, *, utility: Utility | None = 
     return msgspec.structs.replace(total, blocks=metered, unjoined={name: total.unjoined[name] for name in metered})
 
 
-def _parts(source: Source, path: Path, arm: str | None, utility: Utility) -> Iterator[Streamed]:
+def _parts(
+    source: Source, path: Path, arm: str | None, utility: Utility, modes: Sequence[str] | None
+) -> Iterator[Streamed]:
     import polars as pl
 
     columns = metrics(source, utility)
+    counts = ~mode(source).is_in(list(SERVED)) if modes is None else mode(source).is_in(list(modes))
     query = source.scan.select(
-        usable=usable(source), target=target(source, arm), p=pl.col("propensity").cast(pl.Float64), **columns
+        mode=pl.when(~counts).then(mode(source)),
+        usable=usable(source),
+        target=target(source, arm),
+        p=pl.col("propensity").cast(pl.Float64),
+        **columns,
     )
     for offset in range(0, source.rows, SLICE):
         with readable(path, "numbers, lists of arm ids in eligible, and truth in degraded"):
@@ -122,7 +141,10 @@ def _parts(source: Source, path: Path, arm: str | None, utility: Utility) -> Ite
 
 
 def _moments(frame: pl.DataFrame, metrics: list[str]) -> Streamed:
-    rows = frame.height
+    rows, other = frame.height, frame["mode"].drop_nulls().value_counts()
+    if len(other):
+        frame = frame.filter(frame["mode"].is_null())
+    counting = frame.height
     if not frame["usable"].all():
         frame = frame.filter("usable")
     p, n = frame["p"].to_numpy(), frame.height
@@ -133,7 +155,8 @@ def _moments(frame: pl.DataFrame, metrics: list[str]) -> Streamed:
         arms=[],
         blocks=blocks,
         rows=rows,
-        left_out=rows - n,
+        left_out=counting - n,
+        other=dict(other.iter_rows()),
         unjoined={name: n - sum(block.n for block in blocks[name]) for name in metrics},
         smallest=float(p.min()) if n else 1.0,
     )

@@ -64,8 +64,16 @@ def _check_weights(path: Path, scan: pl.LazyFrame, names: Sequence[str]) -> None
         raise InvalidLog(f"{path}: expected a weight of 1 in every row, got others; sums have none, replay in memory")
 
 
+def mode(source: Source) -> pl.Expr:
+    """The mode of a row."""
+    import polars as pl
+
+    column = pl.col("mode").cast(pl.String) if "mode" in source.names else pl.lit(None, dtype=pl.String)
+    return column.fill_null("online").alias("mode")
+
+
 def usable(source: Source) -> pl.Expr:
-    """Whether a row counts: an arm, a propensity in (0, 1], not degraded."""
+    """Whether a row of a mode that counts does: an arm, a propensity in (0, 1], not degraded."""
     import polars as pl
 
     fit = pl.col("arm").is_not_null() & weighable(pl.col("propensity").cast(pl.Float64))

@@ -14,6 +14,7 @@ from bandit_router.policies.base import Policy
 from bandit_router.policies.play import follow as steps
 from bandit_router.records.outcomes import CHANNELS, Utility
 from bandit_router.replay.logs.logged import LoggedEvents
+from bandit_router.replay.modes import counted
 
 Learning = Literal["nothing", "accepted", "every"]
 
@@ -149,6 +150,8 @@ def follow(
         raise InvalidInput("rejection replay needs a propensity in every row; use learning='every'")
     usable = ~np.isnan(log.outcomes[:, 0]) & ~log.degraded & (learning != "nothing")
     bars = np.random.default_rng(seed).random(len(log)) * log.propensity if accepting else np.full(len(log), -1.0)
+    if accepting:  # what the baseline served, with propensity 1, would be accepted for the baseline alone
+        bars[~counted(log)[0]] = np.inf
     table, kept = steps(
         policy,
         log.contexts,

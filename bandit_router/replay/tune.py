@@ -20,6 +20,7 @@ from bandit_router.replay.compare import make_policy, refusals
 from bandit_router.replay.estimators.intervals import Interval
 from bandit_router.replay.evaluate import evaluate
 from bandit_router.replay.logs.logged import LoggedEvents
+from bandit_router.replay.modes import counted
 from bandit_router.replay.targets import follow
 
 
@@ -85,6 +86,7 @@ def tune(
     bounds: Mapping[str, Interval] | None = None,
     head: float = 0.7,
     alpha: float = 0.05,
+    modes: Sequence[str] | None = None,
 ) -> Tuned:
     """Choose settings of a policy.
 
@@ -93,7 +95,7 @@ def tune(
 
     Args:
         policy: its name. options: values to try, by setting.
-        head: share of the rows that the choice is made on.
+        head: share of the rows that count, see `counted`, that the choice is made on.
         others: see `evaluate`.
 
     Raises:
@@ -103,12 +105,16 @@ def tune(
     options = read_options(policy, options)
     if not 0 < head < 1:
         raise InvalidInput(f"head must be in (0, 1), got {head}")
-    split = int(len(log) * head)
+    rows = np.flatnonzero(counted(log, modes)[0])
+    split = int(rows[int(len(rows) * head)]) if len(rows) else 0
 
     def table(settings: Mapping[str, Any], rows: LoggedEvents) -> Any:
         return follow(make_policy(policy, rows, settings), rows, utility=utility, learning="every")[0]
 
-    first, shared = log.take(slice(0, split)), {"utility": utility, "bounds": bounds, "estimators": ("dr",)}
+    first, shared = (
+        log.take(slice(0, split)),
+        {"utility": utility, "bounds": bounds, "estimators": ("dr",), "modes": modes},
+    )
     trials = [_trial(first, table(settings, first), settings, shared) for settings in grid(options)]
     trials.sort(key=lambda trial: -trial.value)
     tail = log.take(slice(split, None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies.distributions import draw
 from bandit_router.policies.native import sound
 from bandit_router.records.decisions import Mode, event_uniform
+from bandit_router.routing.exploration import plausible, spread
 from bandit_router.routing.guard import GuardRecord
 from bandit_router.routing.rollout import Rollout
 from bandit_router.settling.learner import Learner
@@ -72,7 +74,7 @@ class Chooser:
         mask = rollout.mask(self.learner.catalogue, eligible) if self._bounded else eligible
         if mode == "off" or (self._bounded and self._stands_aside(mode, mask, eligible)):
             self._check(x)
-            return Choice(self.baseline_index(eligible), 1.0, None, "off" if mode == "online" else mode)
+            return self._baseline(eligible, None, "off" if mode == "online" else mode)
         try:
             p = self._distribution(x, mask, penalty)
             index = draw(p, self.uniform(event_id))
@@ -85,11 +87,12 @@ class Chooser:
             if mask is not None and not mask.any():
                 raise  # the request's fault: no arm at all
             choice = self.degraded(x, eligible)  # raises where the context cannot be used
-            name, what = type(self.learner.policy).__name__, type(error).__name__
-            _log.error("policy %s failed (%s: %.200s); serving the baseline", name, what, error)
+            name, at = type(self.learner.policy).__name__, traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__} at {at.filename}:{at.lineno}"  # its text may have the context in it
+            _log.error("policy %s failed (%s); serving the baseline", name, what)
             return choice
         mode = "guarded" if mode == "online" else mode
-        return Choice(self.baseline_index(eligible), 1.0, p, mode, proposed=index)
+        return self._baseline(eligible, p, mode, proposed=index)
 
     def servable(self, eligible: Bool | None) -> Bool | None:
         """The eligible arms that may come to serve, which budgets must be able to pay for; None for all."""
@@ -129,6 +132,12 @@ class Chooser:
         chosen[capped] = False
         return chosen
 
+    def _baseline(self, eligible: Bool | None, p: F64 | None, mode: Mode, proposed: int | None = None) -> Choice:
+        """The baseline by the rollout's word; degraded where it may not serve, a budget refusing it for instance."""
+        index = self.baseline_index(eligible)
+        stands_in = self.learner.catalogue[index].id != self.rollout.baseline
+        return Choice(index, 1.0, p, mode, proposed=proposed, degraded=stands_in)
+
     def _check(self, x: F64) -> None:
         dim = self.learner.policy.dim
         if not sound(x, dim):
@@ -144,8 +153,11 @@ class Chooser:
         return mode != "online" or self.learner.catalogue[self.baseline_index(eligible)].id == self.rollout.baseline
 
     def _distribution(self, x: F64, mask: Bool | None, penalty: F64 | None) -> F64:
-        learner = self.learner
+        learner, share = self.learner, self.rollout.explore_share
         p = learner.policy.probabilities(x, mask, learner.weights, penalty)
+        if share:
+            likely = plausible(learner.policy.estimate(x), learner.weights, penalty, mask)
+            p = spread(p, share, likely, mask)
         return self.rollout.bound(p, mask, learner.catalogue) if self._bounded else p
 
     def _trusted(self, record: GuardRecord, p: F64, x: F64, eligible: Bool | None) -> bool:

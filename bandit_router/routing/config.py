@@ -12,13 +12,14 @@ import numpy as np
 
 from bandit_router.budgets.limits import Limit
 from bandit_router.budgets.pacing import Budgets
+from bandit_router.declared import named
 from bandit_router.encoding.contexts import Encoder
 from bandit_router.encoding.sections import EncoderSection, build_encoder
 from bandit_router.errors import InvalidInput
 from bandit_router.paging.adapter_cache import AdapterCache, Learns
 from bandit_router.paging.model import MB, PagingModel
 from bandit_router.paging.residency import OnMiss
-from bandit_router.policies import DEFAULT_POLICY, policy_class
+from bandit_router.policies import DEFAULT_POLICY, POLICIES
 from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.outcomes import Outcome
@@ -61,7 +62,7 @@ class PolicySection(_Section, frozen=True):
     monitor: MonitorSection | None = None
 
     def __post_init__(self) -> None:
-        policy_class(self.name)
+        named("policy", self.name, dict.fromkeys(POLICIES))  # by name alone: a policy is loaded when it is built
 
     def build(self) -> PolicySpec:
         """The argument of a router."""

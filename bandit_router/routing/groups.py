@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -50,7 +50,7 @@ class Objective(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     Example:
         >>> objective = Objective(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.01})
         >>> objective.utility.priced("cost_usd"), objective.rewards.window_s
-        (True, 3600.0)
+        (True, 172800.0)
     """
 
     prices: dict[str, float] = msgspec.field(default_factory=dict)
@@ -76,8 +76,15 @@ def check_kinds(arms: object, context: object, **groups: tuple[object, type]) ->
     """Raise InvalidInput unless arms are arms, the context a length or an encoder, and each group of its own kind."""
     if isinstance(arms, str) or not isinstance(arms, Iterable) or not all(isinstance(arm, Arm) for arm in arms):
         raise InvalidInput(f'arms must be a list of Arm, for instance [Arm(id="small")], got {arms!r:.80}')
-    if isinstance(context, bool) or not (isinstance(context, int) or (callable(context) and hasattr(context, "dim"))):
-        raise InvalidInput(f"context must be a length or an encoder, got {context!r:.80}")
+    encodes = callable(context) and hasattr(context, "dim")
+    if isinstance(context, bool) or not (isinstance(context, int) or encodes or _are_names(context)):
+        raise InvalidInput(f"context must be a length or an encoder, or a list of distinct names, got {context!r:.80}")
     for name, (value, kind) in groups.items():
         if not isinstance(value, kind):
             raise InvalidInput(f"{name} must be an instance of {kind.__name__}, got {value!r:.80}")
+
+
+def _are_names(context: object) -> bool:
+    if isinstance(context, str) or not isinstance(context, Sequence) or not context:
+        return False
+    return all(isinstance(name, str) and name for name in context) and len(set(context)) == len(context)

@@ -26,6 +26,9 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
             units is a hash of their id and the router's key, so it is the same for every request and replica.
         floors, caps: least and greatest probability of an arm, by arm id. What is drawn from, and logged, is the
             closest distribution within them (Euclidean projection).
+        explore_share: share of the requests, in [0, 1), that other arms get, so that the log can value other policies:
+            three quarters of it go to the arms that may still be the best by the policy's estimates, a quarter to all
+            (all of it for a policy without estimates). What a share costs and buys: `bandit-router plan explore`.
         allowed: ids of the arms the policy may choose; default all. For a request where it may choose none, a declared
             baseline serves.
         baseline: id of the arm that serves when the policy may not or cannot decide; default the first eligible one.
@@ -41,6 +44,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     holdout: float = 0.0
     floors: dict[str, float] = msgspec.field(default_factory=dict)
     caps: dict[str, float] = msgspec.field(default_factory=dict)
+    explore_share: float = 0.0
     allowed: tuple[str, ...] | None = None
     baseline: str | None = None
     guard: ConservativeGuard | None = None
@@ -48,11 +52,15 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def __post_init__(self) -> None:
         if self.mode not in ("online", "apprentice", "shadow", "off"):
             raise InvalidInput(f"mode must be online, apprentice, shadow or off, got {self.mode!r}")
-        if not 0 <= self.holdout < 1:
-            raise InvalidInput(f"holdout must be in [0, 1), got {self.holdout}")
+        if isinstance(self.allowed, str):
+            raise InvalidInput(f"allowed must be a list of arm ids, got {self.allowed!r}")
+        for name in ("holdout", "explore_share"):
+            share = getattr(self, name)
+            if not isinstance(share, int | float) or not 0 <= share < 1:
+                raise InvalidInput(f"{name} must be in [0, 1), got {share}")
         for field in ("floors", "caps"):
             for arm, value in getattr(self, field).items():
-                if not 0 <= value <= 1:
+                if not isinstance(value, int | float) or not 0 <= value <= 1:
                     raise InvalidInput(f"{field}[{arm!r}] must be in [0, 1], got {value}")
         above = [arm for arm, floor in self.floors.items() if floor > self.caps.get(arm, 1.0)]
         if above or sum(self.floors.values()) > 1:

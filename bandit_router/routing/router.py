@@ -25,6 +25,7 @@ from bandit_router.records.failures import Failure
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
+from bandit_router.routing.controls import controls
 from bandit_router.routing.groups import Objective, PolicySpec, check_kinds
 from bandit_router.routing.health import ArmHealth, Health
 from bandit_router.routing.operations import Operations
@@ -69,11 +70,13 @@ class Said(TypedDict, total=False):
         served_arm: id of the arm that served in the end, where a gateway retried or fell back to another one. The
             outcome is then that arm's and is not counted to the decided one, which has failed as `failure` says; where
             nothing is said, as `FailureRules.diverted` says.
+        source: who reports, for instance a client's key id, for `RewardRule.per_source` and `state unlearn`.
     """
 
     reward_id: str | None
     failure: Failure | None
     served_arm: str | None
+    source: str | None
 
 
 class Router(Operations):
@@ -81,7 +84,7 @@ class Router(Operations):
 
     Args:
         arms: what can be served, in a fixed order.
-        context: length of the context vector, or an encoder of requests into one (see `encoding`).
+        context: length of the context vector, the names of its elements, or an encoder of requests (see `encoding`).
         policy: name of a policy, a `PolicySpec` with its settings, or a policy with n_arms = len(arms), the context's
             length and one channel per channel of the objective.
         objective: prices and scales, the channels that are learned, and how rewards settle; default quality alone.
@@ -106,7 +109,7 @@ class Router(Operations):
         self,
         *,
         arms: Sequence[Arm],
-        context: int | Encoder,
+        context: int | Sequence[str] | Encoder,
         policy: str | PolicySpec | Policy = DEFAULT_POLICY,
         objective: Objective = DEFAULT_OBJECTIVE,
         rollout: Rollout = EVERYTHING,
@@ -127,8 +130,9 @@ class Router(Operations):
                 "whole request, or give RewardRule another aggregate than 'sum'"
             )
         catalogue = Catalogue(arms)
-        self.encoder = None if isinstance(context, int) else context
-        dim = context if isinstance(context, int) else context.dim
+        named = tuple(context) if isinstance(context, Sequence) else None
+        self.encoder = context if callable(context) else None
+        dim = context.dim if callable(context) else context if isinstance(context, int) else len(context)
         spec = PolicySpec(name=policy) if isinstance(policy, str) else policy
         sizes = {"n_arms": len(catalogue), "dim": dim, "channels": len(objective.channels)}
         self.learner = Learner(
@@ -137,6 +141,7 @@ class Router(Operations):
             channels=objective.channels,
             utility=objective.utility,
             monitor=spec.monitor if isinstance(spec, PolicySpec) else None,
+            features=named,
         )
         self.key = secrets.token_bytes(32) if key is None else key
         self.chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
@@ -158,6 +163,7 @@ class Router(Operations):
             budgets=budgets,
             cooling=self.health,
         )
+        self.events.steer(controls(self.learner, self.chooser, budgets))
 
     @classmethod
     def from_config(cls, path: str | Path, **instead: Any) -> Self:
@@ -207,11 +213,12 @@ class Router(Operations):
             event_id: the decision. outcome: the channels known now; the rest can follow.
             said: how the arm failed, which one served, and the id of this report, see `Said`.
 
-        Refusals: unknown event, duplicate (this reward id is known), settled (the decision is, without it), late (after
-        the window), invalid (NaN or infinite), out_of_range (negative, or a quality outside [0, 1]), degraded (the
-        policy did not choose this arm), diverted (another arm served), unavailable (the store could take no more). An
-        invalid outcome changes nothing, so a corrected one can still be reported. With neither reward, refusal nor
-        failure it is pending.
+        Refusals: unknown event, duplicate (this reward id is known), too_many (of the event, or of the source in this
+        hour), settled (the decision is, without it), late (after the window), invalid (NaN or infinite),
+        out_of_range (negative, above 1e12, or a quality outside [0, 1]), degraded (the policy did not choose this arm),
+        diverted (another arm served), suspect (far beyond all that was learned; settled, unlearned), unavailable (the
+        store could take no more). An invalid outcome changes nothing, so a corrected one can still be reported. With
+        neither reward, refusal nor failure it is pending.
         """
         reward = self._reward(event_id, outcome, **said)
         return self._told(reward, self.events.report(reward))
@@ -251,7 +258,7 @@ class Router(Operations):
                 return known, False
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else learner.catalogue.penalties(penalty)
-            x = frozen_context(context)
+            x = self._usual(frozen_context(context))
             near = None if resident is None else learner.catalogue.flags(resident)
             shut = self._shut(event_id, mask)
             if shut is not None:
@@ -267,7 +274,8 @@ class Router(Operations):
                 choice = self.chooser.degraded(x, mask)
             booking = None
             if self.budgets is not None:
-                booking = self.budgets.reserve(event_id, learner.catalogue[choice.arm].id, **request)
+                arm, chosen = learner.catalogue[choice.arm].id, choice.mode == "online" and not choice.degraded
+                booking = self.budgets.reserve(event_id, arm, chosen=chosen, **request)
             for array in (mask, cost, near, shut):
                 if array is not None:
                     array.flags.writeable = False
@@ -294,6 +302,18 @@ class Router(Operations):
         except NoArmAvailable:
             self.counters["unavailable"] += 1
             raise
+
+    def _reported_s(self, event_id: str) -> float:
+        """Now; not before the decision, if it is known here, though the clock may have been set back since."""
+        now_s = self.clock()
+        known = self.events.find(event_id) if isinstance(event_id, str) else None
+        return now_s if known is None else max(now_s, known.timestamp_s)
+
+    def _usual(self, x: F64) -> F64:
+        clipped = self.learner.door.clip(x)
+        self.counters["clipped_contexts"] += clipped is not x
+        clipped.flags.writeable = False
+        return clipped
 
     def _encoded(self, request: Request) -> F64:
         if self.encoder is None:
@@ -353,6 +373,7 @@ class Router(Operations):
         reward_id: str | None = None,
         failure: Failure | None = None,
         served_arm: str | None = None,
+        source: str | None = None,
     ) -> Reward:
         self._in_use()
         if not isinstance(outcome, Outcome) or not isinstance(failure, Failure | None):
@@ -362,8 +383,9 @@ class Router(Operations):
         return Reward(
             event_id=event_id,
             reward_id=reward_id,
-            at_s=self.clock(),
+            at_s=self._reported_s(event_id),
             outcome=outcome.plain(),
             served_arm=served_arm,
             failure=failure,
+            source=source,
         )

@@ -23,16 +23,18 @@ from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy
 from bandit_router.policies.monitor import DriftMonitor
+from bandit_router.policies.state import check_sizes
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.decisions import Decision
 from bandit_router.records.outcomes import Utility
+from bandit_router.settling.door import Door
 from bandit_router.settling.forks import stand_still
 from bandit_router.settling.rules import Settled
 
 _log = logging.getLogger(__name__)
 State = dict[str, NDArray[Any]]
 METERED = "router.metered"
-MONITOR = "monitor."
+MONITOR, DOOR = "monitor.", "door."
 TURN_S, PAUSE_S = 0.001, 0.0001  # the longest fold without a pause (one entry may take longer), and the pause
 
 
@@ -47,10 +49,11 @@ class ArmAdded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Restored(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """The log entry that replaces what was learned by an imported state."""
+    """The log entry that replaces what was learned by an imported state, or by what a correction gave."""
 
     position: int
     state: State
+    corrected: bool = False
 
 
 class Lost(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,11 +72,15 @@ class Learner:
         catalogue: the arms. policy: learns about them. channels: what the policy's outcome channels are.
         utility: prices that turn outcomes into rewards.
         monitor: watches a linear policy for silent changes; its state is part of what is learned.
+        features: names of the elements of a context, None for none. With names, a shorter context is from before the
+            last ones were appended.
 
     Attributes:
         position: number of log entries folded in.
         last: event and reward of the entry at that position, None when it is not a settled decision or not known.
+        door: tells what is far beyond all that was learned; its state is part of what is learned.
         skipped: entries the policy would not learn from (it said why).
+        rolled_back: entries that left numbers which are not finite in the state, and so were taken back.
         watch: called with every decision and its outcome vector, just before they are learned.
     """
 
@@ -85,6 +92,7 @@ class Learner:
         channels: Sequence[str],
         utility: Utility,
         monitor: DriftMonitor | None = None,
+        features: Sequence[str] | None = None,
     ) -> None:
         if monitor is not None and not policy.widens:
             raise InvalidInput(
@@ -92,9 +100,11 @@ class Learner:
                 "EvidenceThompson watches for changes itself"
             )
         self.catalogue, self.policy, self.channels, self.monitor = catalogue, policy, tuple(channels), monitor
+        self.features = None if features is None else tuple(features)
         self.position = 0
         self.last: tuple[str, float | None] | None = None
-        self.skipped = 0
+        self.skipped = self.rolled_back = 0
+        self.door = Door(n_arms=policy.n_arms, dim=policy.dim, channels=policy.channels)
         self.watch: Callable[[Decision, F64], None] | None = None
         self.metered = np.zeros(len(self.channels), dtype=np.int64)
         self.lock = threading.RLock()
@@ -117,6 +127,8 @@ class Learner:
             if isinstance(entry, Settled):
                 if entry.learned:
                     self._learn(entry)
+                elif entry.status == "suspect":
+                    self.door.doubts(entry.decision.arm_index, entry.outcome.vector(self.channels))
             elif isinstance(entry, ArmAdded):
                 self._add(entry)
             elif isinstance(entry, Restored):
@@ -133,25 +145,43 @@ class Learner:
                 begun = time.monotonic()
 
     def _learn(self, entry: Settled) -> None:
-        decision = entry.decision
+        decision, x = entry.decision, self._widened(entry.decision.context)
         y = entry.outcome.vector(self.channels)
         try:
             if self.watch is not None:
                 self.watch(decision, y)
             if self.monitor is not None and not np.isnan(y[0]):
-                self.monitor.observe(self.policy, decision.context, arm=decision.arm_index, quality=float(y[0]))
-            self.policy.learn(decision.context, decision.arm_index, y, propensity=decision.propensity)
+                self.monitor.observe(self.policy, x, arm=decision.arm_index, quality=float(y[0]))
+            self._teach(decision, x, y)
         except Exception as problem:  # the entry is settled: a policy that cannot use it must not stop the log
             self.skipped += 1
-            _log.warning("event %s was not learned: %s", decision.event_id, problem)
+            why = problem if isinstance(problem, InvalidInput) else type(problem).__name__  # no context in the log
+            _log.warning("event %s was not learned: %s", decision.event_id, why)
             return
         self.metered += ~np.isnan(y)
+        self.door.learned(decision.arm_index, x, y)
+
+    def _teach(self, decision: Decision, x: F64, y: F64) -> None:
+        """Let the policy learn; numbers larger than all before may leave none that are not finite in its state."""
+        checked = self.door.unheard_of(x, y)
+        before = self.policy.state() if checked else {}
+        self.policy.learn(x, decision.arm_index, y, propensity=decision.propensity)
+        if checked and not _finite(self.policy.state()):
+            self.policy = type(self.policy).from_state(before)
+            self.rolled_back += 1
+            raise InvalidInput("the state was not finite afterwards, so it was put back")
+
+    def _widened(self, x: F64) -> F64:
+        """A context from before features were appended: where they have names, what was not known is 0."""
+        missing = self.policy.dim - len(x)
+        return np.pad(x, (0, missing)) if self.features is not None and missing > 0 else x
 
     def _add(self, entry: ArmAdded) -> None:
         if entry.index >= len(self.catalogue) and entry.arm.id in self.catalogue.ids:
             raise InvalidInput(f"arm {entry.arm.id!r} is in the catalogue already; give the new one another id")
         if entry.index >= self.policy.n_arms:
             self.policy.add_arm(like=entry.like, strength=entry.strength)
+            self.door.grow(self.policy.n_arms)
         if entry.index >= len(self.catalogue):
             self.catalogue.add(entry.arm)
 
@@ -160,6 +190,7 @@ class Learner:
         with self.changing:
             watched = {} if self.monitor is None else self.monitor.state()
             marked = {f"{MONITOR}{name}": array for name, array in watched.items()}
+            marked |= {f"{DOOR}{name}": array for name, array in self.door.arrays().items()}
             return self.position, {**self.policy.state(), **marked, METERED: self.metered.copy()}
 
     def restore(self, position: int, state: Mapping[str, NDArray[Any]]) -> None:
@@ -177,7 +208,9 @@ class Learner:
                 channels=self.channels,
                 utility=self.utility,
                 monitor=None if self.monitor is None else DriftMonitor.from_state(self.monitor.state()),
+                features=self.features,
             )
+            twin.door.restore(self.door.arrays())
             twin.position, twin.last, twin.metered = self.position, self.last, self.metered.copy()
             return twin
 
@@ -186,20 +219,26 @@ class Learner:
         with self.lock, self.changing:
             self.catalogue, self.policy, self.monitor = other.catalogue, other.policy, other.monitor
             self.position, self.last = other.position, other.last
-            self.metered, self.watch = other.metered, other.watch
+            self.metered, self.watch, self.door = other.metered, other.watch, other.door
 
     def _take_over(self, state: Mapping[str, NDArray[Any]]) -> None:
+        check_sizes(state)
+        for name, mine in self.policy.settings().items():  # before anything is made in their size
+            theirs = state.get(f"parameter.{name}")
+            if theirs is not None and name != "n_arms" and theirs.item() != mine:
+                raise InvalidInput(f"expected a state with {name} = {mine}, got {theirs.item()}")
+            if theirs is not None and name == "n_arms" and theirs.item() > len(self.catalogue):
+                raise InvalidInput(f"expected a state of at most {len(self.catalogue)} arms, got {theirs.item()}")
+        metered = state.get(METERED, np.zeros(0))
+        if metered.shape != self.metered.shape or metered.dtype.kind != "i" or metered.min() < 0:
+            raise InvalidInput(f"state['{METERED}'] must be {len(self.metered)} counts, got {metered.tolist()!r:.60}")
         policy = type(self.policy).from_state(state)
-        theirs = policy.settings()
-        for name, mine in self.policy.settings().items():
-            if name != "n_arms" and mine != theirs[name]:
-                raise InvalidInput(f"expected a state with {name} = {mine}, got {theirs[name]}")
-        if policy.n_arms > len(self.catalogue):
-            raise InvalidInput(f"expected a state of at most {len(self.catalogue)} arms, got {policy.n_arms}")
         if self.monitor is not None:
             self.monitor = monitor_of(state) or self.monitor.fresh()
         self.policy = policy
-        self.metered = np.array(state[METERED], dtype=np.int64)
+        self.door = Door(n_arms=policy.n_arms, dim=policy.dim, channels=policy.channels)
+        self.door.restore(saved(state, DOOR))
+        self.metered = np.array(metered, dtype=np.int64)
 
     def _import(self, entry: Restored) -> None:
         try:
@@ -210,6 +249,16 @@ class Learner:
             return
         while self.policy.n_arms < len(self.catalogue):
             self.policy.add_arm()
+        self.door.grow(self.policy.n_arms)
+
+
+def _finite(state: State) -> bool:
+    return all(np.isfinite(array).all() for array in state.values() if array.dtype.kind == "f")
+
+
+def saved(state: Mapping[str, NDArray[Any]], prefix: str) -> State:
+    """The arrays of a captured state behind a prefix."""
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}
 
 
 def give_way(begun: float) -> bool:
@@ -222,5 +271,5 @@ def give_way(begun: float) -> bool:
 
 def monitor_of(state: Mapping[str, NDArray[Any]]) -> DriftMonitor | None:
     """The monitor saved in a captured state, None where there is none."""
-    saved = {name.removeprefix(MONITOR): array for name, array in state.items() if name.startswith(MONITOR)}
-    return DriftMonitor.from_state(saved) if saved else None
+    watched = saved(state, MONITOR)
+    return DriftMonitor.from_state(watched) if watched else None

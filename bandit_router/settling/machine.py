@@ -11,8 +11,12 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
+import msgspec
+
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.settling.door import Influence
+from bandit_router.settling.learner import Learner
 from bandit_router.settling.rules import Reward, Settled, StoreRule, answer, combine, conflicting, fail, refusal, settle
 
 
@@ -54,11 +58,15 @@ class Machine:
 
     Args:
         shelf: where decisions, rewards and the log are. rule: when and how decisions settle.
+        learner: whose door says which outcomes are suspect. influence: counts the rewards of each source.
         counts: takes what was refused and settled, and why.
     """
 
-    def __init__(self, shelf: Shelf, *, rule: StoreRule, counts: Counter[str]) -> None:
+    def __init__(
+        self, shelf: Shelf, *, rule: StoreRule, learner: Learner, influence: Influence, counts: Counter[str]
+    ) -> None:
         self.shelf, self.rule, self.counts = shelf, rule, counts
+        self.learner, self.influence = learner, influence
 
     def report(self, reward: Reward, now_s: float) -> Settlement:
         """Count one reward, whose ids are valid, or refuse it; one before its decision waits while that may come."""
@@ -71,11 +79,17 @@ class Machine:
         if reason is not None:
             entry = self._fail(decision, reward, Outcome(), "diverted") if reason == "diverted" else None
             return self.refuse(reward, decision, reason, entry)
+        if self.influence.spent(reward.source, reward.at_s):
+            return self.refuse(reward, decision, "too_many")
         shelf.keep(reward)
-        if reward.failure is not None:
+        if reward.failure is None:
+            entry = self._settle(decision, closed=False)
+        else:
             told = combine(self.rule, list(shelf.rewards(event_id).values()))
-            return answer(reward, decision, self._fail(decision, reward, told, "failed"))
-        return answer(reward, decision, self._settle(decision, closed=False))
+            entry = self._fail(decision, reward, told, "failed")
+        if entry is not None and entry.status == "suspect":
+            return self.refuse(reward, decision, "suspect", entry)
+        return answer(reward, decision, entry)
 
     def _before_decision(self, reward: Reward, now_s: float) -> Settlement:
         reason = refusal(self.rule, reward, None, seen=(), settled=False)
@@ -88,12 +102,12 @@ class Machine:
     def refuse(
         self, reward: Reward, decision: Decision | None, reason: Refusal, entry: Settled | None = None
     ) -> Settlement:
-        """Count a reward as refused and keep it; of a storm of duplicates only the number is kept.
+        """Count a reward as refused and keep it; of a storm of them only the number is kept.
 
         `entry` is what it settled all the same: the failure of an arm that another one stood in for.
         """
         self.counts[f"refused_{reason}"] += 1
-        if reason != "duplicate":
+        if reason not in ("duplicate", "too_many"):
             self.shelf.refuse(reward, reason)
         return answer(reward, decision, entry, refused=reason)
 
@@ -110,9 +124,19 @@ class Machine:
         shelf = self.shelf
         outcomes, position = list(shelf.rewards(decision.event_id).values()), shelf.next_position
         entry = settle(self.rule, shelf.utility, decision, outcomes, position=position, closed=closed)
-        if entry is not None:
-            self._append(entry)
+        if entry is None:
+            return None
+        entry = self._doubted(entry)
+        self._append(entry)
         return entry
+
+    def _doubted(self, entry: Settled) -> Settled:
+        """The entry, unlearned where a channel is far beyond all that was learned."""
+        learner = self.learner
+        y = entry.outcome.vector(learner.channels)
+        if not (entry.learned and learner.door.suspects(entry.decision.arm_index, y)):
+            return entry
+        return msgspec.structs.replace(entry, status="suspect", learned=False)
 
     def _fail(
         self, decision: Decision, reward: Reward, outcome: Outcome, status: Literal["failed", "diverted"]
@@ -120,6 +144,7 @@ class Machine:
         """Settle a decision whose arm failed; one that another arm served for has failed where nothing else is said."""
         kind, position = "diverted" if reward.failure is None else reward.failure.kind, self.shelf.next_position
         entry = fail(self.rule, self.shelf.utility, decision, kind, outcome, status, position=position)
+        entry = self._doubted(entry)
         self._append(entry)
         return entry
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -13,9 +14,10 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.settling.door import Influence
 from bandit_router.settling.learner import ArmAdded, Learner, give_way
 from bandit_router.settling.machine import Machine
-from bandit_router.settling.protocol import Cooling
+from bandit_router.settling.protocol import Control, Cooling
 from bandit_router.settling.rules import Reward, RewardRule, Settled, StoreRule, bill, check_ids
 
 
@@ -77,7 +79,8 @@ class MemoryStore:
     ) -> None:
         self.learner, self.rule, self.max_events = learner, rule, max_events
         self.counters, self.budgets = counters, budgets
-        self.machine = Machine(self, rule=rule, counts=counters)
+        influence = Influence(rule.per_source)
+        self.machine = Machine(self, rule=rule, learner=learner, influence=influence, counts=counters)
         self._events: OrderedDict[str, _Event] = OrderedDict()
         self._open: deque[_Event] = deque()
         self._early: dict[str, list[Reward]] = {}
@@ -98,6 +101,8 @@ class MemoryStore:
         """The decision of an event, if it is remembered."""
         event = self._events.get(event_id)
         return None if event is None else event.decision
+
+    look_up = find
 
     def remember(self, decision: Decision) -> None:
         """Keep a new decision, and count the rewards that came before it."""
@@ -216,8 +221,17 @@ class MemoryStore:
             )
             self.learner.apply(entry)
 
-    def set_status(self, arm_id: str, status: str) -> None:
+    def set_status(self, arm_id: str, status: str, *, by: str | None = None) -> None:
         """Remember an arm's status: nothing to do here."""
+
+    def steer(self, controls: Mapping[str, Control]) -> None:
+        """Keep settings: nothing to do here."""
+
+    def changed(self, name: str, *, by: str | None) -> None:
+        """Keep a changed setting: nothing to do here."""
+
+    def note(self, name: str, what: Any, *, by: str | None) -> None:
+        """Keep what was changed: nothing to do here."""
 
     def flush(self) -> None:
         """Wait for what is under way: nothing ever is."""

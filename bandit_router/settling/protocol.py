@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -39,6 +39,14 @@ class Cooling(Protocol):
         """Take over the cooldowns that are newer than what is known here."""
 
 
+class Control(NamedTuple):
+    """A group of settings that operators change: its type, and how its value is read and put in force."""
+
+    kind: Any
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+
+
 class EventStore(Protocol):
     """What a router asks of the place where decisions and rewards are kept; see `store.Store` and `memory`."""
 
@@ -51,6 +59,9 @@ class EventStore(Protocol):
 
     def find(self, event_id: str) -> Decision | None:
         """The decision already made for an event."""
+
+    def look_up(self, event_id: str) -> Decision | None:
+        """The decision of an event, however old; it may wait. Raises StoreUnavailable when that takes too long."""
 
     def remember(self, decision: Decision) -> None:
         """Make a new decision findable; called under the learner's lock, so it must not wait."""
@@ -70,8 +81,17 @@ class EventStore(Protocol):
     def add_arm(self, arm: Arm, *, like: int | None, strength: float) -> None:
         """Append an arm."""
 
-    def set_status(self, arm_id: str, status: str) -> None:
+    def set_status(self, arm_id: str, status: str, *, by: str | None = None) -> None:
         """Keep an arm's status."""
+
+    def steer(self, controls: Mapping[str, Control]) -> None:
+        """Keep these settings from now on, and put in force what was kept of them; called once."""
+
+    def changed(self, name: str, *, by: str | None) -> None:
+        """Keep the value of a control, which was changed here."""
+
+    def note(self, name: str, what: Any, *, by: str | None) -> None:
+        """Keep for the record what was changed by other means."""
 
     def flush(self) -> None:
         """Wait until everything recorded so far is kept. Raises StoreUnavailable when that takes too long."""

@@ -18,8 +18,9 @@ from bandit_router.records.decisions import Decision, Refusal, Settlement, check
 from bandit_router.records.failures import Failure, FailureKind, FailureRules
 from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
 
+MAX_REWARDS = 100  # that one decision may have; a loop that reports more is broken, or means harm
 Aggregate = Literal["first", "last", "sum", "mean", "min", "max"]
-Status = Literal["rewarded", "default", "expired", "unmetered", "failed", "diverted", "conflict"]
+Status = Literal["rewarded", "default", "expired", "unmetered", "failed", "diverted", "conflict", "suspect"]
 
 _AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "first": lambda values: values[0],
@@ -35,26 +36,32 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """How the rewards of one decision become the one outcome it is settled at.
 
     Attributes:
-        window_s: seconds after the decision in which rewards count. When it closes, what is there is settled.
-        aggregate: how several values of one channel combine. `first` settles as soon as the utility is known; the
-            others wait for the window to close. `first` and `last` go by order of arrival; the others do not depend
+        window_s: seconds after the decision in which rewards count. When it closes, what is there is settled. Two days
+            by default, so that feedback of the next day counts.
+        aggregate: how several values of one channel combine. `first` settles as soon as the utility is known
+            and every channel with a scale is there, so that a bill after the feedback is learned before it has a price;
+            the others wait for the window to close. `first` and `last` go by order of arrival; the others do not depend
             on it (sums are exactly rounded).
         default: channels filled in when the window closes and the utility is not known, for instance
             Outcome(quality=0.0). Without a default, a decision that got no usable reward is settled as expired and
             never learned.
         failures: what attempts that failed count; a failure settles at once, whatever the aggregate.
+        per_source: how many rewards of one source (`observe(source=...)`) count within an hour; None for any number.
     """
 
-    window_s: float = 3600.0
+    window_s: float = 172_800.0
     aggregate: Aggregate = "first"
     default: Outcome | None = None
     failures: FailureRules = FailureRules()
+    per_source: int | None = None
 
     def __post_init__(self) -> None:
         if not self.window_s > 0:
             raise InvalidInput(f"window_s must be greater than 0, got {self.window_s}")
         if self.aggregate not in _AGGREGATES:
             raise InvalidInput(f"unknown aggregate {self.aggregate!r}; there are {', '.join(_AGGREGATES)}")
+        if self.per_source is not None and self.per_source < 1:
+            raise InvalidInput(f"per_source must be at least 1, or None for any number, got {self.per_source}")
         if self.default is not None and self.default.problem() is not None:
             raise InvalidInput(f"default must be a valid outcome, got {self.default}")
 
@@ -71,7 +78,7 @@ class StoreRule(RewardRule, frozen=True, kw_only=True):
     @classmethod
     def of(cls, rule: RewardRule, *, early_s: float) -> StoreRule:
         """The rule, with a store's own `early_s`."""
-        return cls(**msgspec.structs.asdict(rule), early_s=early_s)
+        return cls(**{name: getattr(rule, name) for name in RewardRule.__struct_fields__}, early_s=early_s)
 
 
 class Reward(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +89,7 @@ class Reward(msgspec.Struct, frozen=True, kw_only=True):
         at_s: when it was reported, in seconds of the router's clock. outcome: the channels it carries.
         served_arm: id of the arm that served in fact, None for the decided one; then the outcome is that arm's.
         failure: how the decided arm failed, None where it did not, or nothing was said.
+        source: who says so, for instance a client's key id; None where not given.
     """
 
     event_id: str
@@ -90,6 +98,7 @@ class Reward(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     served_arm: str | None = None
     failure: Failure | None = None
+    source: str | None = None
 
 
 class Settled(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -100,7 +109,8 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         reward: their utility at the prices of that moment, None when a priced channel is missing.
         status: `rewarded`; `default` when the rule filled something in; `expired` without any usable reward;
             `unmetered` when a priced channel never came; `failed` when the arm did; `diverted` when another arm served
-            in its place; `conflict` when two processes decided the event differently.
+            in its place; `conflict` when two processes decided the event differently; `suspect` when a channel is far
+            beyond all that was learned, see `door`.
         learned: whether the policy learned from it.
         failure: how the decided arm failed, None where it did not.
     """
@@ -146,6 +156,8 @@ def refusal(
         return "unknown"
     if reward.reward_id in seen:
         return "duplicate"
+    if len(seen) >= MAX_REWARDS:
+        return "too_many"
     if reward.at_s > decision.timestamp_s + rule.window_s:
         return "late"
     if settled:
@@ -169,7 +181,7 @@ def settle(
         return None
     outcome = combine(rule, outcomes).succeeded() if outcomes else Outcome()
     reward = utility.value(outcome)
-    if reward is None and not closed:
+    if not closed and (reward is None or any(getattr(outcome, name) is None for name in utility.scales)):
         return None
     status: Status = "rewarded"
     if reward is None and rule.default is not None:
@@ -229,7 +241,7 @@ def bill(rule: StoreRule, reward: Reward) -> Bill | None:
     if not outcome.metered():
         return None
     until_s = reward.at_s + rule.early_s if rule.early_s else 0.0
-    return Bill(reward.event_id, outcome, reward.served_arm, until_s)
+    return Bill(reward.event_id, outcome, reward.served_arm, until_s, reward.outcome.problem() is None)
 
 
 def _told(rule: RewardRule, reward: Reward) -> Outcome:
@@ -246,6 +258,8 @@ def check_ids(reward: Reward) -> None:
     check_id("reward_id", reward.reward_id)
     if reward.served_arm is not None:
         check_id("served_arm", reward.served_arm)
+    if reward.source is not None:
+        check_id("source", reward.source)
 
 
 def answer(

@@ -129,6 +129,8 @@ class TableAdapters(TableEnvironment):
 
     def __init__(self, *args: Any, base: str | None = None, **options: Any) -> None:
         super().__init__(*args, **options)
+        if self.table.holes:
+            raise InvalidInput(f"adapters need a complete table; {self.table.first_hole()}")
         ids = [arm.id for arm in self.arms]
         worst = ids[int(self.table.outcomes[:, :, 0].mean(axis=0).argmin())]
         if (base or worst) not in ids:

@@ -48,7 +48,10 @@ class OfArms:
     def blocks(self, seed: int, horizon: int) -> Iterator[Block]:
         """See `Environment`."""
         for block in self._environment.blocks(seed, horizon):
-            yield Block(block.contexts, block.outcomes[:, self._columns], block.means[:, self._columns])
+            playable = None if block.playable is None else block.playable[:, self._columns]
+            if playable is not None and not playable.any(axis=1).all():
+                raise InvalidInput("a query has no outcome of any arm that the router names; drop it from the table")
+            yield Block(block.contexts, block.outcomes[:, self._columns], block.means[:, self._columns], playable)
 
     def describe(self) -> dict[str, Any]:
         """See `Environment`."""
@@ -117,6 +120,7 @@ class Drive:
         self.feedback = served.feedback
         self.router = served.router(environment, policy, seed, self.clock)
         self._uniform = 0.0
+        self._ids = np.array([arm.id for arm in environment.arms], dtype=object)
         self.router.chooser.uniform = lambda _: self._uniform
         residency = served.config.residency
         self.cache = None if residency is None else residency.build(self.router)
@@ -161,10 +165,11 @@ class Drive:
         chosen, penalties = np.empty(len(block.contexts), dtype=np.intp), np.zeros(len(block.contexts))
         for row, context in enumerate(block.contexts):
             self._uniform = float(uniforms[row])
-            chosen[row], penalties[row] = self._serve(first + row, context, block.outcomes[row])
+            eligible = None if block.playable is None else self._ids[block.playable[row]]
+            chosen[row], penalties[row] = self._serve(first + row, context, block.outcomes[row], eligible)
         return chosen, penalties
 
-    def _serve(self, step: int, context: F64, outcomes: F64) -> tuple[int, float]:
+    def _serve(self, step: int, context: F64, outcomes: F64, eligible: Sequence[str] | None) -> tuple[int, float]:
         """The arm that served, -1 if nobody could be paid for, and what paging it in cost."""
         now = step / self.feedback.requests_per_s
         self._deliver(now)
@@ -173,7 +178,9 @@ class Drive:
             self._operate(self._operations.pop())
         known, resident = (None, None) if self.cache is None else (self.cache.penalty(), self.cache.resident)
         try:
-            decision = self.router.decide(context, event_id=str(step), penalty=known, resident=resident)
+            decision = self.router.decide(
+                context, event_id=str(step), eligible=eligible, penalty=known, resident=resident
+            )
         except BudgetExhausted:
             self.counted["refused_budget"] += 1
             return -1, 0.0

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from bandit_router.arrays import F64
+from bandit_router.arrays import F64, Bool
 from bandit_router.records.arms import Arm
 
 BLOCK = 1024
@@ -21,11 +21,14 @@ class Block(NamedTuple):
         contexts: shape (steps, dim).
         outcomes: what each arm would return, shape (steps, arms, channels); a policy sees the row of its arm only.
         means: their expectations, same shape, so that regret is exact; the same array where there is no noise.
+        playable: arms that can be chosen at each step, at least one, shape (steps, arms); None where all can.
+            Nothing is known of the others: their quality is NaN.
     """
 
     contexts: F64
     outcomes: F64
     means: F64
+    playable: Bool | None = None
 
 
 class Environment(Protocol):

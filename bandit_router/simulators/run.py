@@ -12,7 +12,7 @@ from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy, utility
 from bandit_router.policies.play import play
-from bandit_router.simulators.environment import Environment, draws
+from bandit_router.simulators.environment import Block, Environment, draws
 
 CHECKPOINTS = 200
 
@@ -53,7 +53,8 @@ class Reference:
     """What could have been had on one stream, cumulative at the checkpoints.
 
     Attributes:
-        fixed: every fixed arm, shape (checkpoints, arms). oracle: the best arm of each request, shape (checkpoints,).
+        fixed: every fixed arm, shape (checkpoints, arms); where it cannot be played, the mean of those that can.
+        oracle: the best playable arm of each request, shape (checkpoints,).
     """
 
     fixed: F64
@@ -87,7 +88,7 @@ def simulate(environment: Environment, policy: Policy, weights: F64, *, seed: in
     for index, block in enumerate(environment.blocks(seed, horizon)):
         uniforms = draws(environment.name, seed, index, len(block.contexts))
         started = time.perf_counter()
-        chosen, _ = play(policy, block.contexts, block.outcomes, uniforms, weights)
+        chosen, _ = play(policy, block.contexts, block.outcomes, uniforms, weights, eligible=block.playable)
         seconds += time.perf_counter() - started
         rows = np.arange(len(chosen))
         utilities[step : step + len(chosen)] = utility(block.means[rows, chosen], weights)
@@ -105,11 +106,29 @@ def reference(environment: Environment, weights: F64, *, seed: int, horizon: int
     oracle = np.empty(horizon)
     step = 0
     for block in environment.blocks(seed, horizon):
-        u = utility(block.means, weights)
-        if not np.isfinite(u).all():
-            raise InvalidInput("a priced channel is not metered for every request and arm; leave its price out")
-        fixed[step : step + len(u)] = u
+        u = playable_utility(block, weights)
+        fixed[step : step + len(u)] = np.where(np.isfinite(u), u, _mean_playable(u))
         oracle[step : step + len(u)] = u.max(axis=1)
         step += len(u)
     keep = checkpoints(horizon) - 1
     return Reference(fixed.cumsum(axis=0)[keep], oracle.cumsum()[keep])
+
+
+def playable_utility(block: Block, weights: F64) -> F64:
+    """Mean utility of every arm, minus infinity where it cannot be played; shape (steps, arms).
+
+    Raises:
+        InvalidInput: a priced channel of a playable arm is unknown.
+    """
+    u = utility(block.means, weights)
+    if block.playable is not None:
+        u = np.where(block.playable, u, -np.inf)
+    if np.isnan(u).any():
+        raise InvalidInput("a priced channel is not metered for every request and arm; leave its price out")
+    return u
+
+
+def _mean_playable(u: F64) -> F64:
+    """What a uniform draw over the playable arms gets, shape (steps, 1)."""
+    known = np.isfinite(u)
+    return np.asarray(np.where(known, u, 0.0).sum(axis=1, keepdims=True) / known.sum(axis=1, keepdims=True))

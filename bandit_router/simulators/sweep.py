@@ -11,11 +11,11 @@ import numpy as np
 
 from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
-from bandit_router.policies.base import utility
 from bandit_router.records.outcomes import COSTS, DECLARED
 from bandit_router.simulators.environment import Environment
 from bandit_router.simulators.experiment import Progress, run_scenario
 from bandit_router.simulators.output import line_style
+from bandit_router.simulators.run import playable_utility
 from bandit_router.simulators.scenario import Scenario, with_overrides
 from bandit_router.simulators.trace import TraceEnvironment
 
@@ -126,7 +126,8 @@ def _arms_and_oracle(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What every fixed arm and, at each price, the best arm of each request would have got, on the same streams."""
     horizon, column = scenario.horizon_requests or environment.horizon, environment.channels.index(channel)
-    means = np.concatenate([b.means for s in range(scenario.seeds) for b in environment.blocks(s, horizon)])
+    blocks = [block for seed in range(scenario.seeds) for block in environment.blocks(seed, horizon)]
+    means = np.concatenate([block.means for block in blocks])
     fixed = np.nanmean(means, axis=0)
     arms = [
         {"arm": arm.id, "quality_mean": float(fixed[i, 0]), f"{channel}_mean": float(fixed[i, column])}
@@ -135,7 +136,8 @@ def _arms_and_oracle(
     oracle = []
     for price in prices:
         priced = with_overrides(scenario, prices={**scenario.prices, channel: price})
-        best = utility(means, priced.utility(environment.scales).weights(environment.channels)).argmax(axis=1)
+        weights = priced.utility(environment.scales).weights(environment.channels)
+        best = np.concatenate([playable_utility(block, weights).argmax(axis=1) for block in blocks])
         chosen: F64 = means[np.arange(len(means)), best]
         oracle.append(
             {

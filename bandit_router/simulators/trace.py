@@ -92,8 +92,10 @@ def load_trace(path: Path) -> tuple[tuple[str, ...], Index]:
     """
     import polars as pl
 
+    wanted: list[str] = ["lora_ids", "adapter"]
     try:
-        table = pl.read_parquet(path)
+        names = pl.scan_parquet(path).collect_schema().names()
+        table = pl.read_parquet(path, columns=[name for name in wanted if name in names][:1])
     except (OSError, pl.exceptions.PolarsError) as error:
         raise InvalidInput(f"{path} is not a readable Parquet file: {str(error).splitlines()[0]}") from None
     if "lora_ids" in table.columns:
@@ -101,7 +103,7 @@ def load_trace(path: Path) -> tuple[tuple[str, ...], Index]:
     elif "adapter" in table.columns:
         named = table.get_column("adapter").drop_nulls()
     else:
-        raise InvalidInput(f"{path} must have a column adapter or lora_ids, got {', '.join(table.columns)}")
+        raise InvalidInput(f"{path} must have a column adapter or lora_ids, got {', '.join(names)}")
     if not len(named):
         raise InvalidInput(f"{path} names no adapter")
     ids = tuple(named.unique(maintain_order=True).cast(pl.String))

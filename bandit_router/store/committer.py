@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from bandit_router.records.decisions import Decision
 from bandit_router.records.outcomes import Outcome
+from bandit_router.settling.door import Influence
 from bandit_router.settling.learner import Entry, Learner
 from bandit_router.settling.rules import Reward, StoreRule, answer
 from bandit_router.store.faults import describe, is_outage
@@ -59,6 +60,7 @@ class Committer:
         self.ledger, self.learner, self.rule = ledger, learner, rule
         self.counters, self.clock, self.spending = counters, clock, spending
         self.logged, self.forget, self.fold = logged, forget, fold
+        self.influence = Influence(rule.per_source)
         self._items: Sequence[Item] = ()
         self._written = 0
         self._closed: Place | None = None
@@ -153,8 +155,15 @@ class Committer:
         return closed is None
 
     def _group(self, connection: Connection, head: Head, now_s: float) -> Group:
-        utility = self.learner.utility
-        return Group(connection, head, rule=self.rule, utility=utility, now_s=now_s, logged=self.logged)
+        return Group(
+            connection,
+            head,
+            rule=self.rule,
+            learner=self.learner,
+            influence=self.influence,
+            now_s=now_s,
+            logged=self.logged,
+        )
 
     def _finish(self, group: Group, head: Head) -> None:
         with self.learner.lock:

@@ -14,9 +14,10 @@ from bandit_router.records.outcomes import Outcome
 from bandit_router.settling.learner import ArmAdded, Entry, Restored
 from bandit_router.settling.rules import Settled, Status
 from bandit_router.store import snapshot
-from bandit_router.store.wire import decode_decision, encode_struct, encode_values
+from bandit_router.store.wire import amounts, decode_decision, encode_struct, encode_values
 
 COLUMNS = ("position", "kind", "event_id", "replica", "learned", "reward", "body", "crc")
+CORRECTED = "corrected"  # the kind of what a correction gave
 LOST = "lost"  # the kind of an entry that was found unreadable and given up
 
 
@@ -35,13 +36,14 @@ _added = msgspec.msgpack.Decoder(ArmAdded)
 def entry_row(entry: Entry, replica: str) -> tuple[Any, ...]:
     """The row of an entry, in the order of COLUMNS."""
     if isinstance(entry, Settled):
-        body = encode_struct(_Body(entry.outcome, entry.status, entry.failure))
+        told = () if entry.failure is None else (entry.failure,)
+        body = encode_values((amounts(entry.outcome), entry.status, *told))
         event_id = entry.decision.event_id
         return _summed(entry.position, "settled", event_id, replica, entry.learned, entry.reward, body)
     if isinstance(entry, ArmAdded):
         return _summed(entry.position, "arm", None, replica, False, None, encode_struct(entry))
     state = snapshot.encode(entry.position, entry.state)
-    return _summed(entry.position, "restored", None, replica, False, None, state)
+    return _summed(entry.position, CORRECTED if entry.corrected else "restored", None, replica, False, None, state)
 
 
 def _summed(*values: Any) -> tuple[Any, ...]:

@@ -15,7 +15,9 @@ import msgspec
 from sqlalchemy import Connection, Float, bindparam, delete, exists, select
 
 from bandit_router.records.decisions import Decision, Refusal, Settlement
-from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.records.outcomes import Outcome
+from bandit_router.settling.door import Influence
+from bandit_router.settling.learner import Learner
 from bandit_router.settling.machine import Machine
 from bandit_router.settling.rules import Reward, Settled, StoreRule
 from bandit_router.store.engine import insert_rows
@@ -23,7 +25,7 @@ from bandit_router.store.entries import row_sum
 from bandit_router.store.ledger import Head
 from bandit_router.store.schema import decisions, early, log, quarantine, rewards
 from bandit_router.store.spool import Item
-from bandit_router.store.wire import decode_reward, encode_decision, encode_reward, encode_struct, readable
+from bandit_router.store.wire import amounts, decode_reward, encode_decision, encode_reward, encode_values, readable
 
 _IDS = 500
 _EARLY = 1000
@@ -47,7 +49,7 @@ class Group:
     Its middle part is the shelf of `settling.machine.Shelf`.
 
     Args:
-        connection, head: the transaction. rule, utility: how decisions settle.
+        connection, head: the transaction. rule, learner, influence: how decisions settle, see `Machine`.
         now_s: the router's clock; to close windows, when all that is in the database by now had been queued.
         logged: a decision known to be in the database by now, or None.
 
@@ -62,12 +64,14 @@ class Group:
         head: Head,
         *,
         rule: StoreRule,
-        utility: Utility,
+        learner: Learner,
+        influence: Influence,
         now_s: float,
         logged: Callable[[str], Decision | None],
     ) -> None:
         self.connection, self.head, self.rule = connection, head, rule
-        self.utility, self.now_s, self.logged = utility, now_s, logged
+        self.learner, self.influence, self.utility = learner, influence, learner.utility
+        self.now_s, self.logged = now_s, logged
         self.until_s = now_s - min(_GRACE_S, rule.window_s / 4)
         self.answers: list[tuple[Item, Settlement]] = []
         self.counts: Counter[str] = Counter()
@@ -133,7 +137,7 @@ class Group:
             settlement = machine.report(reward, self.now_s)
             if item is not None:
                 self.answers.append((item, settlement))
-        insert_rows(self.connection, rewards, ("event_id", "reward_id", "at_s", "outcome"), self._kept)
+        insert_rows(self.connection, rewards, ("event_id", "reward_id", "at_s", "outcome", "source"), self._kept)
         insert_rows(self.connection, early, ("event_id", "at_s", "reward"), self._waiting)
         insert_rows(self.connection, quarantine, ("event_id", "reason", "at_s", "reward"), self._refused)
 
@@ -182,7 +186,8 @@ class Group:
     def keep(self, reward: Reward) -> None:
         """Keep a counted reward."""
         self.rewards(reward.event_id)[reward.reward_id] = reward.outcome
-        self._kept.append((reward.event_id, reward.reward_id, reward.at_s, encode_struct(reward.outcome)))
+        outcome = encode_values(amounts(reward.outcome))
+        self._kept.append((reward.event_id, reward.reward_id, reward.at_s, outcome, reward.source))
 
     def wait(self, reward: Reward) -> None:
         """Keep an early reward."""
@@ -242,7 +247,7 @@ class Group:
 
     def _machine(self) -> Machine:
         """Made anew for each step: one that the group kept would be a cycle, and garbage until the next collection."""
-        return Machine(self, rule=self.rule, counts=self.counts)
+        return Machine(self, rule=self.rule, learner=self.learner, influence=self.influence, counts=self.counts)
 
     def _decisions(self, ids: Iterable[str]) -> dict[str, Decision]:
         columns = (decisions.c.event_id, decisions.c.record)

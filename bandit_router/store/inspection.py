@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,9 @@ from bandit_router.records.arms import Catalogue
 from bandit_router.records.outcomes import Utility
 from bandit_router.settling.learner import Learner, monitor_of
 from bandit_router.store import migrations
+from bandit_router.store.changes import Operation, history
+from bandit_router.store.corrections import Corrected, Held, correct, held, reported_by
+from bandit_router.store.features import kept_names
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.loading import PAGE, begin_at
 from bandit_router.store.retention import Prune, forget_unit, prune
@@ -124,6 +127,10 @@ class Inspection:
             ],
         )
 
+    def operations(self) -> list[Operation]:
+        """What operators have changed, in order."""
+        return history(self.ledger.engine)
+
     def unreadable(self) -> dict[int, str]:
         """Why log entries cannot be read, by position, over the whole log."""
         position, end = self.ledger.origin()[0], self.ledger.position()
@@ -223,7 +230,35 @@ class Inspection:
         ids = current.catalogue.ids
         return Imported(position=position, quarantined={ids[arm]: reason for arm, reason in faults.items()})
 
+    def held(self) -> list[Held]:
+        """Suspect outcomes and refused rewards, with the reasons."""
+        return held(self.ledger)
+
+    def release(self, ids: Sequence[str]) -> Corrected:
+        """Learn the outcomes of these events, suspect or unlearned, after all; see `corrections`."""
+        return self._correct(ids, learn=True)
+
+    def unlearn(self, ids: Sequence[str] = (), *, source: str | None = None) -> Corrected:
+        """Learn everything anew without these events, and without those that a source has reported."""
+        theirs = [] if source is None else reported_by(self.ledger, source)
+        if source is not None and not theirs:
+            raise InvalidInput(f"no reward of the source {source!r} was counted; names are case-sensitive")
+        settled = set(self.ledger.settled(theirs))  # what is still open can be unlearned once it is settled
+        return self._correct([*ids, *settled], learn=False)
+
+    def policies(self) -> list[str]:
+        """The policies that have a state here."""
+        return sorted({name for name, _, _ in self._all_snapshots()})
+
     # -- inside ----------------------------------------------------------------------------------------------
+
+    def _correct(self, ids: Sequence[str], *, learn: bool) -> Corrected:
+        begin = max((self._learner(name).position for name in self.policies()), default=0)
+        return correct(self.ledger, ids, learn=learn, begin=begin, fold=self._learned_anew)
+
+    def _learned_anew(self) -> list[Learner]:
+        end = self.ledger.position()
+        return [learner for name in self.policies() for _, learner in self._folds(name, [end])]
 
     def _all_snapshots(self, policy: str | None = None) -> list[tuple[str, int, bytes]]:
         query = select(snapshots.c.policy, snapshots.c.position, snapshots.c.body)
@@ -234,7 +269,7 @@ class Inspection:
         return [(row.policy, row.position, row.body) for row in rows]
 
     def _policy(self, wanted: str | None) -> str:
-        names = sorted({name for name, _, _ in self._all_snapshots()})
+        names = self.policies()
         if wanted is None and len(names) == 1:
             return names[0]
         if wanted not in names:
@@ -264,6 +299,7 @@ class Inspection:
         learner = Learner(
             catalogue=catalogue, policy=policy, channels=channels_of(name), utility=Utility(), monitor=watch
         )
+        learner.features = kept_names(self.ledger)
         learner.restore(0, first.state)
         begin_at(self.ledger, learner)
         for _, position, body in self._all_snapshots(name):

@@ -191,12 +191,28 @@ class Ledger:
         with self.engine.connect() as connection:
             return int(connection.execute(select(head.c.position)).scalar_one())
 
+    def settled(self, ids: Sequence[str]) -> list[str]:
+        """Which of these events are settled."""
+        found: list[str] = []
+        with self.engine.connect() as connection:
+            for start in range(0, len(ids), _PAGE):
+                these = log.c.event_id.in_(ids[start : start + _PAGE])
+                found += connection.execute(select(log.c.event_id).where(these)).scalars()
+        return found
+
     def recent(self, closing_after_s: float, limit: int) -> list[Decision]:
         """The newest decisions whose windows are open, oldest first."""
         query = select(decisions.c.record).where(decisions.c.closes_s >= closing_after_s)
         with self.engine.connect() as connection:
             rows = connection.execute(query.order_by(decisions.c.closes_s.desc()).limit(limit)).scalars().all()
         return [decision for record in reversed(rows) if (decision := readable(record)) is not None]
+
+    def decision(self, event_id: str) -> Decision | None:
+        """The decision of an event, None where there is none or it cannot be read."""
+        query = select(decisions.c.record).where(decisions.c.event_id == event_id)
+        with self.engine.connect() as connection:
+            record = connection.execute(query).scalar_one_or_none()
+        return None if record is None else readable(record)
 
     def quarantine(self, event_id: str, reason: str, at_s: float, body: bytes) -> None:
         """Keep a record that did not count."""

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     Connection,
+    Float,
     Integer,
     LargeBinary,
     MetaData,
@@ -68,8 +69,30 @@ def _origin(connection: Connection) -> None:
             connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} BIGINT{rule}")
 
 
+def _operations(connection: Connection) -> None:
+    """Version 5: what operators changed. Does nothing where version 1 was created with it."""
+    added, number = MetaData(), BigInteger().with_variant(Integer, "sqlite")
+    Table(
+        "operations",
+        added,
+        Column("id", number, primary_key=True, autoincrement=True),
+        Column("at_s", Float(53), nullable=False),
+        *(Column(name, Text, nullable=False) for name in ("by", "name")),
+        Column("before", Text),
+        Column("after", Text, nullable=False),
+        Column("configuration", Text),
+    )
+    added.create_all(connection)
+
+
+def _source(connection: Connection) -> None:
+    """Version 6: who reported a reward. Does nothing where version 1 was created with it."""
+    if "source" not in {column["name"] for column in inspect(connection).get_columns("rewards")}:
+        connection.exec_driver_sql("ALTER TABLE rewards ADD COLUMN source TEXT")
+
+
 def _cooldowns(connection: Connection) -> None:
-    """Version 5: arms that are left alone after failures. Does nothing where version 1 was created with it."""
+    """Version 7: arms that are left alone after failures. Does nothing where version 1 was created with it."""
     added = MetaData()
     Table(
         "cooldowns",
@@ -83,7 +106,15 @@ def _cooldowns(connection: Connection) -> None:
 
 # Step n (from 0) brings version n to n + 1. Later steps spell out their tables: `metadata` is the newest
 # schema only.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose, _origin, _cooldowns)
+STEPS: tuple[Callable[[Connection], None], ...] = (
+    _create,
+    _spending,
+    _whose,
+    _origin,
+    _operations,
+    _source,
+    _cooldowns,
+)
 VERSION = len(STEPS)
 
 

@@ -9,6 +9,7 @@ arms         the catalogue in order; `position` is the log entry that added the 
 cooldowns    one row per arm that was left alone after failures; the greatest version counts
 snapshots    captured states with their log position
 spending     what budgets booked and were billed, in order; rows are dropped once old states of the budgets hold them
+operations   what operators changed: who, when, the value before and after, and what the configuration said then
 budget_states  captured states of the budgets with the id of the last row of `spending` they hold
 deltas       statistics that replicas publish, unique by (policy, replica, sequence)
 head         one row: where the log ends; `origin`, where it begins (what is up to there may be gone, and is in
@@ -52,7 +53,6 @@ decisions = Table(
     Column("record", LargeBinary, nullable=False),
     Column("crc", BigInteger),
     Index("decisions_closes", "closes_s"),
-    sqlite_with_rowid=False,  # the rows are their own index
 )
 
 rewards = Table(
@@ -63,6 +63,7 @@ rewards = Table(
     Column("reward_id", Text, nullable=False),
     Column("at_s", Float(53), nullable=False),
     Column("outcome", LargeBinary, nullable=False),
+    Column("source", Text),
     UniqueConstraint("event_id", "reward_id"),
 )
 
@@ -154,6 +155,18 @@ budget_states = Table(
     metadata,
     Column("position", _Position, primary_key=True, autoincrement=False),
     Column("body", LargeBinary, nullable=False),
+)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", _Position, primary_key=True, autoincrement=True),
+    Column("at_s", Float(53), nullable=False),
+    Column("by", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("before", Text),
+    Column("after", Text, nullable=False),
+    Column("configuration", Text),
 )
 
 head = Table(

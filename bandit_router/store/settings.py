@@ -30,7 +30,7 @@ class Sharing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class StoreSettings:
-    """What a durable event store is told; `Store` takes the same arguments.
+    """The settings of a durable event store; `Store` takes the same arguments.
 
     Args:
         url: `sqlite:////var/lib/router/events.db`, or `postgresql://user@host/name` (needs the `postgres` extra).
@@ -54,6 +54,8 @@ class StoreSettings:
         replica: name of this process in the log; default host and process id.
         share: for many replicas of a linear policy, how they share by deltas; `replica` must then be a name that stays
             the same after a restart. Default: every process reads the whole log, and all stand at the same bytes.
+        fresh: begin with nothing learned where the store's outcomes are of contexts with other features; without it
+            that is refused. What was learned stays in the log.
 
     Raises:
         InvalidInput: a setting is not among those allowed, or the queue has no folder.
@@ -76,10 +78,11 @@ class StoreSettings:
         snapshot_key: bytes | None = None,
         replica: str | None = None,
         share: Sharing | None = None,
+        fresh: bool = False,
     ) -> None:
         if share is not None and replica is None:
             raise InvalidInput("replicas that share by deltas need a name that outlives the process: give replica=")
-        self.share = share
+        self.share, self.fresh = share, fresh
         for name, value, allowed in (
             ("durability", durability, get_args(Durability)),
             ("back_pressure", back_pressure, get_args(BackPressure)),

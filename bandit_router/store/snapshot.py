@@ -24,7 +24,8 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies.base import Policy
 from bandit_router.policies.linear import unpack
 from bandit_router.policies.monitor import DriftMonitor
-from bandit_router.policies.state import Form
+from bandit_router.policies.state import MOST, Form, check_sizes
+from bandit_router.records.outcomes import MAX_SQUARED
 from bandit_router.settling.learner import State
 
 FORMAT, VERSION = "bandit-router-state", "1"
@@ -33,6 +34,7 @@ _DIGEST = "digest"
 _DIGEST_BYTES = 32
 _DTYPES = {"F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 _ROUNDING = 1e-8
+_UNSEEN = np.finfo(np.float64).max  # a range that has seen nothing yet has these ends
 _NAMES = {np.dtype(code): name for name, code in _DTYPES.items()}
 
 
@@ -153,20 +155,25 @@ def _digest(body: bytes, key: bytes | None) -> bytes:
 
 
 def bad_arms(state: Mapping[str, NDArray[Any]], forms: Mapping[str, Form]) -> dict[int, str]:
-    """Arms whose part of a state cannot be right, and why: not finite, or not a matrix of the policy's `forms`.
+    """Arms whose part of a state cannot be right, and why: numbers too large, or no matrix of the policy's `forms`.
 
     Raises:
         InvalidInput: the fault is not in one arm's part.
     """
+    check_sizes(state)
+    if "parameter.n_arms" not in state:
+        raise InvalidInput("the state does not say of how many arms it is")
     n_arms = int(state["parameter.n_arms"])
     found: dict[int, str] = {}
     for name, array in state.items():
-        if array.dtype.kind != "f":
+        if array.dtype.kind not in "fi":
             continue
         form = forms.get(name)
         per_arm = array.ndim > (2 if form == "symmetric" else 0) and len(array) == n_arms
         for row, part in enumerate(array if per_arm else [array]):
             problem = _problem(part, form)
+            if problem is None and per_arm and _huge(part):
+                problem = "is too large to square"
             if problem is not None and not per_arm:
                 raise InvalidInput(f"state['{name}'] {problem}")
             if problem is not None:
@@ -174,7 +181,14 @@ def bad_arms(state: Mapping[str, NDArray[Any]], forms: Mapping[str, Form]) -> di
     return found
 
 
+def _huge(part: NDArray[Any]) -> bool:
+    size = np.abs(part)
+    return bool(((size > MAX_SQUARED) & (size != _UNSEEN)).any())
+
+
 def _problem(part: NDArray[Any], form: Form | None) -> str | None:
+    if part.dtype.kind == "i":
+        return "is no count" if part.size and (part.min() < -1 or part.max() > MOST) else None
     if not np.isfinite(part).all():
         return "is not finite"
     if form == "symmetric":
@@ -209,7 +223,7 @@ def sanitise(state: State, policy: Policy) -> tuple[State, dict[int, str]]:
     prior = type(policy)(**{**policy.settings(), "n_arms": n_arms}).state()
     clean = {name: array.copy() for name, array in state.items()}
     for name, array in clean.items():
-        if not name.startswith("parameter.") and name in prior and array.ndim and len(array) == n_arms:
+        if array.ndim and len(array) == n_arms and name in prior and prior[name].dtype.kind == array.dtype.kind:
             array[list(found)] = prior[name][list(found)]
     return clean, found
 

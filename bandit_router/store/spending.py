@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 from sqlalchemy import Connection, delete, select
 
-from bandit_router.budgets.accounts import Entry, Repriced, Told
+from bandit_router.budgets.accounts import Corrected, Entry, Limits, Repriced
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput
 from bandit_router.records.booking import Bill, Booking
@@ -36,7 +36,7 @@ _NAME, _LIMITS = "budgets", "limits"
 _PAGE = 1000
 _KEEP = 3
 _entry = msgspec.msgpack.Decoder(Entry)
-_told = msgspec.msgpack.Decoder(Told)
+_limits_decoder = msgspec.msgpack.Decoder(Limits)
 
 
 class Spending:
@@ -62,8 +62,8 @@ class Spending:
         self.key, self.every, self.counters = key, every, counters
         self.process = secrets.token_hex(8)
         self._position = self._saved = 0
-        self._told: list[Told] = []
-        self._repriced: list[Repriced] = []
+        self._announced: list[Limits] = []
+        self._untold: list[Repriced | Corrected] = []
         self._written = 0
         self._folded = budgets.twin()
 
@@ -98,9 +98,14 @@ class Spending:
         for decision in decided:
             if decision.booking is not None:
                 self.budgets.apply(decision.booking)
-        if reprices := self.budgets.repriced():
-            self._repriced.append(Repriced(reprices))
-            self.budgets.apply(self._repriced[-1])
+        for change in self._changes():
+            self._untold.append(change)
+            self.budgets.apply(change)
+
+    def _changes(self) -> list[Repriced | Corrected]:
+        """What was changed here and no row has yet."""
+        reprices = self.budgets.repriced()
+        return [*([Repriced(reprices)] if reprices else []), *self.budgets.corrected()]
 
     def _restore_newest(self) -> None:
         query = select(budget_states).order_by(budget_states.c.position.desc())
@@ -109,7 +114,7 @@ class Spending:
         for row in rows:
             try:
                 found = snapshot.decode(row.body, key=self.key)
-                self._folded.apply(_told.decode(found.state[_LIMITS].tobytes()))
+                self._folded.apply(_limits_decoder.decode(found.state[_LIMITS].tobytes()))
                 self._folded.restore(msgspec.msgpack.decode(found.state[_NAME].tobytes()))
             except (InvalidInput, KeyError, msgspec.DecodeError) as problem:
                 self.counters["snapshots_rejected"] += 1
@@ -122,9 +127,9 @@ class Spending:
 
     def follow(self) -> None:
         """Fold the new rows; the router's budgets take in those of other processes. Capture the state now and then."""
-        if not self._told or self._told[-1] != self.budgets.told():
+        if not self._announced or self._announced[-1] != self.budgets.in_force():
             self._tell()
-        self._tell_prices()
+        self._tell_changes()
         others = self._fold()
         for start in range(0, len(others), 64):
             with self.lock:  # in short turns: decisions wait for it
@@ -135,20 +140,19 @@ class Spending:
 
     def _tell(self) -> None:
         """Write this router's limits, so that every process can fold what is booked on them."""
-        told = self.budgets.told()
-        self._insert(f"{self.process} {len(self._told)}", told)
-        self._told.append(told)
+        limits = self.budgets.in_force()
+        self._insert(f"{self.process} {len(self._announced)}", limits)
+        self._announced.append(limits)
 
-    def _tell_prices(self) -> None:
-        """Write the price changes that no booking has carried; after a failure the same row is tried again."""
+    def _tell_changes(self) -> None:
+        """Write corrections and the price changes that no booking has carried; a row that failed is tried again."""
         with self.lock:
-            if reprices := self.budgets.repriced():
-                self._repriced.append(Repriced(reprices))
-        while self._written < len(self._repriced):
-            self._insert(f"{self.process} prices {self._written}", self._repriced[self._written])
+            self._untold += self._changes()
+        while self._written < len(self._untold):
+            self._insert(f"{self.process} change {self._written}", self._untold[self._written])
             self._written += 1
 
-    def _insert(self, name: str, entry: Told | Repriced) -> None:
+    def _insert(self, name: str, entry: Limits | Repriced | Corrected) -> None:
         row = ("", name, self.process, encode_struct(entry))
         with self.ledger.engine.begin() as connection:
             insert_rows(connection, spending, _COLUMNS, [row])
@@ -169,7 +173,7 @@ class Spending:
                     _log.error("row %d of spending cannot be read: %s", row.id, problem)
                     continue
                 self._folded.apply(entry)
-                foreign = row.process != self.process and isinstance(entry, Booking | Repriced)
+                foreign = row.process != self.process and isinstance(entry, Booking | Repriced | Corrected)
                 if foreign or isinstance(entry, Bill):
                     others.append(entry)  # a bill that is known changes nothing
             if len(rows) < _PAGE:
@@ -179,7 +183,7 @@ class Spending:
         """Capture the folded state, and drop what is older than the captured states that are kept."""
         if self._position == self._saved:
             return
-        parts = {_NAME: msgspec.msgpack.encode(self._folded.state()), _LIMITS: encode_struct(self._folded.told())}
+        parts = {_NAME: msgspec.msgpack.encode(self._folded.state()), _LIMITS: encode_struct(self._folded.in_force())}
         state = {name: np.frombuffer(data, dtype=np.uint8) for name, data in parts.items()}
         body = snapshot.encode(self._position, state, policy=_NAME, key=self.key)
         newest = select(budget_states.c.position).order_by(budget_states.c.position.desc())

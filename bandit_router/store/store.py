@@ -6,19 +6,20 @@ import asyncio
 import threading
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as WaitTimeout
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bandit_router.budgets.pacing import Budgets
-from bandit_router.errors import InvalidInput
+from bandit_router.errors import InvalidInput, StoreUnavailable
 from bandit_router.records.arms import Arm, Status
 from bandit_router.records.decisions import Decision, Settlement
 from bandit_router.settling.forks import tell_child
 from bandit_router.settling.learner import Learner
-from bandit_router.settling.protocol import Cooling
+from bandit_router.settling.protocol import Control, Cooling
 from bandit_router.settling.rules import Reward, RewardRule, StoreRule, answer, bill, check_ids
 from bandit_router.store.settings import StoreSettings
 from bandit_router.store.spool import Item, Spool
@@ -193,6 +194,13 @@ class AttachedStore:
         """The decision of an event, if it is among the recent ones."""
         return self._recent.get(event_id)
 
+    def look_up(self, event_id: str) -> Decision | None:
+        """The decision of an event, from memory or from the database. Raises StoreUnavailable after `wait_s`."""
+        found: list[Decision | None] = [self.find(event_id)]
+        if found[0] is None:
+            self._writer.ask(lambda ledger: found.append(ledger.decision(event_id)))
+        return found[-1]
+
     def remember(self, decision: Decision) -> None:
         """Make a new decision findable."""
         self._recent[decision.event_id] = decision
@@ -283,7 +291,7 @@ class AttachedStore:
         self._here()
         self._writer.ask(lambda ledger: ledger.add_arms([arm], like=like, strength=strength))
 
-    def set_status(self, arm_id: str, status: str) -> None:
+    def set_status(self, arm_id: str, status: str, *, by: str | None = None) -> None:
         """Keep an arm's status.
 
         Raises:
@@ -292,9 +300,25 @@ class AttachedStore:
         """
         self._here()
         self._writer.statuses.change(arm_id, status)
+        self._writer.changes.note(f"arm {arm_id}", status, by)
         self._writer.ask(self._writer.statuses.save)
         if status != "retired" and self.learner.catalogue.status(arm_id) is Status.RETIRED:
             raise InvalidInput(f"arm {arm_id!r} has been retired meanwhile; add it again under another id")
+
+    def steer(self, controls: Mapping[str, Control]) -> None:
+        """Keep these settings, and put in force what the store has of them, now or when it can be reached."""
+        self._writer.changes.controls_are(controls)
+        with suppress(StoreUnavailable):
+            self._writer.ask(self._writer.changes.follow)
+
+    def changed(self, name: str, *, by: str | None) -> None:
+        """Keep a setting that was changed here. Raises StoreUnavailable: in force in this process, and saved later."""
+        self._writer.changes.sign(name, by)
+        self._writer.ask(self._writer.changes.follow)
+
+    def note(self, name: str, what: Any, *, by: str | None) -> None:
+        """Keep for the record what was changed by other means."""
+        self._writer.changes.note(name, what, by)
 
     def flush(self) -> None:
         """Wait until everything recorded so far is in the database. Raises StoreUnavailable after `wait_s`."""

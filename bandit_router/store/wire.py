@@ -8,6 +8,7 @@ import numpy as np
 from bandit_router.arrays import F64, Bool
 from bandit_router.records.booking import Booking
 from bandit_router.records.decisions import Decision, Mode
+from bandit_router.records.outcomes import Outcome
 from bandit_router.settling.rules import Reward
 
 
@@ -98,9 +99,14 @@ def encode_struct(struct: msgspec.Struct) -> bytes:
     return _encoder.encode(struct)
 
 
-def encode_values(values: tuple[object, ...]) -> bytes:
+def encode_values(values: object) -> bytes:
     """Plain values as bytes."""
     return _encoder.encode(values)
+
+
+def amounts(outcome: Outcome) -> dict[str, float]:
+    """The metered channels of an outcome, which is all that has to be kept of it."""
+    return {name: getattr(outcome, name) for name in outcome.metered()}
 
 
 def decode(data: bytes) -> Decision | Reward:

@@ -19,10 +19,12 @@ from bandit_router.settling.learner import Entry, Learner
 from bandit_router.settling.protocol import Cooling
 from bandit_router.settling.rules import StoreRule
 from bandit_router.store import loading
+from bandit_router.store.changes import Changes
 from bandit_router.store.committer import Committer
 from bandit_router.store.cooldowns import Cooldowns
 from bandit_router.store.exchange import Exchange, join
 from bandit_router.store.faults import describe
+from bandit_router.store.features import check_features
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.retention import Prune
 from bandit_router.store.settings import StoreSettings
@@ -77,6 +79,7 @@ class Writer:
         self.reload, self.remembered = reload, remembered
         self.statuses = Statuses(learner)
         self.cooldowns = Cooldowns(learner, cooling)
+        self.changes = Changes(lock=learner.lock, process=settings.replica, clock=clock)
         self.healthy = True
         self._opened: Future[None] = Future()
         self._snapshot_at = 0
@@ -188,9 +191,11 @@ class Writer:
             self._next_tick = time.monotonic() + self._tick_s
             loading.catch_up(self.ledger, self.learner)
             self.counters["unreadable_entries"] = len(self.ledger.unreadable)
+            self.counters["skipped_outcomes"] = self.learner.skipped
             self.statuses.save(self.ledger)
             self.statuses.follow(self.ledger.arms())
             self.cooldowns.exchange(self.ledger)
+            self.changes.follow(self.ledger)
             if self.spending is not None:
                 self.spending.follow()
             self._let_go()
@@ -243,6 +248,9 @@ class Writer:
 
     def _load(self) -> None:
         key, share = self.settings.snapshot_key, self.settings.share
+        self.ledger.open()
+        fresh, by = self.settings.fresh, self.settings.replica
+        check_features(self.ledger, self.learner, at_s=self.clock(), by=by, fresh=fresh)
         loaded = loading.prepare(self.ledger, self.learner, key=key)
         if share is None:
             loading.restore_newest(self.ledger, loaded, key=key, counters=self.counters)
@@ -276,6 +284,7 @@ class Writer:
         remembered = [Item(decision, encode_decision(decision), None) for decision in self.remembered()]
         self.committer.write(remembered)
         self.statuses.keep()
+        self.changes.forget()
         if self.spending is not None:
             self.spending.load()
         self._load()
@@ -297,6 +306,7 @@ class Writer:
             return
         self.statuses.save(self.ledger)
         self.cooldowns.exchange(self.ledger)
+        self.changes.follow(self.ledger)
         if self._exchange is not None:
             self._exchange.publish(time.monotonic())
         elif self.learner.position > self._snapshot_at:

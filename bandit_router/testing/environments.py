@@ -37,7 +37,10 @@ def arms_and_channels_are_named_once(environment: Environment) -> None:
 
 
 def blocks_have_the_declared_shapes(environment: Environment) -> None:
-    """Blocks of `BLOCK` steps, the last one shorter, of finite contexts and outcomes; NaN only where not metered."""
+    """Blocks of `BLOCK` steps, the last one shorter, of finite contexts and outcomes; NaN only where not metered.
+
+    Quality is NaN where an arm cannot be played, and only there; at least one can at every step.
+    """
     arms, channels = len(environment.arms), len(environment.channels)
     sizes = []
     for i, block in enumerate(environment.blocks(0, HORIZON)):
@@ -51,6 +54,12 @@ def blocks_have_the_declared_shapes(environment: Environment) -> None:
             expect(array.shape == shape, f"{name} of block {i} must have shape {shape}, got {array.shape}")
             known = array[:, :, 1:] if name != "contexts" else array[:, :0]
             must = array if name == "contexts" else array[:, :, 0]
+            if name != "contexts" and block.playable is not None:
+                expect(
+                    bool((np.isfinite(must) == block.playable).all()), f"{name} of block {i}: NaN where not playable"
+                )
+                expect(bool(block.playable.any(axis=1).all()), f"block {i} has a step at which no arm can be played")
+                continue
             expect(bool(np.isfinite(must).all()), f"{name} of block {i}: contexts and quality must be finite")
             expect(not np.isinf(known).any(), f"{name} of block {i}: a channel is infinite")
     expected = [BLOCK, HORIZON - BLOCK]
@@ -71,7 +80,7 @@ def a_reader_cannot_spoil_it(environment: Environment) -> None:
     first = [_copy(block) for block in environment.blocks(3, BLOCK)]
     for block in environment.blocks(3, BLOCK):
         for array in block:
-            if array.flags.writeable:
+            if array is not None and array.flags.writeable:
                 array[:] = 0.25
     again = environment.blocks(3, BLOCK)
     expect(all(map(_same, first, again)), "the stream changed after a reader wrote into a block; hand out copies")
@@ -103,11 +112,12 @@ def its_description_is_json(environment: Environment) -> None:
 
 
 def _copy(block: Block) -> Block:
-    return Block(*(array.copy() for array in block))
+    return Block(*(None if array is None else array.copy() for array in block))  # type: ignore[arg-type]
 
 
 def _same(first: Block, second: Block) -> bool:
-    return all(a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))
+    pairs = zip(first, second, strict=True)
+    return all(a is b if a is None or b is None else a.tobytes() == b.tobytes() for a, b in pairs)
 
 
 ENVIRONMENT_LAWS: tuple[Callable[[Environment], None], ...] = (

@@ -79,7 +79,7 @@ def test_what_no_limit_counts_does_not_wait_for_a_booking():
     for outcome in (Outcome(quality=0.5), Outcome(cost_usd=float("nan")), Outcome(cost_usd=-1.0)):
         budgets.settle("r", outcome, until_s=10.0)
     budgets.settle("r", Outcome(cost_usd=1.0, quality=float("nan")), until_s=10.0)
-    assert budgets.state()["early"] == {"r": [["s1", "r", _plain(Outcome(cost_usd=1.0)), None, 10.0]]}
+    assert budgets.state()["early"] == {"r": [["s1", "r", _plain(Outcome(cost_usd=1.0)), None, 10.0, True]]}
 
 
 def test_a_bill_that_waited_too_long_pays_no_later_request():

@@ -367,7 +367,7 @@ def test_a_rate_that_does_not_bind_costs_nothing():
 
 
 def test_a_window_is_spent_evenly_to_its_end_rather_than_at_its_beginning():
-    limit = Window(name="hour", channel="cost_usd", total=600.0, window_s=1000.0)
+    limit = Window(name="hour", channel="cost_usd", total=600.0, window_s=1000.0, pace=True)
     expected = {"small": Outcome(cost_usd=0.1), "large": Outcome(cost_usd=2.0)}
     _, log = play([limit], steps=3000, outcome=lognormal_costs, expected=expected)
     spent = np.array([truth["cost_usd"] for _, truth in log]).reshape(3, 1000)

@@ -27,3 +27,13 @@ def test_a_narrow_terminal_gets_a_paragraph_for_each_name(monkeypatch, capsys):
     assert capsys.readouterr().out == (
         "one policy\n\npolicy: LRU\n  miss rate 0.25\n  ms        17.3\n\npolicy: none\n  miss rate 1.00\n\nend\n"
     )
+
+
+def test_control_characters_in_names_are_spelled_out(capsys: pytest.CaptureFixture[str]) -> None:
+    for width in ("200", "20"):
+        with pytest.MonkeyPatch.context() as terminal:
+            terminal.setenv("COLUMNS", width)
+            print_table("t", ["arm", "n"], [["evil\x1b[2J\x07\x9b1m", "1"]])
+        out = capsys.readouterr().out
+        assert "\\x1b" in out
+        assert not set(out) & set("\x1b\x07\x9b")

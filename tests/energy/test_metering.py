@@ -15,7 +15,7 @@ from bandit_router.errors import InvalidInput
 TOKENS = st.tuples(st.integers(0, 5000), st.integers(0, 5000))
 
 
-@given(st.lists(TOKENS, min_size=1, max_size=20), st.floats(0.0, 1e6), st.floats(0.0, 1.0))
+@given(st.lists(TOKENS, min_size=1, max_size=20), st.floats(1e-6, 1e6), st.floats(0.0, 1.0))
 def test_the_shares_of_a_window_sum_to_what_the_meter_counted(tokens, joules, prompt_weight):
     window = WindowSplit(RecordedMeter([5.0, 5.0 + joules]).joules, prompt_weight=prompt_weight)
     for n, (prompt, output) in enumerate(tokens):
@@ -31,6 +31,14 @@ def test_a_share_is_in_proportion_to_weighted_tokens():
     window.finish("long prompt", prompt_tokens=100, output_tokens=10)
     window.finish("short", prompt_tokens=0, output_tokens=10)
     assert window.close() == {"long prompt": 60.0, "short": 30.0}
+
+
+def test_a_counter_that_has_not_moved_yet_is_unknown_and_not_zero():
+    window = WindowSplit(RecordedMeter([100.0, 100.0, 180.0]).joules)
+    window.finish("early", prompt_tokens=10, output_tokens=20)
+    assert window.close() == {"early": None}
+    window.finish("late", prompt_tokens=10, output_tokens=20)
+    assert window.close() == {"late": 80.0}
 
 
 def test_joules_of_a_window_in_which_nothing_finished_pass_to_the_next():

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from bandit_router.policies import EvidenceThompson
+from bandit_router.policies import EvidenceThompson, default
 from bandit_router.policies.aside import SUMS
 from bandit_router.policies.distributions import draw
+from bandit_router.policies.hierarchical import HierarchicalRidge
+from bandit_router.policies.wide_hierarchy import WideHierarchy
 
 QUALITY = np.array([0.8, 0.65, 0.6, 0.5])
 
@@ -29,7 +31,7 @@ def run(steps, seed, *, bad=lambda step: False, bursts=(), length=0, noise=None,
     return best
 
 
-@pytest.mark.parametrize("dim", [1, 4], ids=["no context", "context"])
+@pytest.mark.parametrize("dim", [1, 4, 100], ids=["no context", "context", "wide context"])
 @pytest.mark.parametrize("noise", [None, 0.25], ids=["0/1", "normal"])
 @pytest.mark.parametrize("outage", [30, 50, 200])
 def test_after_an_outage_half_of_the_traffic_is_back_within_300_requests(outage, noise, dim):
@@ -39,7 +41,7 @@ def test_after_an_outage_half_of_the_traffic_is_back_within_300_requests(outage,
         best = run(end + 350, seed, bad=lambda step: 500 <= step < end, noise=noise, dim=dim)
         shares.append(best[end + 250 :].mean())
     assert np.mean(shares) > 0.8
-    assert np.median(shares) > 0.95
+    assert np.median(shares) > (0.95 if dim < 100 else 0.9)  # undisturbed, 0/1 in 100 dimensions: 0.965
 
 
 @pytest.mark.parametrize("noise", [None, 0.25], ids=["0/1", "normal"])
@@ -79,16 +81,16 @@ def estimates(policy):
     return np.array([policy.estimate(x).mean[:, 0] for x in ([0.0, 0.0], [1.0, 0.0])])
 
 
-def after_an_alarm():
+def after_an_alarm(dim=2, channels=1):
     """A policy whose arm 0 was at 0.9 for 300 outcomes, then at 0 until the alarm; and its estimates before."""
-    policy, rng = EvidenceThompson(n_arms=2, dim=2), np.random.default_rng(0)
+    policy, rng = EvidenceThompson(n_arms=2, dim=dim, channels=channels), np.random.default_rng(0)
     for _ in range(300):
         for arm, level in ((0, 0.9), (1, 0.5)):
-            x = rng.normal(size=2)
-            policy.learn(x, arm, [level + 0.1 * x[0] + 0.05 * rng.normal()])
-    before = estimates(policy)
+            x = rng.normal(size=dim)
+            policy.learn(x, arm, [level + 0.1 * x[0] + 0.05 * rng.normal(), 2.0][:channels])
+    before = estimates(policy) if dim == 2 else None
     while not policy.aside.count[0]:
-        policy.learn(rng.normal(size=2), 0, [0.0])
+        policy.learn(rng.normal(size=dim), 0, [0.0, 2.0][:channels])
     return policy, before
 
 
@@ -136,12 +138,62 @@ def test_a_probe_comes_after_a_gap_in_proportion_to_the_age_of_the_change():
         assert floor.tolist() == pytest.approx([40 * gone / (1000 + gone) ** 2, 0.0])
 
 
-def test_a_reload_in_the_middle_of_an_outage_goes_on_alike():
-    policy, _ = after_an_alarm()
+@pytest.mark.parametrize("dim", [2, 100])
+def test_a_reload_in_the_middle_of_an_outage_goes_on_alike(dim):
+    policy, _ = after_an_alarm(dim)
     policy.add_arm()
-    again = EvidenceThompson.from_state(policy.state())
+    again, x = EvidenceThompson.from_state(policy.state()), np.full(dim, 0.1)
     for _ in range(5):
-        assert again.probabilities([0.3, 0.1]).tolist() == policy.probabilities([0.3, 0.1]).tolist()
+        assert again.probabilities(x).tolist() == policy.probabilities(x).tolist()
         for each in (policy, again):
-            each.learn([0.3, 0.1], 0, [0.9])
+            each.learn(x, 0, [0.9])
+    assert not policy.aside.held
     assert {k: v.tolist() for k, v in again.state().items()} == {k: v.tolist() for k, v in policy.state().items()}
+
+
+def solved(model):
+    """Arms' and shared inverses and coefficients, and s, from the sums at the precisions reached: (1), (2) and (4)."""
+    own, told, q = [], np.diag(model.shared_precision), 0.0
+    for gram, moment, precision in zip(model.gram, model.moment[:, 0], model.precision, strict=True):
+        own.append(np.linalg.inv(gram + np.diag(precision)))
+        told = told + np.diag(precision) - precision[:, None] * own[-1] * precision
+        q = q + precision * (own[-1] @ moment)
+    shared = np.linalg.inv(told)
+    loss = 0.25 + model.square.sum() - sum(m @ b @ m for m, b in zip(model.moment[:, 0], own, strict=True))
+    return np.array(own), shared, shared @ q, (loss - q @ shared @ q) / (model.count.sum() + 1.0)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_in_many_dimensions_what_returns_is_solved_without_a_whole_fit(monkeypatch, compiled, channels):
+    policy, _ = after_an_alarm(100, channels)
+    if not compiled:
+        plain = WideHierarchy(2, 100, channels)
+        plain.restore({name: array.copy() for name, array in policy.model.arrays().items()})
+        policy.model = plain
+    model, kept = policy.model, policy.aside.gram[0].copy()
+    monkeypatch.setattr(HierarchicalRidge, "fit", None)
+    policy.aside.give_back(model, 0)
+    assert (model.gram[0] == kept).all()
+    own, shared, theta, noise = solved(model)
+    assert model.inverse == pytest.approx(own, rel=1e-7, abs=1e-9)
+    assert model.shared_inverse == pytest.approx(shared, rel=1e-7, abs=1e-9)
+    assert model.shared_theta == pytest.approx(theta, rel=1e-7, abs=1e-9)
+    assert model.noise == pytest.approx(noise)
+    if channels == 2:
+        assert model.mean_costs()[0, 0] == pytest.approx(2.0)
+        assert model.predict(np.zeros(100)).mean[0, 1] == pytest.approx(2.0, abs=0.01)
+
+
+def test_compiled_and_plain_models_return_the_same_in_many_dimensions(monkeypatch):
+    states = []
+    for form in (None, WideHierarchy):
+        if form is not None:
+            monkeypatch.setattr(default, "hierarchical_ridge", form)
+        policy, _ = after_an_alarm(100)
+        for _ in range(30):
+            policy.learn(np.zeros(100), 0, [0.9])
+        assert not policy.aside.held
+        states.append(policy.state())
+    for name, array in states[0].items():
+        assert array == pytest.approx(states[1][name], rel=1e-6, abs=1e-8), name

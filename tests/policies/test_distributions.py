@@ -9,7 +9,8 @@ from scipy.special import ndtr
 
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import POLICIES
-from bandit_router.policies.distributions import beta_wins, draw, gaussian_wins, greedy, inverse_gap, softmax
+from bandit_router.policies.distributions import draw, greedy, inverse_gap, softmax
+from bandit_router.policies.win_probabilities import beta_wins, gaussian_wins
 
 
 def test_two_normals_have_a_closed_form():

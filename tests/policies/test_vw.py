@@ -403,3 +403,35 @@ def test_vowpal_wabbits_messages_go_to_logging(
         )
     assert any(record.name == "vowpal_wabbit_next.driver" for record in caplog.records)
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("form", ["no event id", "label last", "a hair over 1", "utf-16", "gzip"])
+def test_what_the_log_reader_takes_is_learned_the_same(form: str, tmp_path: Path) -> None:
+    """A line in another spelling is taken by the log reader and learned as VW learns it in its own."""
+    import gzip
+
+    from bandit_router.replay.logs import Intake, read_logs
+
+    plain = dsjson(np.array([1.0, 0.5]), 1, 1.0, 1.0 if form == "a hair over 1" else 0.5)
+    record = json.loads(plain)
+    if form == "no event id":
+        record.pop("EventId", None)
+    if form == "a hair over 1":
+        record["_label_probability"] = 1.0000001192092896
+    if form == "label last":
+        record = {"c": record.pop("c"), **record}
+    line = json.dumps(record)
+    odd, own = tmp_path / "odd.dsjson", tmp_path / "own.dsjson"
+    raw = line.encode("utf-16" if form == "utf-16" else "utf-8")
+    odd.write_bytes(gzip.compress(raw) if form == "gzip" else raw)
+    own.write_text(plain)
+    intake = Intake(strict=True)
+    read_logs([odd], intake)
+    assert intake.taken == 1
+    models = []
+    for path in (odd, own):
+        policy = VWModel(n_arms=2, dim=2)
+        assert policy.learn_dsjson(path) == 1
+        models.append(policy.workspace.serialize())
+    assert np.array_equal(*models)
+    assert not np.array_equal(models[0], VWModel(n_arms=2, dim=2).workspace.serialize())

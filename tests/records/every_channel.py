@@ -9,7 +9,8 @@ import polars as pl
 
 from bandit_router import CHANNELS, Arm, Budgets, Objective, Outcome, Router, Store, Utility, Window
 from bandit_router.cli.log_options import ranges
-from bandit_router.replay.compare import compare, make_target, parse_gate
+from bandit_router.replay.compare import compare, make_target
+from bandit_router.replay.gate import parse_gate
 from bandit_router.replay.logs import FORMATS, Intake, LoggedEvents, read_logs, write_log
 from bandit_router.replay.logs.record import row_of
 from bandit_router.replay.logs.table import parse_columns

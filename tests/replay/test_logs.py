@@ -11,9 +11,9 @@ import pytest
 from bandit_router.errors import InvalidInput, InvalidLog
 from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs import FORMATS, Intake, LoggedEvents, read_logs, write_log
+from bandit_router.replay.logs.columns import parse_columns
 from bandit_router.replay.logs.logged import concatenate
 from bandit_router.replay.logs.obp import from_obp, to_obp
-from bandit_router.replay.logs.table import parse_columns
 from support.logs import DSJSON, GOOD, otlp
 
 EVERYTHING = tuple(vars(LoggedEvents.of(arms=("a",), arm=[0], propensity=[1.0])))

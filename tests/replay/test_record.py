@@ -81,7 +81,8 @@ def test_a_row_carries_its_mode_and_its_distribution(made: str) -> None:
 def test_traffic_follows_the_logged_probabilities_in_every_mode(made: str) -> None:
     log = log_of(served(made)[1])
     assert log.probabilities is not None
-    result = evaluate(log, log.probabilities, estimators=("ips", "mips"), groups={arm: arm for arm in IDS})
+    every = {"groups": {arm: arm for arm in IDS}, "modes": sorted(set(log.mode))}
+    result = evaluate(log, log.probabilities, estimators=("ips", "mips"), **every)
     assert result.diagnostics.warnings == []
     values = [valued.value for valued in result.metrics["quality"].estimates.values()]
     np.testing.assert_allclose(values, log.channel("quality").mean())

@@ -17,10 +17,10 @@ from bandit_router.errors import InvalidInput
 from bandit_router.records.decisions import Decision
 from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.settling.memory import Memory
-from bandit_router.settling.rules import Reward, RewardRule, StoreRule, combine, refusal, settle
+from bandit_router.settling.rules import MAX_REWARDS, Reward, RewardRule, StoreRule, combine, refusal, settle
 from bandit_router.store import Store
 
-FAULTS = ("unknown", "duplicate", "late", "settled", "degraded", "diverted")
+FAULTS = ("unknown", "duplicate", "too_many", "late", "settled", "degraded", "diverted")
 values = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=8)
 QUALITY = Utility()
 
@@ -112,7 +112,8 @@ def test_the_page_lists_the_reasons_in_the_order_they_are_asked() -> None:
         report = msgspec.structs.replace(
             reward(at_s=1011.0 if "late" in faults else 1000.0, quality=0.5), served_arm="elsewhere"
         )
-        seen = ("r",) if "duplicate" in faults else ()
+        seen = [f"r{i}" for i in range(MAX_REWARDS)] if "too_many" in faults else []
+        seen += ["r"] if "duplicate" in faults else []
         rule = StoreRule(window_s=10.0, early_s=0.0)
         assert refusal(rule, report, decided, seen=seen, settled="settled" in faults) == reason
         for quality, worse in ((math.nan, "invalid"), (1.5, "out_of_range")):

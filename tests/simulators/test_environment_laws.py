@@ -51,7 +51,7 @@ class Changed(LinearAdapters):
 
     def blocks(self, seed, horizon):
         for block in super().blocks(self.seed(seed), horizon):
-            yield Block(*self.change(*block))
+            yield Block(*self.change(*block[:3]))
 
     def seed(self, seed):
         return seed

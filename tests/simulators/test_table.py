@@ -20,8 +20,9 @@ def test_a_table_is_read_in_query_order_and_arm_order_of_first_appearance(write_
 
 def test_the_check_figures_equal_the_hand_calculation(write_table):
     figures = describe_table(load_table(write_table()))
-    assert {name: figures[name] for name in ("table", "queries", "arms", "tasks", "channels", "features")} == {
+    assert {name: figures[name] for name in ("table", "queries", "arms", "holes", "tasks", "channels", "features")} == {
         "table": "tiny",
+        "holes": 0,
         "queries": 3,
         "arms": 2,
         "tasks": 2,
@@ -79,18 +80,18 @@ def rows(*chosen):
 @pytest.mark.parametrize(
     ("spoiled", "message"),
     [
-        (rows(0, 1, 2, 3, 4), "one row for each of 3 queries x 2 arms, got 5"),
-        (rows(0, 1, 2, 3, 4, 4), "one row for each of 3 queries x 2 arms"),
-        (rows(0, 1, 2, 3, 4, 5, 5), "one row for each of 3 queries x 2 arms, got 7"),
+        (rows(0, 1, 2, 3), "query 2 has no quality of any arm"),
+        (rows(0, 2, 4, 5, 4), "query 2 with arm 'small' twice"),
+        (rows(0, 1, 2, 3, 4, 5, 5), "query 2 with arm 'large' twice"),
         (spoil(query_id=[0, 0, 1, 1, 7, 7]), "query_id that queries.parquet lacks"),
         (spoil(query_id=[0, 0, 1, 1, None, None]), "query_id that queries.parquet lacks"),
-        (spoil(arm=["a", None] * 3), "one row for each"),
-        (spoil(quality=[0.1, None, 0.1, 0.1, 0.1, 0.1]), "quality must be known for every query and arm"),
-        (spoil(quality=[0.1, 1.5, 0.1, 0.1, 0.1, 0.1]), "lie in"),
+        (spoil(arm=["a", None] * 3), "a row without an arm"),
+        (spoil(quality=[0.1, None] * 3), "an arm without any quality"),
+        (spoil(quality=[0.1, 1.5, 0.1, 0.1, 0.1, 0.1]), "quality must be null, or in"),
         (spoil(quality=["good"] * 6), "not an outcome table"),
         (spoil(cost_usd=[1.0, -1.0] * 3), "cost_usd must be null, or finite"),
         (spoil(cost_usd=[1.0, float("inf")] * 3), "cost_usd must be null, or finite"),
-        (lambda cells: {"outcomes": {name: cells[name] for name in ("query_id", "arm")}}, "quality must be known"),
+        (lambda cells: {"outcomes": {name: cells[name] for name in ("query_id", "arm")}}, "no quality of any arm"),
         (lambda cells: {"outcomes": {name: cells[name] for name in ("query_id", "quality")}}, "not an outcome table"),
         (lambda cells: {"outcomes": {name: [] for name in cells}}, "3 queries and 0 arms"),
         (lambda cells: {"queries": {"query_id": [], "task": []}}, "0 queries and 2 arms"),

@@ -46,7 +46,7 @@ def in_child(work: Callable[[], None]) -> int:
 def test_a_child_writes_its_decisions_into_a_queue_of_its_own(url: str, open_router: OpenRouter) -> None:
     router = open_router(url)
     router.decide(X, event_id="before")
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
 
     def child() -> None:
         for number in range(50):
@@ -72,7 +72,7 @@ def test_what_a_child_decides_during_an_outage_is_found_after_its_kill(tmp_path:
     url = f"sqlite:///{tmp_path}/events.db"
     router = open_router(url, store={"wait_s": 0.2})
     router.decide(X, event_id="warm")
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
     with locked(url):
         for number in range(20):
             router.decide(X, event_id=f"parent{number}")
@@ -93,7 +93,7 @@ def test_a_child_of_a_busy_process_never_waits_for_a_thread(kind: str, tmp_path:
     router = (
         make_router(arms=ARMS, context=3, policy="LinUCB", key=b"k")
         if kind == "memory"
-        else open_router(f"sqlite:///{tmp_path}/events.db", store={"max_events": 1000})
+        else open_router(f"sqlite:///{tmp_path}/events.db", store={"max_events": 1000, "wait_s": 0.1})
     )
     stop = threading.Event()
 
@@ -103,17 +103,19 @@ def test_a_child_of_a_busy_process_never_waits_for_a_thread(kind: str, tmp_path:
             router.decide(X, event_id=f"{name}{number}")
             router.observe(f"{name}{number}", Outcome(quality=0.5)) if kind == "memory" else None
             number += 1
+            if number % 100 == 0:
+                stop.wait(0.01)
 
     threads = [threading.Thread(target=traffic, args=(name,)) for name in "abc"]
     for thread in threads:
         thread.start()
     try:
-        statuses = [in_child(lambda: router.decide(X, event_id="child") and None) for _ in range(15)]
+        statuses = [in_child(lambda: router.decide(X, event_id="child") and None) for _ in range(6)]
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert statuses == [0] * 15
+    assert statuses == [0] * 6
 
 
 # -- ends ----------------------------------------------------------------------------------------------------------
@@ -150,7 +152,7 @@ def test_close_ends_while_the_database_is_locked(tmp_path: Path, open_router: Op
         router.close()  # the test ends only if this does
     second = open_router(url)
     assert second.counters["recovered_records"] <= 1
-    second.events.flush()  # type: ignore[attr-defined]
+    second.events.flush()
     assert count(url, "decisions") == 1
 
 
@@ -170,7 +172,7 @@ def test_cancelled_tasks_and_closed_loops_lose_nothing(tmp_path: Path, open_rout
             reward.cancel()
 
     asyncio.run(serve())  # the loop closes with work under way
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
     assert count(url, "decisions") == 60
     assert router.policy.steps == 60
     assert router.counters["store_errors"] == 0

@@ -28,7 +28,7 @@ def serve(router: Router, first: int, last: int, **terms: Any) -> None:
     for number in range(first, last):
         router.decide([1.0, 0.0, float(number % 7)], event_id=f"e{number}", **terms)
         router.observe(f"e{number}", Outcome(quality=number % 5 / 5))
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
 
 
 def prune(url: str, before_s: float) -> Prune:
@@ -45,7 +45,7 @@ def test_what_is_old_goes_and_what_was_learned_stays(url: str, open_router: Open
     first = open_router(url, store={"snapshot_every": 30})
     serve(first, 0, 100)
     first.observe("nobody", Outcome(quality=7.0))
-    first.clock.now += 10_000.0  # type: ignore[attr-defined]
+    first.clock.now += 10_000.0
     serve(first, 100, 150)
     first.close()
     work = prune(url, 1_004_000.0)
@@ -110,7 +110,7 @@ def test_a_live_process_goes_on_over_a_prune(url: str, open_router: OpenRouter) 
 def test_a_process_that_is_behind_the_beginning_of_the_log(url: str, open_router: OpenRouter) -> None:
     """A process that is behind the beginning of the log starts from a snapshot."""
     router, behind = open_router(url, store={"snapshot_every": 10}), open_router(url)
-    behind.events._writer._next_tick = float("inf")  # type: ignore[attr-defined]
+    behind.events._writer._next_tick = float("inf")
     serve(router, 0, 55)
     prune(url, 1_010_000.0)
     tick(behind)
@@ -129,7 +129,7 @@ def test_retention_keeps_every_table_bounded(
         for number in range(30):
             router.observe(f"e{start}", Outcome(quality=0.1), reward_id=f"again{number}")
             router.observe(f"nobody{start}-{number}", Outcome(quality=0.1))
-        router.clock.now += 4000.0  # type: ignore[attr-defined]
+        router.clock.now += 4000.0
         for _ in range(3):
             tick(router)
         most = max(most, max(count(url, table) for table in TABLES))
@@ -205,7 +205,7 @@ def test_a_damaged_reward_does_not_hold_up_the_others(table: str, url: str, open
     router = open_router(url)
     router.decide([1.0, 0.0, 0.0], event_id="e")
     router.observe("e" if table == "rewards" else "later", Outcome(cost_usd=0.1))
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
     column = "outcome" if table == "rewards" else "reward"
     other = "SELECT record FROM decisions WHERE event_id = 'e'"
     execute(url, f"UPDATE {table} SET {column} = ({other})")

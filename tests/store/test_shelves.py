@@ -195,7 +195,7 @@ def test_a_quality_that_is_no_float_counts_as_one(quality: Any, url: str, open_r
         router.decide(np.ones(DIM), event_id="e")
         assert router.observe("e", Outcome(quality=quality)).reward == 1.0
         router.decide(np.ones(DIM), event_id="f")
-        assert router.observe("f", Outcome(quality=0.5, tokens=10**30)).reward == 0.5
+        assert router.observe("f", Outcome(quality=0.5, tokens=10**30)).refused == "out_of_range"
         assert router.observe("g", Outcome(quality=0.5, tokens=10**400)).refused == "invalid"
         assert router.healthy
 

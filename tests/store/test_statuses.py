@@ -62,9 +62,9 @@ def test_a_pause_undone_under_way_is_in_force_on_return(
     router = open_router(url)
     keep = router.events.set_status
 
-    def undone(arm_id: str, status: str) -> None:
+    def undone(arm_id: str, status: str, *, by: str | None) -> None:
         router.catalogue.resume(arm_id)
-        keep(arm_id, status)
+        keep(arm_id, status, by=by)
 
     monkeypatch.setattr(router.events, "set_status", undone)
     router.pause("small")

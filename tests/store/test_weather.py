@@ -21,9 +21,10 @@ from bandit_router.store.engine import place_of
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.spool import Item
 from bandit_router.store.wire import encode_decision
-from support.databases import count, locked
+from support.databases import ARMS, Clock, count, locked
 from support.postgres import Postgres
 from support.proxy import Proxy
+from support.routers import make_router
 
 OpenRouter = Callable[..., Router]
 X = [1.0, 0.0, 0.0]
@@ -73,7 +74,7 @@ def test_a_network_that_swallows_packets_is_an_outage_that_ends(
         opened = proxy.connections
         router.decide(X, event_id="during")
         until(lambda: router.counters["store_errors"] > 0)
-        until(lambda: router.events.healthy)  # type: ignore[attr-defined]
+        until(lambda: router.events.healthy)
         assert proxy.connections > opened
         until(lambda: router.observe("during", Outcome(quality=0.5), reward_id="r").refused == "duplicate")
         assert router.policy.steps == 1
@@ -93,7 +94,7 @@ def test_a_database_file_that_is_deleted_is_an_outage_and_no(
     for file in database(sqlite_url):
         file.unlink()
     answers = serve(router, 10, 60)
-    until(lambda: not router.events.healthy)  # type: ignore[attr-defined]
+    until(lambda: not router.events.healthy)
     assert "is gone; put it, or a backup of it, back" in caplog.text
     assert all(answer.pending for answer in answers)
     router.close()
@@ -106,7 +107,7 @@ def test_a_database_file_that_is_replaced_by_a_backup_is_opened(sqlite_url: str,
     """A database file that is replaced by a backup is opened and brought up to date."""
     router = open_router(sqlite_url, store={"wait_s": 5.0})
     serve(router, 0, 10)
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
     with locked(sqlite_url):
         files = [(file, Path(f"{file}.backup")) for file in database(sqlite_url)]
         for file, backup in files:
@@ -115,9 +116,9 @@ def test_a_database_file_that_is_replaced_by_a_backup_is_opened(sqlite_url: str,
     for file, backup in files:
         os.replace(backup, file)
     answers = serve(router, 20, 40)
-    until(lambda: router.counters["files_replaced"] == 1 and router.events.healthy)  # type: ignore[attr-defined]
+    until(lambda: router.counters["files_replaced"] == 1 and router.events.healthy)
     assert [answer.refused for answer in answers] == [None] * 20
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
     assert count(sqlite_url, "decisions") == 40
     assert router.policy.steps == 30
     assert router.observe("e10", Outcome(quality=1.0)).reward == 1.0  # it was lost with the file, and counts again
@@ -181,10 +182,10 @@ def test_a_disk_that_is_full_at_the_start_is_served_through(
         patch.setattr(os, "open", full)
         router = open_router(sqlite_url, store={"wait_s": 0.2})
         assert not router.decide(X, event_id="e").degraded
-        assert router.events.healthy is False  # type: ignore[attr-defined]
-    until(lambda: router.events.healthy)  # type: ignore[attr-defined]
+        assert router.events.healthy is False
+    until(lambda: router.events.healthy)
     assert router.observe("e", Outcome(quality=0.5), reward_id="r").refused in (None, "duplicate")
-    router.events.flush()  # type: ignore[attr-defined]
+    router.events.flush()
     assert count(sqlite_url, "decisions") == 1
 
 
@@ -209,3 +210,24 @@ def test_a_folder_that_cannot_be_written_does_not_keep_a_router(
     (tmp_path / "file").write_text("no folder")
     router = open_router(sqlite_url, store={"spool": tmp_path / "file"})
     assert serve(router, 0, 1)[0].reward == 1.0
+
+
+# -- the clock -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_a_clock_that_is_set_back_refuses_no_reward(kind: str, sqlite_url: str, open_router: OpenRouter) -> None:
+    clock = Clock()
+    router = (
+        make_router(arms=ARMS, context=3, policy="LinUCB", key=b"k", clock=clock)
+        if kind == "memory"
+        else open_router(sqlite_url, clock=clock)
+    )
+    for number in range(20):
+        router.decide(X, event_id=f"before{number}")
+    clock.now -= 3600.0
+    for number in range(20):
+        router.decide(X, event_id=f"after{number}")
+    answers = [router.observe(f"{when}{n}", Outcome(quality=1.0)) for when in ("before", "after") for n in range(20)]
+    assert [answer.reward for answer in answers] == [1.0] * 40
+    assert router.policy.steps == 40

@@ -65,6 +65,11 @@ class Moments(msgspec.Struct, frozen=True, kw_only=True):
         fields |= {name: max(getattr(self, name), getattr(other, name)) for name in ("largest", "high")}
         return Moments(**{**fields, "low": min(self.low, other.low)})
 
+    def unweighted(self) -> Moments:
+        """The sums of the same rewards with every weight 1: what the logging policy earned."""
+        n, r, rr = float(self.n), self.r, self.rr
+        return msgspec.structs.replace(self, w=n, ww=n, wr=r, wrr=rr, wwr=r, wwrr=rr, largest=1.0)
+
     @property
     def ess(self) -> float:
         """Effective sample size."""

@@ -7,10 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from bandit_router.replay.logs.intake import Intake
-from bandit_router.replay.logs.jsonl import numbered
+from bandit_router.replay.logs.lines import numbered
+from bandit_router.replay.logs.values import loads
 
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?')
 _BLANK = b" \t\r\n\xef\xbb\xbf"  # the byte order mark that some editors put first
@@ -60,8 +59,8 @@ def _records(text: bytes) -> list[dict[str, Any]] | None:
     inner = text.lstrip(_OPENING).rstrip(_CLOSING)
     for body in (inner, inner[:-1] if inner.endswith(b"]") else inner):
         try:
-            found = msgspec.json.decode(b"[" + body.rstrip(_CLOSING) + b"]")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            found = loads(b"[" + body.rstrip(_CLOSING) + b"]")
+        except (ValueError, RecursionError):
             continue
         return found if all(isinstance(record, dict) for record in found) else None
     return None

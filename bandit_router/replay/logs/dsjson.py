@@ -6,7 +6,7 @@ Written keys stand in VW's own order, because its fast parsers go by position. W
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,27 +15,33 @@ import msgspec
 import numpy as np
 
 from bandit_router.errors import InvalidInput
+from bandit_router.reading.dsjson_lines import Choice, Malformed, choice_of
 from bandit_router.replay.logs.intake import Assembler, Intake
 from bandit_router.replay.logs.joined import FIELDS
-from bandit_router.replay.logs.jsonl import numbered
-from bandit_router.replay.logs.logged import LoggedEvents
+from bandit_router.replay.logs.lines import numbered
+from bandit_router.replay.logs.logged import LoggedEvents, leaves
 from bandit_router.replay.logs.record import Row, rows_of
 from bandit_router.replay.logs.values import decoded, mapping, number, seconds
 
 _PRIVATE = "_bandit_router"
 
 
-class _Malformed(ValueError):
-    """The line is JSON but not a decision."""
-
-
-def read_dsjson(path: Path, intake: Intake, *, arms: Sequence[str] | None = None) -> LoggedEvents:
+def read_dsjson(
+    path: Path, intake: Intake, *, arms: Sequence[str] | None = None, columns: Mapping[str, str] | None = None
+) -> LoggedEvents:
     """Read dsjson. Reward = -`_label_cost`, taken as the quality too unless the line carries channels of its own.
 
-    An arm is an action's `_tag`, else its features written as JSON. `pdrop` becomes the row's weight 1 / (1 - pdrop).
-    A line with `_skipLearn` is kept, marked degraded: its action was never shown. Lines with slots or a continuous
-    action are reported.
+    An arm is an action's `_tag`, else its features written as JSON, or the short name in them that `arms` holds. An
+    action that is there twice is one arm, with the sum of its probabilities. `pdrop` becomes the row's weight
+    1 / (1 - pdrop). A line with `_skipLearn` is kept, marked degraded: its action was never shown. Without an EventId
+    the line number is one. Lines with slots or a continuous action are reported.
+
+    Args:
+        columns: {"arm": "Model.id"}: the feature that identifies an action.
     """
+    if columns and set(columns) != {"arm"}:
+        raise InvalidInput(f"dsjson takes arm=FEATURE, the feature that identifies an action, got {', '.join(columns)}")
+    identity = _Identity((columns or {}).get("arm"), frozenset(arms or ()))
     assembler = Assembler(intake, arms=arms)
     for line, text in numbered(path, intake):
         record = decoded(text)
@@ -43,69 +49,94 @@ def read_dsjson(path: Path, intake: Intake, *, arms: Sequence[str] | None = None
             intake.reject(str(path), line, "no JSON object", record)
             continue
         try:
-            row = _row(record)
-        except (_Malformed, msgspec.ValidationError) as error:
+            row = _row(record, line, identity)
+        except (Malformed, msgspec.ValidationError) as error:
             intake.reject(str(path), line, "no dsjson decision", str(error))
             continue
         assembler.add(str(path), line, row)
     return assembler.log(str(path))
 
 
-def _row(record: Mapping[str, Any]) -> Row:
-    if "_outcomes" in record or "_label_ca" in record:
-        raise _Malformed("slates, slots and continuous actions are not supported")
-    shared = record.get("c")
-    actions = shared.get("_multi") if isinstance(shared, dict) else None
-    if not isinstance(shared, dict) or not isinstance(actions, list) or not actions:
-        raise _Malformed("expected the actions under c._multi")
-    ids = [_arm_id(action) for action in actions]
-    if len(set(ids)) < len(ids):
-        raise _Malformed("two actions have the same identity; give them a _tag")
-    order, pdf = _ranking(record, len(ids))
-    propensity, cost = number(record.get("_label_probability")), number(record.get("_label_cost"))
-    if cost is None or record.get("_label_Action") != order[0]:
-        raise _Malformed("expected a finite _label_cost and _label_Action equal to the first of a")
+def _row(record: Mapping[str, Any], line: int, identity: _Identity) -> Row:
+    choice = choice_of(record)
+    shared = mapping(record["c"])
+    ids = [identity.of(action, number) for number, action in enumerate(choice.actions, start=1)]
+    arm = ids[choice.chosen]
     private = {name: value for name, value in mapping(shared.get(_PRIVATE)).items() if name in FIELDS}
     fields = {
-        "arm": ids[order[0] - 1],
-        "eligible": ids,
-        "propensity": propensity,
-        "probabilities": None if pdf is None else {ids[a - 1]: p for a, p in zip(order, pdf, strict=True)},
+        "arm": arm,
+        "eligible": list(dict.fromkeys(ids)),
+        "propensity": _propensity(choice, [id == arm for id in ids]),
+        "probabilities": None if choice.pdf is None else _added(ids, choice.pdf),
         "context": _features(shared),
         "timestamp_s": seconds(record.get("Timestamp")),
         "policy": str(mapping(record.get("VWState")).get("m", "")),
-        "reward": 0.0 - cost,
-        "quality": 0.0 - cost,
+        "reward": 0.0 - choice.cost,
+        "quality": 0.0 - choice.cost,
         "weight": 1.0 / (1.0 - _drop(record)),
         "degraded": record.get("_skipLearn") is True,
     }
-    return msgspec.convert({"event_id": str(record.get("EventId", "")), **fields, **private}, Row)
+    event = record.get("EventId")
+    own = {"event_id": str(line) if event in (None, "") else str(event)}
+    return msgspec.convert({**own, **fields, **private}, Row)
 
 
-def _ranking(record: Mapping[str, Any], n: int) -> tuple[list[int], list[float] | None]:
-    """Action numbers (from 1, the chosen first) and their probabilities."""
-    order, pdf = record.get("a"), record.get("p")
-    if not isinstance(order, list) or not order or any(type(a) is not int or not 1 <= a <= n for a in order):
-        raise _Malformed(f"expected a to be numbers in 1..{n}")
-    if pdf is None:
-        return order, None
-    if not isinstance(pdf, list) or len(pdf) != len(order) or any(number(p) is None for p in pdf):
-        raise _Malformed("expected p to be as long as a")
-    return order, [float(p) for p in pdf]
+def _added(ids: Sequence[str], pdf: Sequence[float]) -> dict[str, float]:
+    total = dict.fromkeys(ids, 0.0)
+    for arm, p in zip(ids, pdf, strict=True):
+        total[arm] += p
+    return total
+
+
+def _propensity(choice: Choice, copies: Sequence[bool]) -> float | None:
+    """That of the arm: of the chosen action and of its copies."""
+    if sum(copies) == 1 or choice.probability is None:
+        return choice.probability
+    if choice.pdf is None:
+        return None
+    others = (p for i, p in enumerate(choice.pdf) if copies[i] and i != choice.chosen)
+    return min(1.0, choice.probability + sum(others))
+
+
+class _Identity:
+    """The arm that an action is.
+
+    Args:
+        feature: path of the feature that says so, such as "Model.id". arms: ids that may be one of its values.
+    """
+
+    def __init__(self, feature: str | None, arms: Set[str]) -> None:
+        self.feature, self.arms = feature, arms
+        self._known: dict[str, str] = {}
+
+    def of(self, action: Mapping[str, Any], number: int) -> str:
+        if self.feature is not None:
+            return self._named(action)
+        tag = action.get("_tag")
+        if isinstance(tag, str) and tag:
+            return tag
+        features = msgspec.json.encode(action, order="sorted").decode()
+        if features not in self._known:
+            short = set(leaves(features)) & self.arms if features not in self.arms else set[str]()
+            self._known[features] = short.pop() if len(short) == 1 else features
+        return self._known[features] if action else str(number)
+
+    def _named(self, action: Mapping[str, Any]) -> str:
+        value: Any = action
+        for part in (self.feature or "").split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is None:
+            value = action.get(self.feature or "")
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)) or value == "":
+            raise Malformed(f"expected an action with the feature {self.feature}, got {', '.join(action) or 'none'}")
+        return str(value)
 
 
 def _drop(record: Mapping[str, Any]) -> float:
     share = number(record.get("pdrop", 0.0))
     if share is None or not 0 <= share < 1:
-        raise _Malformed(f"expected pdrop in [0, 1), got {record.get('pdrop')!r}")
+        raise Malformed(f"expected pdrop in [0, 1), got {record.get('pdrop')!r}")
     return share
-
-
-def _arm_id(action: object) -> str:
-    if not isinstance(action, dict):
-        raise _Malformed("expected an action to be an object")
-    tag = action.get("_tag")
-    return tag if isinstance(tag, str) and tag else msgspec.json.encode(action, order="sorted").decode()
 
 
 def _features(shared: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

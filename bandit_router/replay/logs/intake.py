@@ -16,7 +16,7 @@ from bandit_router.records.arms import natural
 from bandit_router.records.outcomes import CHANNELS
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.logs.row import COLUMNS, Kind, Row
-from bandit_router.replay.logs.rules import LENGTH, TWICE, named, of_row
+from bandit_router.replay.logs.rules import LENGTH, PROPENSITY, TWICE, certain, named, of_row
 
 KEEP = 10_000
 _PLAIN = {name: kind for name, kind in COLUMNS.items() if kind in ("arm", "text", "number", "whole", "flag")}
@@ -77,7 +77,8 @@ class Intake:
         if not lines:
             return InvalidLog(f"{file}: no usable line, the file is empty")
         counts = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        return InvalidLog(f"{file}: no usable line among {lines}: {counts or 'none is a decision'}")
+        hint = "; percentages need --columns propensity=COLUMN/100" if PROPENSITY in reasons else ""
+        return InvalidLog(f"{file}: no usable line among {lines}: {counts or 'none is a decision'}{hint}")
 
     def summary(self) -> dict[str, Any]:
         """Counts for a report."""
@@ -107,6 +108,8 @@ class Assembler:
 
     def add(self, file: str, line: int, row: Row) -> bool:
         """Take one row or report it; whether it was taken."""
+        if row.propensity is not None and row.propensity > 1:
+            row = msgspec.structs.replace(row, propensity=certain(row.propensity))
         reason = of_row(row, arms=None if self.arms is None else self.arms.keys()) or self._clash(row)
         if reason is not None:
             self.intake.reject(file, line, reason, f"event {row.event_id}")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Bool, Index
 from bandit_router.errors import InvalidInput
+from bandit_router.records.arms import natural
 from bandit_router.records.outcomes import CHANNELS, Utility
 
 Text = NDArray[np.object_]
+Scaling = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,10 +116,14 @@ class LoggedEvents:
         return np.asarray(self.outcomes[:, counts] @ utility.weights(CHANNELS)[counts])
 
     def index(self, arm: str) -> int:
-        """Position of an arm; raises InvalidInput for one that is not in the log."""
-        if arm not in self.arms:
-            raise InvalidInput(f"unknown arm {arm!r}; the log has {', '.join(self.arms)}")
-        return self.arms.index(arm)
+        """Position of an arm id, or of the one arm whose features, as its id spells them, hold this short name."""
+        if arm in self.arms:
+            return self.arms.index(arm)
+        found = [i for i, id in enumerate(self.arms) if arm in leaves(id)]
+        if len(found) != 1:
+            why = f"{len(found)} arms hold the short name" if found else "unknown arm"
+            raise InvalidInput(f"{why} {arm!r}; the log has {', '.join(self.arms)}")
+        return found[0]
 
     @classmethod
     def of(
@@ -173,6 +181,23 @@ class LoggedEvents:
         )
 
 
+def leaves(arm: str) -> list[str]:
+    """The values in an id that is an action's features as JSON; none in any other id."""
+    if not arm.startswith("{"):
+        return []
+    try:
+        held, values = [msgspec.json.decode(arm)], []
+    except msgspec.DecodeError:
+        return []
+    while held:
+        value = held.pop()
+        if isinstance(value, (dict, list)):
+            held += value.values() if isinstance(value, dict) else value
+        else:
+            values.append(str(value))
+    return values
+
+
 _PER_ARM = tuple(field.name for field in fields(LoggedEvents) if field.default is not MISSING)
 _PER_ROW = tuple(f.name for f in fields(LoggedEvents) if f.name not in ("arms", "features", *_PER_ARM))
 
@@ -181,20 +206,42 @@ def concatenate(logs: Sequence[LoggedEvents]) -> LoggedEvents:
     """One log from several, over the union of their arms (in order of appearance).
 
     Raises:
-        InvalidInput: no log, or their features differ.
+        InvalidInput: no log, or their features differ and have no names.
     """
     if not logs:
         raise InvalidInput("expected at least one log")
     if len(logs) == 1:
         return logs[0]
-    if any(log.features != logs[0].features for log in logs):
-        raise InvalidInput("the logs have different features; replay them one at a time")
+    features, logs = logs[0].features, list(logs)
+    if any(log.features != features for log in logs):
+        if any(re.fullmatch(r"f\d+", name) for log in logs for name in log.features):
+            raise InvalidInput("the logs have different features; replay them one at a time")
+        features = tuple(sorted({name for log in logs for name in log.features}, key=natural))
+        logs = [_over(log, features) for log in logs]
     arms = tuple(dict.fromkeys(arm for log in logs for arm in log.arms))
     columns: dict[str, Any] = {name: np.concatenate([getattr(log, name) for log in logs]) for name in _PER_ROW}
     columns["arm"] = np.concatenate([_positions(log, arms)[log.arm] for log in logs])
     for name in _PER_ARM:
         columns[name] = _widened(name, logs, arms)
-    return LoggedEvents(arms=arms, features=logs[0].features, **columns)
+    return LoggedEvents(arms=arms, features=features, **columns)
+
+
+def _over(log: LoggedEvents, features: tuple[str, ...]) -> LoggedEvents:
+    """The log over more named features; those it lacks are 0."""
+    contexts = np.zeros((len(log), len(features)))
+    contexts[:, [features.index(name) for name in log.features]] = log.contexts
+    return replace(log, contexts=contexts, features=features)
+
+
+def rescaled(log: LoggedEvents, scales: Mapping[str, Scaling]) -> LoggedEvents:
+    """The log with some channels, or the reward, in another unit."""
+    outcomes, reward = log.outcomes.copy(), log.reward
+    for name, scale in scales.items():
+        if name == "reward":
+            reward = scale(reward)
+        else:
+            outcomes[:, CHANNELS.index(name)] = scale(log.channel(name))
+    return replace(log, outcomes=outcomes, reward=reward) if scales else log
 
 
 def _positions(log: LoggedEvents, arms: tuple[str, ...]) -> Index:

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput, InvalidLog
 from bandit_router.replay.logs.arrays import read_arrays
 from bandit_router.replay.logs.intake import Intake
 from bandit_router.replay.logs.logged import LoggedEvents
+from bandit_router.replay.logs.rules import CONTEXT, HAIR, LARGEST, NUMBERS, PROPENSITY, SENSE
 
 
 def from_obp(feedback: Mapping[str, Any]) -> LoggedEvents:
@@ -42,7 +44,8 @@ def from_obp(feedback: Mapping[str, Any]) -> LoggedEvents:
         raise InvalidInput(
             f"expected {n} actions, rewards and pscores, got {len(action)}, {len(reward)}, {len(pscore)}"
         )
-    context = np.asarray(feedback.get("context", np.ones((n, 1))), dtype=np.float64)
+    given = feedback.get("context")
+    context = np.ones((n, 1)) if given is None else np.asarray(given, dtype=np.float64)
     position, pi_b = feedback.get("position"), feedback.get("pi_b")
     features = [f"f{j}" for j in range(context.shape[1])]
     if position is not None:
@@ -57,7 +60,7 @@ def from_obp(feedback: Mapping[str, Any]) -> LoggedEvents:
     return LoggedEvents.of(
         arms=[str(a) for a in range(k)],
         arm=action,
-        propensity=pscore,
+        propensity=_certain(pscore),
         contexts=context,
         quality=reward,
         probabilities=probabilities,
@@ -87,18 +90,60 @@ def to_obp(log: LoggedEvents) -> dict[str, Any]:
 
 
 def read_obp(path: Path, intake: Intake, *, arms: Sequence[str] | None = None) -> LoggedEvents:
-    """Read an obp dictionary saved with `numpy.savez` (no pickle)."""
+    """Read an obp dictionary saved with `numpy.savez(path, **feedback)`, entries that are None included; no pickle."""
     try:
-        feedback = read_arrays(path, "an .npz of plain arrays")
+        feedback = read_arrays(path, "an .npz of plain arrays, as by numpy.savez(path, **feedback)")
     except InvalidInput as error:
         raise InvalidLog(str(error)) from None
     try:
-        log = from_obp(feedback)
-    except (ValueError, TypeError, IndexError) as error:
+        n = int(feedback.get("n_rounds", 0))
+        reasons = _reasons(feedback, n)
+        good = np.array([reason is None for reason in reasons], dtype=np.bool_)
+        log = from_obp({**_taken(feedback, good), "n_rounds": int(good.sum())})
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
         raise InvalidLog(f"{path}: no obp feedback: {error}") from None
-    intake.lines += len(log)
+    intake.lines += n
     intake.taken += len(log)
+    for row, reason in enumerate(reasons, start=1):
+        if reason is not None:
+            intake.reject(str(path), row, reason)
+    if not len(log):
+        raise intake.unusable(str(path))
     return log
+
+
+def _reasons(feedback: Mapping[str, Any], n: int) -> list[str | None]:
+    """Why a row cannot be used, by the rules of every log; its number is its line."""
+    reasons: list[str | None] = [None] * n
+    for name, reason, fits in (
+        ("pscore", PROPENSITY, lambda p: np.isnan(p) | ((_certain(p) > 0) & (_certain(p) <= 1))),
+        ("reward", NUMBERS, np.isfinite),
+        ("reward", SENSE, lambda y: ~(np.abs(y) > LARGEST)),
+        ("context", CONTEXT, np.isfinite),
+        ("context", SENSE, lambda x: ~(np.abs(x) > LARGEST)),
+    ):
+        values = feedback.get(name)
+        if values is None or np.shape(values)[:1] != (n,):
+            continue  # `from_obp` says what is wrong with the shape
+        fit = fits(np.asarray(values, dtype=np.float64)).reshape(n, -1).all(axis=1)
+        for row in np.flatnonzero(~fit):
+            reasons[row] = reasons[row] or reason
+    return reasons
+
+
+def _taken(feedback: Mapping[str, Any], good: Bool) -> dict[str, Any]:
+    """The arrays of one row a decision, without the bad ones."""
+    per_row = ("action", "reward", "pscore", "context", "position", "pi_b")
+    return {
+        name: value[good] if name in per_row and np.shape(value)[:1] == good.shape else value
+        for name, value in feedback.items()
+    }
+
+
+def _certain(propensity: Any) -> F64:
+    """Probabilities that float32 left a hair over 1 are 1."""
+    p = np.asarray(propensity, dtype=np.float64)
+    return np.where((p > 1) & (p <= 1 + HAIR), 1.0, p)
 
 
 def write_obp(log: LoggedEvents, path: Path) -> None:

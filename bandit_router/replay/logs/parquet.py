@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,16 @@ import numpy as np
 
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidLog
+from bandit_router.reading.cells import EPOCHS, BadCell
+from bandit_router.reading.files import STDIN, read_bytes, refuse_bomb
+from bandit_router.reading.parquet_sizes import declared_size
 from bandit_router.records.arms import natural
 from bandit_router.records.outcomes import CHANNELS
-from bandit_router.replay.logs.intake import Intake
+from bandit_router.replay.logs.columns import name_unused, plan_of, row_of_cells
+from bandit_router.replay.logs.intake import Assembler, Intake
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.logs.row import COLUMNS, Kind, Row, of_kind
-from bandit_router.replay.logs.rules import LENGTH, TWICE, of_frame
+from bandit_router.replay.logs.rules import LENGTH, TWICE, of_frame, weighable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,26 +37,125 @@ _DEFAULTS = {
 }
 
 
-def read_parquet(path: Path, intake: Intake, *, arms: Sequence[str] | None = None) -> LoggedEvents:
+def read_parquet(
+    path: Path, intake: Intake, *, arms: Sequence[str] | None = None, columns: Mapping[str, str] | None = None
+) -> LoggedEvents:
     """Read an event log in Parquet; rows that cannot be used are reported by their number.
+
+    Columns of the event log's names and types are read as a whole. Others, and those of a column map as for `read_csv`,
+    are read cell by cell. Columns that no field reads are not loaded, whatever their type, and named in a note.
 
     The arm order is `arms`, else the one the writer stored, else the ids found, numbers in them by value.
     """
     import polars as pl
 
+    file = str(path)
+    raw = _raw(path)
+    names = _names(raw, file)
+    schema: Mapping[str, pl.DataType]
     try:
-        frame = pl.read_parquet(path)
-        stored = pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
+        schema = pl.read_parquet_schema(raw) if isinstance(raw, Path) else pl.read_parquet(raw, n_rows=0).schema
+    except (pl.exceptions.PolarsError, OSError):
+        schema = {}  # a column that nobody may need has a type that Polars lacks
+    native = not columns and _native(schema)
+    fields = {n: [n] for n in COLUMNS if n in names} if native else plan_of(file, names, columns or {}, {}).fields
+    used = list(dict.fromkeys(name for found in fields.values() for name in found))
+    try:
+        _refuse_bomb(path, raw, used)
+        frame = pl.read_parquet(raw, columns=used)
+        stored = pl.read_parquet_metadata(raw)
+    except InvalidLog:
+        raise
+    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise InvalidLog(f"{path}: expected a Parquet file, got {error}") from None
+    name_unused(intake, names, fields)
+    order = tuple(arms) if arms is not None else tuple(json.loads(stored.get(ARMS_KEY, "[]")))
+    if not native:
+        return _by_cells(frame, names, file, intake, columns or {}, arms=order or None)
     intake.lines += frame.height
-    frame = _typed(frame, str(path))
-    order = _order(frame, tuple(arms) if arms is not None else tuple(json.loads(stored.get(ARMS_KEY, "[]"))))
-    frame = _checked(frame, str(path), intake, order)
+    frame = _typed(frame, file)
+    order = _order(frame, order)
+    frame = _checked(frame, file, intake, order)
     intake.taken += frame.height
     if not frame.height:
-        raise intake.unusable(str(path))
+        raise intake.unusable(file)
     return _log(frame, order, json.loads(stored.get(FEATURES_KEY, "null")))
+
+
+def _raw(path: Path) -> Path | BytesIO:
+    """The file for Polars: itself, or its content where it is compressed or standard input."""
+    if str(path) != STDIN:
+        with path.open("rb") as file:
+            if file.read(4) == b"PAR1":
+                return path
+    return BytesIO(read_bytes(path))
+
+
+def _names(raw: Path | BytesIO, file: str) -> list[str]:
+    """The names of the columns."""
+    import polars as pl
+
+    try:
+        scan = pl.scan_parquet(raw)
+        return list(scan.collect_schema())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InvalidLog(f"{file}: expected a Parquet file, got {str(error).splitlines()[0]}") from None
+
+
+def _refuse_bomb(path: Path, raw: Path | BytesIO, columns: Sequence[str]) -> None:
+    """Raise InvalidLog when the file's own footer declares more than it can hold."""
+    if isinstance(raw, BytesIO):
+        refuse_bomb(path, len(raw.getbuffer()), declared_size(raw.getbuffer(), columns))
+        return
+    with raw.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as view:
+        refuse_bomb(path, len(view), declared_size(view, columns))
+
+
+def _native(schema: Mapping[str, pl.DataType]) -> bool:
+    """Whether every column of the event log can be cast as a whole."""
+    import polars as pl
+
+    def fits(kind: Kind, dtype: pl.DataType) -> bool:
+        inner = dtype.inner if isinstance(dtype, (pl.List, pl.Array)) else None
+        words = isinstance(dtype, (pl.String, pl.Categorical, pl.Enum)) or dtype.is_integer()
+        allowed = {
+            "number": dtype.is_numeric() or isinstance(dtype, pl.Datetime),
+            "whole": dtype.is_integer(),
+            "flag": isinstance(dtype, pl.Boolean),
+            "ids": isinstance(inner, (pl.String, pl.Categorical, pl.Enum, pl.Null)),
+            "context": inner is not None and inner.is_numeric(),
+            "distribution": inner is not None and inner.is_numeric(),
+        }
+        return isinstance(dtype, pl.Null) or allowed.get(kind, words)
+
+    known = all(fits(kind, schema[name]) for name, kind in COLUMNS.items() if name in schema)
+    return "arm" in schema and known and ("context" in schema or "f0" not in schema)
+
+
+def _by_cells(
+    frame: pl.DataFrame,
+    names: Sequence[str],
+    file: str,
+    intake: Intake,
+    columns: Mapping[str, str],
+    *,
+    arms: Sequence[str] | None,
+) -> LoggedEvents:
+    """The log of columns with other names or types, row by row."""
+    import polars as pl
+
+    assembler = Assembler(intake, arms=arms)
+    words = frame.select(pl.selectors.by_dtype(pl.String, pl.Categorical).cast(pl.String))
+    plan = plan_of(file, names, columns, {name: words[name].drop_nulls().to_list() for name in words.columns})
+    for line, cells in enumerate(frame.iter_rows(named=True), start=1):
+        intake.lines += 1
+        try:
+            row = row_of_cells(cells, plan, line)
+        except (BadCell, OverflowError) as error:
+            intake.reject(file, line, "a cell cannot be read", str(error))
+            continue
+        assembler.add(file, line, row)
+    return assembler.log(file)
 
 
 def write_parquet(log: LoggedEvents, path: Path) -> None:
@@ -92,14 +197,34 @@ def _typed(frame: pl.DataFrame, file: str) -> pl.DataFrame:
         frame = frame.with_columns(event_id=pl.int_range(pl.len()).cast(pl.String))
     try:
         return frame.select(
-            pl.col(name).cast(dtype) if name in frame.columns else pl.lit(value, dtype=dtype).alias(name)
+            (
+                pl.col(name).dt.epoch("us") / 1e6
+                if isinstance(frame.schema[name], pl.Datetime)
+                else pl.col(name).cast(dtype)
+            )
+            if name in frame.columns
+            else pl.lit(value, dtype=dtype).alias(name)
             for name, dtype, value in ((name, dtype, _DEFAULTS.get(name)) for name, dtype in _types().items())
         ).with_columns(
-            pl.col(*_NUMBERS).fill_null(float("nan")),
+            pl.col(*(n for n in _NUMBERS if n not in ("timestamp_s", "propensity"))).fill_null(float("nan")),
+            timestamp_s=_epoch(pl.col("timestamp_s")).fill_null(float("nan")),
+            propensity=pl.when(weighable(pl.col("propensity")))
+            .then(pl.col("propensity").clip(upper_bound=1.0))
+            .otherwise("propensity")
+            .fill_null(float("nan")),
             context=pl.when(pl.col("context").list.len() == 0).then(pl.lit([1.0])).otherwise("context"),
         )
     except pl.exceptions.PolarsError as error:
         raise InvalidLog(f"{file}: a column has the wrong type: {error}") from None
+
+
+def _epoch(time: pl.Expr) -> pl.Expr:
+    """See `bandit_router.reading.cells.epoch`."""
+    import polars as pl
+
+    known = time.fill_nan(None)
+    steps = [pl.when(known.abs() >= least).then(known / unit) for least, unit in EPOCHS]
+    return pl.coalesce(*steps, known)
 
 
 def _types() -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence, Set
 from typing import TYPE_CHECKING
 
+from bandit_router.reading.cells import LATEST
 from bandit_router.records.outcomes import CHANNELS, COSTS
 from bandit_router.replay.logs.row import Row
 
@@ -18,13 +19,16 @@ NOT_ELIGIBLE = "served arm not among the eligible"
 CONTEXT = "context not finite"
 NUMBERS = "outcome, reward or timestamp not finite"
 NEGATIVE = "negative cost"
+SENSE = "number beyond any sense"
 RANGE = "weight or state_version out of range"
 STRANGER = "arm not in the given catalogue"
 SPREAD = "probabilities are no distribution over the arms"
 LENGTH = "context has another length than the first row's"
 TWICE = "duplicate event id"
 _FINITE = (*CHANNELS, "reward", "timestamp_s")
-_SLACK = 1e-3
+_SLACK, HAIR = 1e-3, 1e-6
+LARGEST = 1e15
+"""No quality, cost, token count, feature or weight is larger; a second of the year 9999 is the last time."""
 
 
 def of_row(row: Row, *, arms: Set[str] | None = None) -> str | None:
@@ -43,6 +47,8 @@ def _row_rules(row: Row, arms: Set[str] | None) -> dict[str, bool]:
         CONTEXT: not all(map(math.isfinite, context)),
         NUMBERS: not all(map(math.isfinite, numbers)),
         NEGATIVE: any((getattr(row, name) or 0.0) < 0 for name in COSTS),
+        SENSE: any(abs(value) > LARGEST for value in (*numbers, *context, row.weight))
+        or abs(row.timestamp_s or 0.0) >= LATEST,
         RANGE: not (row.weight > 0 and math.isfinite(row.weight)) or not -1 <= row.state_version < 2**63,
         STRANGER: arms is not None and not named(row) <= arms,
         SPREAD: p is not None
@@ -81,6 +87,11 @@ def _frame_rules(arms: list[str]) -> dict[str, pl.Expr]:
         CONTEXT: ~pl.col("context").list.eval(finite).list.all(),
         NUMBERS: pl.any_horizontal(pl.col(name).is_infinite() for name in _FINITE),
         NEGATIVE: pl.any_horizontal(pl.col(name) < 0 for name in COSTS),
+        SENSE: pl.any_horizontal(
+            pl.col(name).fill_nan(None).abs() > LARGEST for name in (*_FINITE, "weight")
+        ).fill_null(False)
+        | pl.col("context").list.eval(pl.element().abs() > LARGEST).list.any().fill_null(False)
+        | (pl.col("timestamp_s").fill_nan(None).abs() >= LATEST).fill_null(False),
         RANGE: ~((weight > 0) & weight.is_finite()) | (pl.col("state_version") < -1),
         STRANGER: pl.any_horizontal(~pl.col("arm").is_in(arms), *strangers).fill_null(False),
         SPREAD: spread.is_not_null()
@@ -89,5 +100,10 @@ def _frame_rules(arms: list[str]) -> dict[str, pl.Expr]:
 
 
 def weighable(propensity: pl.Expr) -> pl.Expr:
-    """Whether a propensity can weigh a row."""
-    return (propensity > 0) & (propensity <= 1)
+    """Whether a propensity can weigh a row; one a hair over 1 counts as 1."""
+    return (propensity > 0) & (propensity <= 1 + HAIR)
+
+
+def certain(propensity: float) -> float:
+    """A probability that float32 arithmetic left a hair over 1 is 1."""
+    return 1.0 if 1.0 < propensity <= 1.0 + HAIR else propensity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,6 +48,28 @@ def first(source: Mapping[str, Any], names: Iterable[str]) -> Any:
     return next((source[name] for name in names if source.get(name) not in (None, "")), None)
 
 
+_BARE = re.compile(r'"(?:[^"\\]|\\.)*"|[-+]?\b(?:nan|inf(?:inity)?)\b', re.IGNORECASE)
+
+
+def loads(text: str | bytes) -> Any:
+    """What JSON text holds, also with the spellings of NaN and infinity that JSON lacks. Raises ValueError."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        given = text if isinstance(text, str) else text.decode()
+        plain = _BARE.sub(_spelled, given)
+        if plain == given and "NaN" not in given and "Infinity" not in given:
+            raise ValueError(str(error)) from None
+        return json.loads(plain)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    word = found[0].lower()
+    if word.startswith('"'):
+        return found[0]
+    return "NaN" if "nan" in word else "-Infinity" if word.startswith("-") else "Infinity"
+
+
 def parsed(value: object) -> Any:
     """The value, or what its text holds where that is JSON."""
     if isinstance(value, (str, bytes)):
@@ -60,8 +83,8 @@ def parsed(value: object) -> Any:
 def decoded(line: bytes) -> dict[str, Any] | str:
     """One JSON object, or why it is none."""
     try:
-        document = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        document = loads(line)
+    except (ValueError, RecursionError) as error:
         return str(error)
     return document if isinstance(document, dict) else f"expected an object, got {type(document).__name__}"
 

@@ -1,0 +1,1 @@
+"""Files and cells as people's tools write them: compression, encodings, separators, numbers, times and truth."""

@@ -1,0 +1,1 @@
+"""Results of evaluations, from spreadsheets and harnesses, as an outcome table."""

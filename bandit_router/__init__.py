@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         InvalidInput,
         InvalidLog,
         InvalidProfile,
+        NoArmAvailable,
         StoreUnavailable,
         Unanswerable,
     )
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from bandit_router.policies.thompson import BetaThompson, GaussianThompson
     from bandit_router.records.arms import Arm, Catalogue, Status
     from bandit_router.records.decisions import Decision, Settlement
+    from bandit_router.records.failures import Failure, FailureRule, FailureRules
     from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
     from bandit_router.replay.evaluate import evaluate
     from bandit_router.replay.logs import Intake, LoggedEvents, read_logs, write_log
@@ -72,6 +74,7 @@ if TYPE_CHECKING:
     from bandit_router.routing.explain import Explanation
     from bandit_router.routing.groups import Objective, PolicySpec
     from bandit_router.routing.guard import ConservativeGuard
+    from bandit_router.routing.health import Health
     from bandit_router.routing.rollout import Rollout
     from bandit_router.routing.router import Router
     from bandit_router.settling.memory import Memory
@@ -95,10 +98,12 @@ _HOMES = {
     "records.arms": ("Arm", "Catalogue", "Status"),
     "records.outcomes": ("CHANNELS", "Outcome", "Utility"),
     "records.decisions": ("Decision", "Settlement"),
+    "records.failures": ("Failure", "FailureRule", "FailureRules"),
     "settling.rules": ("RewardRule",),
     "routing.groups": ("Objective", "PolicySpec"),
     "routing.config": ("RouterConfig", "load_config"),
     "routing.rollout": ("Rollout",),
+    "routing.health": ("Health",),
     "settling.memory": ("Memory",),
     "routing.guard": ("ConservativeGuard",),
     "routing.explain": ("Explanation",),
@@ -167,6 +172,7 @@ _HOMES = {
         "InvalidInput",
         "InvalidLog",
         "InvalidProfile",
+        "NoArmAvailable",
         "StoreUnavailable",
         "Unanswerable",
     ),
@@ -215,9 +221,13 @@ __all__ = [
     "EvidenceThompson",
     "ExchangeCredit",
     "Explanation",
+    "Failure",
+    "FailureRule",
+    "FailureRules",
     "Floor",
     "GaussianThompson",
     "GpuClock",
+    "Health",
     "Index",
     "Intake",
     "InvalidInput",
@@ -229,6 +239,7 @@ __all__ = [
     "LoggedEvents",
     "MeanPolicy",
     "Memory",
+    "NoArmAvailable",
     "NvmlMeter",
     "Objective",
     "OneHotTask",

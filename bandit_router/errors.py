@@ -6,6 +6,7 @@
     │   ├── InvalidProfile                     a paging profile does not hold what it should
     │   └── Unanswerable                       the log cannot answer the question; no number is given
     ├── BudgetExhausted (also a RuntimeError)  nobody can be paid for under a hard limit
+    ├── NoArmAvailable (also a RuntimeError)   every eligible arm is left alone, or has all the calls it takes
     └── StoreUnavailable (also a RuntimeError) the database did not answer in time
 
 Example:
@@ -51,6 +52,18 @@ class BudgetExhausted(BanditRouterError, RuntimeError):
     def __init__(self, message: str, *, limit: str | None = None, resets_s: float | None = None) -> None:
         super().__init__(message)
         self.limit, self.resets_s = limit, resets_s
+
+
+class NoArmAvailable(BanditRouterError, RuntimeError):
+    """Every eligible arm is left alone after failures, or has as many calls under way as it takes. Nothing has changed.
+
+    Attributes:
+        retry_after_s: seconds after which one may take a request again.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class StoreUnavailable(BanditRouterError, RuntimeError):

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidInput
 from bandit_router.records.booking import Booking
+from bandit_router.records.failures import FailureKind
 from bandit_router.records.outcomes import Outcome
 
 Refusal = Literal[
@@ -116,6 +117,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
         booking: what the budgets booked for it, None without budgets.
         tenant: whose request it was, for budgets. unit: whom the holdout was drawn by. Both None where not given.
         resident: mask over the catalogue of what was in fast memory, None where not known.
+        unhealthy: mask over the catalogue of the arms that their health kept out of this draw, None for no one.
     """
 
     event_id: str
@@ -136,6 +138,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, eq=False, gc=False):  
     tenant: str | None = None
     unit: str | None = None
     resident: Bool | None = None
+    unhealthy: Bool | None = None
 
     @property
     def learnable(self) -> bool:
@@ -151,6 +154,7 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
         reward: the utility it settled at; None when refused or pending.
         refused: why it was not counted, None when it was.
         outcome: as reported.
+        failure: the kind of failure it settled as, None for none.
     """
 
     event_id: str
@@ -158,8 +162,9 @@ class Settlement(msgspec.Struct, frozen=True, kw_only=True):
     reward: float | None
     refused: Refusal | None
     outcome: Outcome
+    failure: FailureKind | None = None
 
     @property
     def pending(self) -> bool:
         """Accepted, but its decision is still open: other channels are awaited, or the window has to close first."""
-        return self.reward is None and self.refused is None
+        return self.reward is None and self.refused is None and self.failure is None

@@ -63,6 +63,9 @@ class Amounts(msgspec.Struct, frozen=True, kw_only=True):
     tokens: Annotated[Amount, Channel("input and output tokens", "tokens")] = None
     gpu_s: Annotated[Amount, Channel("time of every GPU held for it, summed", "GPU-seconds")] = None
     ttft_s: Annotated[Amount, Channel("time from request to the first token of a stream", "seconds")] = None
+    failed: Annotated[
+        Amount, Channel("1 where the attempt failed by the arm's fault, else 0", "failures", 0.0, 1.0)
+    ] = None
 
 
 def _declared() -> dict[str, Channel]:
@@ -109,6 +112,12 @@ class Outcome(Amounts, frozen=True, kw_only=True, forbid_unknown_fields=True):
             if type(amount) not in _PLAIN:
                 return Outcome(**{channel: _float(getattr(self, channel)) for channel in self.metered()})
         return self
+
+    def succeeded(self) -> Outcome:
+        """The same; an answer whose quality is known has not failed, unless that was said."""
+        if self.quality is None or self.failed is not None:
+            return self
+        return msgspec.structs.replace(self, failed=0.0)
 
     def problem(self) -> str | None:
         """Why this outcome cannot be accepted, or None: no finite number, or one out of its channel's range."""

@@ -24,6 +24,7 @@ from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.groups import Objective, PolicySpec
+from bandit_router.routing.health import Health
 from bandit_router.routing.rollout import Rollout
 from bandit_router.settling.memory import Memory
 from bandit_router.settling.protocol import EventStoreSettings
@@ -201,7 +202,7 @@ class RouterConfig(_Section, frozen=True):
 
     Attributes:
         arms: what can be served, in a fixed order. context: length of the context vector, or a list of encoders.
-        policy, objective, rollout, budgets, store: the groups of the router's arguments.
+        policy, objective, rollout, health, budgets, store: the groups of the router's arguments.
         residency: fast memory for adapters. key: where the secret of the keyed draw is read from.
 
     Example:
@@ -215,6 +216,7 @@ class RouterConfig(_Section, frozen=True):
     policy: PolicySection = PolicySection()
     objective: Objective = Objective()
     rollout: Rollout = Rollout()
+    health: Health = Health()
     budgets: BudgetSection | None = None
     residency: ResidencySection | None = None
     store: MemorySection | DatabaseSection = MemorySection()
@@ -223,6 +225,7 @@ class RouterConfig(_Section, frozen=True):
     def __post_init__(self) -> None:
         catalogue = _named("arms", lambda: Catalogue(self.arms))
         _named("rollout", lambda: self.rollout.check(catalogue))
+        _named("health", lambda: catalogue.flags(self.health.in_flight))
         budgets, residency = self.budgets, self.residency
         if budgets is not None:
             _named("budgets", budgets.build)
@@ -245,6 +248,7 @@ class RouterConfig(_Section, frozen=True):
             "policy": self.policy.build,
             "objective": lambda: self.objective,
             "rollout": lambda: self.rollout,
+            "health": lambda: self.health,
             "budgets": lambda: None if self.budgets is None else self.budgets.build(),
             "store": lambda: self.store.build(folder),
             "key": lambda: None if self.key is None else self.key.read(folder),

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypedDict, TypeVar, Unpack
 
@@ -15,17 +16,19 @@ from numpy.typing import ArrayLike, NDArray
 from bandit_router.arrays import F64, Bool
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.encoding.contexts import Encoder, Request
-from bandit_router.errors import InvalidInput
+from bandit_router.errors import InvalidInput, NoArmAvailable
 from bandit_router.policies import DEFAULT_POLICY, build
 from bandit_router.policies.base import Policy
 from bandit_router.records.arms import Arm, Catalogue
 from bandit_router.records.booking import Booking
-from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id, frozen_context
+from bandit_router.records.decisions import REFUSALS, Decision, Settlement, check_id, event_uniform, frozen_context
+from bandit_router.records.failures import Failure
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.chooser import Choice, Chooser
 from bandit_router.routing.config import load_config
 from bandit_router.routing.controls import controls
 from bandit_router.routing.groups import Objective, PolicySpec, check_kinds
+from bandit_router.routing.health import ArmHealth, Health
 from bandit_router.routing.operations import Operations
 from bandit_router.routing.rollout import Rollout
 from bandit_router.settling.learner import Learner
@@ -33,7 +36,8 @@ from bandit_router.settling.memory import Memory
 from bandit_router.settling.protocol import EventStore, EventStoreSettings
 from bandit_router.settling.rules import Reward
 
-DEFAULT_OBJECTIVE, EVERYTHING = Objective(), Rollout()
+DEFAULT_OBJECTIVE, EVERYTHING, NOTHING, DEFAULT_HEALTH = Objective(), Rollout(), Outcome(), Health()
+_UNCOUNTED = ("invalid", "out_of_range", "unknown", "unavailable")  # such a report can come again
 
 
 A = TypeVar("A", bound=NDArray[Any])
@@ -59,6 +63,26 @@ class Terms(TypedDict, total=False):
     resident: Iterable[str] | None
 
 
+class Said(TypedDict, total=False):
+    """What may be said of one outcome beside its channels.
+
+    Attributes:
+        reward_id: unique within the event; the same id again is a duplicate. Default: the names of the channels that
+            the outcome carries, so cost now and quality later are two rewards, and a retry is not; "failure" for one.
+        failure: how the decided arm failed, for instance `Failure("timeout")`; what that counts is a rule, see
+            `FailureRules`. The outcome has what the attempt took, or may be left out.
+        served_arm: id of the arm that served in the end, where a gateway retried or fell back to another one. The
+            outcome is then that arm's and is not counted to the decided one, which has failed as `failure` says; where
+            nothing is said, as `FailureRules.diverted` says.
+        source: who reports, for instance a client's key id, for `RewardRule.per_source` and `state unlearn`.
+    """
+
+    reward_id: str | None
+    failure: Failure | None
+    served_arm: str | None
+    source: str | None
+
+
 class Router(Operations):
     """Decides which arm serves a request and learns from what comes back. Thread-safe.
 
@@ -69,6 +93,7 @@ class Router(Operations):
             length and one channel per channel of the objective.
         objective: prices and scales, the channels that are learned, and how rewards settle; default quality alone.
         rollout: what the policy may decide, and the arm that serves otherwise; default everything. See `Rollout`.
+        health: when an arm that fails is left alone, and how many calls an arm takes at once; see `Health`.
         budgets: limits on what is spent, see `Budgets`; they settle on every outcome, learned from or refused, each
             channel at the first bill that has it, so rewards that add up (aggregate "sum") cannot go with them. With a
             store they go on after a restart, and routers on one store share them.
@@ -92,12 +117,15 @@ class Router(Operations):
         policy: str | PolicySpec | Policy = DEFAULT_POLICY,
         objective: Objective = DEFAULT_OBJECTIVE,
         rollout: Rollout = EVERYTHING,
+        health: Health = DEFAULT_HEALTH,
         budgets: Budgets | None = None,
         store: EventStoreSettings | None = None,
         key: bytes | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        check_kinds(arms, context, objective=(objective, Objective), rollout=(rollout, Rollout))
+        check_kinds(
+            arms, context, objective=(objective, Objective), rollout=(rollout, Rollout), health=(health, Health)
+        )
         if not callable(clock):
             raise InvalidInput(f"clock must be a function that returns seconds, such as time.time, got {clock!r}")
         if budgets is not None and objective.rewards.aggregate == "sum":
@@ -121,6 +149,8 @@ class Router(Operations):
         )
         self.key = secrets.token_bytes(32) if key is None else key
         self.chooser = Chooser(learner=self.learner, key=self.key, rollout=rollout)
+        catalogue.flags(health.in_flight)
+        self.health = ArmHealth(health, uniform=partial(event_uniform, self.key))
         self.clock, self.budgets = clock, budgets
         if budgets is not None:
             budgets.lock = self.learner.lock
@@ -130,7 +160,12 @@ class Router(Operations):
         self.counters.update({f"refused_{reason}": 0 for reason in REFUSALS})
         store = Memory() if store is None else store
         self.events: EventStore = store.attach(
-            self.learner, rule=objective.rewards, counters=self.counters, clock=clock, budgets=budgets
+            self.learner,
+            rule=objective.rewards,
+            counters=self.counters,
+            clock=clock,
+            budgets=budgets,
+            cooling=self.health,
         )
         self.events.steer(controls(self.learner, self.chooser, budgets))
 
@@ -159,6 +194,7 @@ class Router(Operations):
 
         Raises:
             BudgetExhausted: no eligible arm can be paid for under a hard budget.
+            NoArmAvailable: every eligible arm is left alone or busy, see `Health`; it says when to come again.
             InvalidInput: unusable arguments, before any state changes. A failure of the policy or of the store is not
                 raised: the baseline is served and the decision is marked degraded.
         """
@@ -174,44 +210,27 @@ class Router(Operations):
             await self.events.arecord(decision)
         return decision
 
-    def observe(
-        self,
-        event_id: str,
-        outcome: Outcome,
-        *,
-        reward_id: str | None = None,
-        served_arm: str | None = None,
-        source: str | None = None,
-    ) -> Settlement:
+    def observe(self, event_id: str, outcome: Outcome = NOTHING, **said: Unpack[Said]) -> Settlement:
         """Count one outcome, complete or partial, to its decision. Bad data is never raised: it is refused and counted.
 
         Args:
             event_id: the decision. outcome: the channels known now; the rest can follow.
-            reward_id: unique within the event; the same id again is a duplicate. Default: the names of the channels
-                that the outcome carries, so cost now and quality later are two rewards, and a retry is not.
-            served_arm: id of the arm that served in the end, where a gateway retried or fell back to another one.
-            source: who reports, for instance a client's key id, for `RewardRule.per_source` and `state unlearn`.
+            said: how the arm failed, which one served, and the id of this report, see `Said`.
 
         Refusals: unknown event, duplicate (this reward id is known), too_many (of the event, or of the source in this
         hour), settled (the decision is, without it), late (after the window), invalid (NaN or infinite),
         out_of_range (negative, above 1e12, or a quality outside [0, 1]), degraded (the policy did not choose this arm),
         diverted (another arm served), suspect (far beyond all that was learned; settled, unlearned), unavailable (the
         store could take no more). An invalid outcome changes nothing, so a corrected one can still be reported. With
-        neither reward nor refusal it is pending.
+        neither reward, refusal nor failure it is pending.
         """
-        return self.events.report(self._reward(event_id, outcome, reward_id, served_arm, source))
+        reward = self._reward(event_id, outcome, **said)
+        return self._told(reward, self.events.report(reward))
 
-    async def aobserve(
-        self,
-        event_id: str,
-        outcome: Outcome,
-        *,
-        reward_id: str | None = None,
-        served_arm: str | None = None,
-        source: str | None = None,
-    ) -> Settlement:
+    async def aobserve(self, event_id: str, outcome: Outcome = NOTHING, **said: Unpack[Said]) -> Settlement:
         """`observe` for an event loop: where it has to wait for the store, it awaits."""
-        return await self.events.areport(self._reward(event_id, outcome, reward_id, served_arm, source))
+        reward = self._reward(event_id, outcome, **said)
+        return self._told(reward, await self.events.areport(reward))
 
     # -- inside ----------------------------------------------------------------------------------------------
 
@@ -250,6 +269,9 @@ class Router(Operations):
                 x = _frozen(clipped)
                 self.counters["clipped_contexts"] += 1
             near = None if resident is None else _frozen(learner.catalogue.flags(resident))
+            shut = self._shut(event_id, mask)
+            if shut is not None:
+                mask = ~shut if mask is None else mask & ~shut
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
                 mask = self.chooser.servable(mask)
@@ -267,12 +289,21 @@ class Router(Operations):
                 _frozen(mask)
             if cost is not None:
                 _frozen(cost)
-            decision = self._decision(choice, x, event_id, mask, cost, booking, tenant, unit, near)
+            decision = self._decision(choice, x, event_id, mask, cost, booking, tenant, unit, near, shut)
             self.counters["decided"] += 1
             if decision.degraded:
                 self.counters["degraded_decisions"] += 1
+            self.health.begin(event_id, decision.arm, decision.timestamp_s)
             self.events.remember(decision)
             return decision, True
+
+    def _shut(self, event_id: str, mask: Bool | None) -> Bool | None:
+        """The arms that health keeps out of this draw."""
+        try:
+            return self.health.shut(self.learner.catalogue.ids, event_id, self.chooser.servable(mask), self.clock())
+        except NoArmAvailable:
+            self.counters["unavailable"] += 1
+            raise
 
     def _reported_s(self, event_id: str) -> float:
         """Now; not before the decision, if it is known here, though the clock may have been set back since."""
@@ -298,6 +329,7 @@ class Router(Operations):
         tenant: str | None,
         unit: str | None,
         resident: Bool | None,
+        unhealthy: Bool | None,
     ) -> Decision:
         catalogue, policy = self.learner.catalogue, self.learner.policy
         decision = Decision(  # no more keywords here: beyond 15 Python makes a dictionary of them for the call
@@ -317,22 +349,46 @@ class Router(Operations):
             proposed=None if choice.proposed is None else catalogue[choice.proposed].id,
             booking=booking,
         )
-        if tenant is None and unit is None and resident is None:
+        if tenant is None and unit is None and resident is None and unhealthy is None:
             return decision
-        return msgspec.structs.replace(decision, tenant=tenant, unit=unit, resident=resident)
+        rare = {"tenant": tenant, "unit": unit, "resident": resident, "unhealthy": unhealthy}
+        return msgspec.structs.replace(decision, **rare)
+
+    def _told(self, reward: Reward, settlement: Settlement) -> Settlement:
+        """Count a report for the health of the drawn arm."""
+        if settlement.arm is None or settlement.refused in _UNCOUNTED:
+            return settlement
+        failure = reward.failure
+        if failure is None and reward.served_arm not in (None, settlement.arm):
+            failure = Failure("diverted")
+        elsewhere = None if settlement.failure is None else settlement.arm  # decided by another process, or long ago
+        with self.learner.lock:
+            self.health.told(reward.event_id, failure, reward.at_s, arm_id=elsewhere)
+            self.counters["arms_opened"] = self.health.opened
+        return settlement
 
     def _reward(
-        self, event_id: str, outcome: Outcome, reward_id: str | None, served_arm: str | None, source: str | None
+        self,
+        event_id: str,
+        outcome: Outcome,
+        *,
+        reward_id: str | None = None,
+        failure: Failure | None = None,
+        served_arm: str | None = None,
+        source: str | None = None,
     ) -> Reward:
         self._in_use()
-        if not isinstance(outcome, Outcome):  # an empty id is refused as invalid
-            outcome, reward_id = Outcome(), ""
+        if not isinstance(outcome, Outcome) or not isinstance(failure, Failure | None):
+            outcome, failure, reward_id = NOTHING, None, ""  # an empty id is refused as invalid
+        if reward_id is None:
+            reward_id = "failure" if failure is not None else "+".join(outcome.metered())
         return Reward(
             event_id=event_id,
-            reward_id="+".join(outcome.metered()) if reward_id is None else reward_id,
+            reward_id=reward_id,
             at_s=self._reported_s(event_id),
             outcome=outcome.plain(),
             served_arm=served_arm,
+            failure=failure,
             source=source,
         )
 

@@ -11,11 +11,23 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Literal, Protocol
 
+import msgspec
+
 from bandit_router.records.decisions import Decision, Refusal, Settlement
 from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.settling.door import Influence
 from bandit_router.settling.learner import Learner
-from bandit_router.settling.rules import Reward, Settled, StoreRule, answer, refusal, settle, unlearned
+from bandit_router.settling.rules import (
+    Reward,
+    Settled,
+    StoreRule,
+    answer,
+    combine,
+    conflicting,
+    fail,
+    refusal,
+    settle,
+)
 
 
 class Shelf(Protocol):
@@ -75,15 +87,18 @@ class Machine:
         seen, settled = shelf.rewards(event_id), shelf.settled(event_id)
         reason = refusal(self.rule, reward, decision, seen=seen, settled=settled)
         if reason is not None:
-            if reason == "diverted":
-                self._end(decision, "diverted", reward.outcome)
-            return self.refuse(reward, decision, reason)
+            entry = self._fail(decision, reward, Outcome(), "diverted") if reason == "diverted" else None
+            return self.refuse(reward, decision, reason, entry)
         if self.influence.spent(reward.source, reward.at_s):
             return self.refuse(reward, decision, "too_many")
         shelf.keep(reward)
-        entry = self._settle(decision, closed=False)
+        if reward.failure is None:
+            entry = self._settle(decision, closed=False)
+        else:
+            told = combine(self.rule, list(shelf.rewards(event_id).values()))
+            entry = self._fail(decision, reward, told, "failed")
         if entry is not None and entry.status == "suspect":
-            return self.refuse(reward, decision, "suspect")
+            return self.refuse(reward, decision, "suspect", entry)
         return answer(reward, decision, entry)
 
     def _before_decision(self, reward: Reward, now_s: float) -> Settlement:
@@ -94,12 +109,17 @@ class Machine:
             return answer(reward, None)
         return self.refuse(reward, None, reason or "unknown")
 
-    def refuse(self, reward: Reward, decision: Decision | None, reason: Refusal) -> Settlement:
-        """Count a reward as refused and keep it; of a storm of them only the number is kept."""
+    def refuse(
+        self, reward: Reward, decision: Decision | None, reason: Refusal, entry: Settled | None = None
+    ) -> Settlement:
+        """Count a reward as refused and keep it; of a storm of them only the number is kept.
+
+        `entry` is what it settled all the same: the failure of an arm that another one stood in for.
+        """
         self.counts[f"refused_{reason}"] += 1
         if reason not in ("duplicate", "too_many"):
             self.shelf.refuse(reward, reason)
-        return answer(reward, decision, refused=reason)
+        return answer(reward, decision, entry, refused=reason)
 
     def close(self, decision: Decision) -> None:
         """Settle an open decision whose window is over at what it has."""
@@ -108,7 +128,7 @@ class Machine:
     def conflict(self, decision: Decision) -> None:
         """Settle a decision that another process made differently; what it earned cannot be told apart."""
         self.counts["conflicting_decisions"] += 1
-        self._end(decision, "conflict", Outcome())
+        self._append(conflicting(decision, position=self.shelf.next_position))
 
     def _settle(self, decision: Decision, *, closed: bool) -> Settled | None:
         shelf = self.shelf
@@ -116,18 +136,27 @@ class Machine:
         entry = settle(self.rule, shelf.utility, decision, outcomes, position=position, closed=closed)
         if entry is None:
             return None
-        if entry.learned and self._suspect(entry):
-            entry = unlearned(decision, entry.outcome, entry.reward, "suspect", position=position)
+        entry = self._doubted(entry)
         self._append(entry)
         return entry
 
-    def _suspect(self, entry: Settled) -> bool:
+    def _doubted(self, entry: Settled) -> Settled:
+        """The entry, unlearned where a channel is far beyond all that was learned."""
         learner = self.learner
-        return learner.door.suspects(entry.decision.arm_index, entry.outcome.amounts(learner.channels))
+        amounts = entry.outcome.amounts(learner.channels)
+        if not (entry.learned and learner.door.suspects(entry.decision.arm_index, amounts)):
+            return entry
+        return msgspec.structs.replace(entry, status="suspect", learned=False)
 
-    def _end(self, decision: Decision, status: Literal["diverted", "conflict"], outcome: Outcome) -> None:
-        reward = self.shelf.utility.value(outcome)
-        self._append(unlearned(decision, outcome, reward, status, position=self.shelf.next_position))
+    def _fail(
+        self, decision: Decision, reward: Reward, outcome: Outcome, status: Literal["failed", "diverted"]
+    ) -> Settled:
+        """Settle a decision whose arm failed; one that another arm served for has failed where nothing else is said."""
+        kind, position = "diverted" if reward.failure is None else reward.failure.kind, self.shelf.next_position
+        entry = fail(self.rule, self.shelf.utility, decision, kind, outcome, status, position=position)
+        entry = self._doubted(entry)
+        self._append(entry)
+        return entry
 
     def _append(self, entry: Settled) -> None:
         self.shelf.append(entry)

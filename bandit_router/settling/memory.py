@@ -17,7 +17,7 @@ from bandit_router.records.outcomes import Outcome, Utility
 from bandit_router.settling.door import Influence
 from bandit_router.settling.learner import ArmAdded, Learner, give_way
 from bandit_router.settling.machine import Machine
-from bandit_router.settling.protocol import Control
+from bandit_router.settling.protocol import Control, Cooling
 from bandit_router.settling.rules import Reward, RewardRule, Settled, StoreRule, bill, check_ids
 
 
@@ -55,6 +55,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         counters: Counter[str],
         clock: Callable[[], float],
         budgets: Budgets | None = None,
+        cooling: Cooling | None = None,
     ) -> MemoryStore:
         """An empty event store."""
         applied = StoreRule.of(rule, early_s=self.early_s)

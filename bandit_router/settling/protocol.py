@@ -6,11 +6,37 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.records.arms import Arm
 from bandit_router.records.decisions import Decision, Settlement
 from bandit_router.settling.learner import Learner
 from bandit_router.settling.rules import Reward, RewardRule
+
+
+class Cooldown(msgspec.Struct, frozen=True, kw_only=True):
+    """How long one arm is left alone; the greater version is the newer one.
+
+    Attributes:
+        until_s: when it may be probed, None where nothing is the matter. times: how often it was opened in a row.
+        healed_s: when a probe went well. version: how often this has changed.
+    """
+
+    until_s: float | None = None
+    times: int = 0
+    healed_s: float | None = None
+    version: int = 0
+
+
+class Cooling(Protocol):
+    """What a store keeps, and shares between processes, of the health of arms; called under the learner's lock."""
+
+    def cooldowns(self) -> dict[str, Cooldown]:
+        """The cooldowns that were ever changed, by arm id."""
+
+    def follow(self, stored: dict[str, Cooldown]) -> None:
+        """Take over the cooldowns that are newer than what is known here."""
 
 
 class Control(NamedTuple):
@@ -85,5 +111,6 @@ class EventStoreSettings(Protocol):
         counters: Counter[str],
         clock: Callable[[], float],
         budgets: Budgets | None,
+        cooling: Cooling | None,
     ) -> EventStore:
-        """Bring learner and budgets to the state of what is recorded, and go on from there."""
+        """Bring learner, budgets and cooldowns to the state of what is recorded, and go on from there."""

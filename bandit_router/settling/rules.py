@@ -15,11 +15,12 @@ from bandit_router.budgets.limits import countable
 from bandit_router.errors import InvalidInput
 from bandit_router.records.booking import Bill
 from bandit_router.records.decisions import Decision, Refusal, Settlement, check_id
+from bandit_router.records.failures import Failure, FailureKind, FailureRules
 from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
 
 MAX_REWARDS = 100  # that one decision may have; a loop that reports more is broken, or means harm
 Aggregate = Literal["first", "last", "sum", "mean", "min", "max"]
-Status = Literal["rewarded", "default", "expired", "unmetered", "diverted", "conflict", "suspect"]
+Status = Literal["rewarded", "default", "expired", "unmetered", "failed", "diverted", "conflict", "suspect"]
 
 _AGGREGATES: dict[str, Callable[[Sequence[float]], float]] = {
     "first": lambda values: values[0],
@@ -44,12 +45,14 @@ class RewardRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         default: channels filled in when the window closes and the utility is not known, for instance
             Outcome(quality=0.0). Without a default, a decision that got no usable reward is settled as expired and
             never learned.
+        failures: what attempts that failed count; a failure settles at once, whatever the aggregate.
         per_source: how many rewards of one source (`observe(source=...)`) count within an hour; None for any number.
     """
 
     window_s: float = 172_800.0
     aggregate: Aggregate = "first"
     default: Outcome | None = None
+    failures: FailureRules = FailureRules()
     per_source: int | None = None
 
     def __post_init__(self) -> None:
@@ -84,7 +87,8 @@ class Reward(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         event_id: the decision. reward_id: unique within it; a second report with the same id is a duplicate.
         at_s: when it was reported, in seconds of the router's clock. outcome: the channels it carries.
-        served_arm: id of the arm that served in fact, None for the decided one.
+        served_arm: id of the arm that served in fact, None for the decided one; then the outcome is that arm's.
+        failure: how the decided arm failed, None where it did not, or nothing was said.
         source: who says so, for instance a client's key id; None where not given.
     """
 
@@ -93,6 +97,7 @@ class Reward(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     outcome: Outcome
     served_arm: str | None = None
+    failure: Failure | None = None
     source: str | None = None
 
 
@@ -103,10 +108,11 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         position: place in the log, from 1, without gaps. decision: the decision. outcome: combined channels.
         reward: their utility at the prices of that moment, None when a priced channel is missing.
         status: `rewarded`; `default` when the rule filled something in; `expired` without any usable reward;
-            `unmetered` when a priced channel never came; `diverted` when another arm served; `conflict` when two
-            processes decided the event differently; `suspect` when a channel is far beyond all
-            that was learned, see `door`.
+            `unmetered` when a priced channel never came; `failed` when the arm did; `diverted` when another arm served
+            in its place; `conflict` when two processes decided the event differently; `suspect` when a channel is far
+            beyond all that was learned, see `door`.
         learned: whether the policy learned from it.
+        failure: how the decided arm failed, None where it did not.
     """
 
     position: int
@@ -115,6 +121,7 @@ class Settled(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     reward: float | None
     status: Status
     learned: bool
+    failure: FailureKind | None = None
 
 
 def combine(rule: RewardRule, outcomes: Sequence[Outcome]) -> Outcome:
@@ -172,13 +179,13 @@ def settle(
     """The entry that settles a decision now, or None while it stays open."""
     if not closed and rule.aggregate != "first":
         return None
-    outcome = combine(rule, outcomes) if outcomes else Outcome()
+    outcome = combine(rule, outcomes).succeeded() if outcomes else Outcome()
     reward = utility.value(outcome)
     if not closed and (reward is None or (utility.scales and _lacks(outcome, utility.scales))):
         return None
     status: Status = "rewarded"
     if reward is None and rule.default is not None:
-        outcome, status = _fill(outcome, rule.default), "default"
+        outcome, status = _fill(outcome, rule.default).succeeded(), "default"
         reward = utility.value(outcome)
     if reward is None:
         status = "unmetered" if outcomes else "expired"
@@ -196,18 +203,57 @@ def _lacks(outcome: Outcome, channels: Iterable[str]) -> bool:
     return any(getattr(outcome, name) is None for name in channels)
 
 
-def unlearned(decision: Decision, outcome: Outcome, reward: float | None, status: Status, *, position: int) -> Settled:
-    """The entry that settles a decision at once and teaches nothing, for instance where another arm served."""
-    return Settled(position=position, decision=decision, outcome=outcome, reward=reward, status=status, learned=False)
+def fail(
+    rule: RewardRule,
+    utility: Utility,
+    decision: Decision,
+    kind: FailureKind,
+    outcome: Outcome,
+    status: Literal["failed", "diverted"],
+    *,
+    position: int,
+) -> Settled:
+    """The entry that settles a decision at once, because its arm failed; `outcome` is what that arm's attempt took.
+
+    By the arm's fault it is learned, and a priced channel that stays unknown leaves it without a reward.
+    """
+    by = rule.failures.of(kind)
+    if by.fault:
+        known = {"quality": by.quality, **dict.fromkeys(by.zero, 0.0), "failed": 1.0}
+        outcome = _fill(outcome, Outcome(**known))
+    return Settled(
+        position=position,
+        decision=decision,
+        outcome=outcome,
+        reward=utility.value(outcome),
+        status=status,
+        learned=by.fault and decision.learnable,
+        failure=kind,
+    )
+
+
+def conflicting(decision: Decision, *, position: int) -> Settled:
+    """The entry that settles a decision of which two processes know different draws: it teaches nothing."""
+    return Settled(
+        position=position, decision=decision, outcome=Outcome(), reward=None, status="conflict", learned=False
+    )
 
 
 def bill(rule: StoreRule, reward: Reward) -> Bill | None:
     """What a reward bills the budgets, refused or not; None when it has no channel that a limit could count."""
-    outcome = countable(reward.outcome)
+    outcome = countable(_told(rule, reward))
     if not outcome.metered():
         return None
     until_s = reward.at_s + rule.early_s if rule.early_s else 0.0
     return Bill(reward.event_id, outcome, reward.served_arm, until_s, reward.outcome.problem() is None)
+
+
+def _told(rule: RewardRule, reward: Reward) -> Outcome:
+    """The outcome with whether the decided arm has failed, where that is known."""
+    outcome, failure = reward.outcome, reward.failure
+    if failure is None:
+        return outcome.succeeded() if reward.served_arm is None else outcome
+    return _fill(outcome, Outcome(failed=1.0)) if rule.failures.of(failure.kind).fault else outcome
 
 
 def check_ids(reward: Reward) -> None:
@@ -227,9 +273,10 @@ def answer(
     return Settlement(
         event_id=reward.event_id,
         arm=None if decision is None else decision.arm,
-        reward=None if entry is None else entry.reward,
+        reward=None if entry is None or refused is not None else entry.reward,
         refused=refused,
         outcome=reward.outcome,
+        failure=None if entry is None else entry.failure,
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Row
 
 from bandit_router.errors import InvalidInput
+from bandit_router.records.failures import FailureKind
 from bandit_router.records.outcomes import Outcome
 from bandit_router.settling.learner import ArmAdded, Entry, Restored
 from bandit_router.settling.rules import Settled, Status
@@ -25,6 +26,7 @@ class _Body(msgspec.Struct, array_like=True, frozen=True):
 
     outcome: Outcome
     status: Status
+    failure: FailureKind | None = None
 
 
 _body = msgspec.msgpack.Decoder(_Body)
@@ -34,7 +36,8 @@ _added = msgspec.msgpack.Decoder(ArmAdded)
 def entry_row(entry: Entry, replica: str) -> tuple[Any, ...]:
     """The row of an entry, in the order of COLUMNS."""
     if isinstance(entry, Settled):
-        body = encode_values((amounts(entry.outcome), entry.status))
+        told = () if entry.failure is None else (entry.failure,)
+        body = encode_values((amounts(entry.outcome), entry.status, *told))
         event_id = entry.decision.event_id
         return _summed(entry.position, "settled", event_id, replica, entry.learned, entry.reward, body)
     if isinstance(entry, ArmAdded):
@@ -75,6 +78,7 @@ def row_entry(row: Row[Any], *, learn: bool = True) -> Entry:
                 reward=row.reward,
                 status=body.status,
                 learned=bool(row.learned) and learn,
+                failure=body.failure,
             )
         if row.kind == "arm":
             return _added.decode(row.body)

@@ -91,9 +91,30 @@ def _source(connection: Connection) -> None:
         connection.exec_driver_sql("ALTER TABLE rewards ADD COLUMN source TEXT")
 
 
+def _cooldowns(connection: Connection) -> None:
+    """Version 7: arms that are left alone after failures. Does nothing where version 1 was created with it."""
+    added = MetaData()
+    Table(
+        "cooldowns",
+        added,
+        Column("arm", Text, primary_key=True),
+        Column("version", BigInteger, nullable=False),
+        Column("body", LargeBinary, nullable=False),
+    )
+    added.create_all(connection)
+
+
 # Step n (from 0) brings version n to n + 1. Later steps spell out their tables: `metadata` is the newest
 # schema only.
-STEPS: tuple[Callable[[Connection], None], ...] = (_create, _spending, _whose, _origin, _operations, _source)
+STEPS: tuple[Callable[[Connection], None], ...] = (
+    _create,
+    _spending,
+    _whose,
+    _origin,
+    _operations,
+    _source,
+    _cooldowns,
+)
 VERSION = len(STEPS)
 
 

@@ -6,6 +6,7 @@ early        rewards that wait for their decision
 quarantine   rewards that did not count, and records of any kind that could not be written, with the reason
 log          the settled log: positions from 1 without gaps, one entry per settled decision or other change of state
 arms         the catalogue in order; `position` is the log entry that added the arm, 0 for the first ones
+cooldowns    one row per arm that was left alone after failures; the greatest version counts
 snapshots    captured states with their log position
 spending     what budgets booked and were billed, in order; rows are dropped once old states of the budgets hold them
 operations   what operators changed: who, when, the value before and after, and what the configuration said then
@@ -116,6 +117,14 @@ snapshots = Table(
     Column("position", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("policy", "position"),
+)
+
+cooldowns = Table(
+    "cooldowns",
+    metadata,
+    Column("arm", Text, primary_key=True),
+    Column("version", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
 )
 
 deltas = Table(

@@ -19,7 +19,7 @@ from bandit_router.records.arms import Arm, Status
 from bandit_router.records.decisions import Decision, Settlement
 from bandit_router.settling.forks import tell_child
 from bandit_router.settling.learner import Learner
-from bandit_router.settling.protocol import Control
+from bandit_router.settling.protocol import Control, Cooling
 from bandit_router.settling.rules import Reward, RewardRule, StoreRule, answer, bill, check_ids
 from bandit_router.store.settings import StoreSettings
 from bandit_router.store.spool import Item, Spool
@@ -56,6 +56,7 @@ class Store(StoreSettings):
         counters: Counter[str],
         clock: Callable[[], float],
         budgets: Budgets | None = None,
+        cooling: Cooling | None = None,
     ) -> AttachedStore:
         """Open the database, bring the learner to the state of its log and the budgets to what was spent.
 
@@ -71,6 +72,7 @@ class Store(StoreSettings):
             counters=counters,
             clock=clock,
             budgets=budgets,
+            cooling=cooling,
         )
 
 
@@ -86,6 +88,7 @@ class AttachedStore:
         counters: Counter[str],
         clock: Callable[[], float],
         budgets: Budgets | None,
+        cooling: Cooling | None,
     ) -> None:
         from bandit_router.store.engine import place_of
         from bandit_router.store.writer import Writer
@@ -110,6 +113,7 @@ class AttachedStore:
             reload=self._reload,
             remembered=lambda: self._open(rule.window_s),
             budgets=budgets,
+            cooling=cooling,
         )
         self._owner = "" if settings.own_folder else place_of(settings.url)
         self._spool, self._writer = self._begin()

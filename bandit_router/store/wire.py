@@ -36,9 +36,10 @@ class _Decision(msgspec.Struct, array_like=True, frozen=True, tag="d1", forbid_u
     tenant: str | None = None
     unit: str | None = None
     resident: bytes | None = None
+    unhealthy: bytes | None = None
 
 
-_FLOATS, _MASKS = ("context", "probabilities", "penalty"), ("eligible", "resident")
+_FLOATS, _MASKS = ("context", "probabilities", "penalty"), ("eligible", "resident", "unhealthy")
 
 
 class _Reward(msgspec.Struct, array_like=True, frozen=True, tag="r1", forbid_unknown_fields=True):
@@ -63,6 +64,7 @@ _decoder = msgspec.msgpack.Decoder(_Decision | _Reward)
 def encode_decision(decision: Decision) -> bytes:
     """A decision as bytes."""
     p, cost, mask, near = decision.probabilities, decision.penalty, decision.eligible, decision.resident
+    shut = decision.unhealthy
     record = _Decision(  # by place, which is ten times as fast; a test holds the order
         decision.event_id,
         decision.arm,
@@ -82,6 +84,7 @@ def encode_decision(decision: Decision) -> bytes:
         decision.tenant,
         decision.unit,
         None if near is None else near.tobytes(),
+        None if shut is None else shut.tobytes(),
     )
     return _encoder.encode(record)
 

@@ -16,10 +16,12 @@ from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import InvalidInput, StoreUnavailable
 from bandit_router.records.decisions import Decision
 from bandit_router.settling.learner import Entry, Learner
+from bandit_router.settling.protocol import Cooling
 from bandit_router.settling.rules import StoreRule
 from bandit_router.store import loading
 from bandit_router.store.changes import Changes
 from bandit_router.store.committer import Committer
+from bandit_router.store.cooldowns import Cooldowns
 from bandit_router.store.exchange import Exchange, join
 from bandit_router.store.faults import describe
 from bandit_router.store.features import check_features
@@ -52,7 +54,7 @@ class Writer:
         rule, counters, clock: the router's. logged: a decision known to be queued or written, or None.
         forget: told of a decision that no database takes.
         reload: takes the recent decisions when the database has been opened. remembered: those with open windows.
-        budgets: the router's, None for none.
+        budgets, cooling: the router's, None for none.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class Writer:
         reload: Callable[[Ledger], None],
         remembered: Callable[[], Sequence[Decision]],
         budgets: Budgets | None,
+        cooling: Cooling | None,
     ) -> None:
         self.ledger = Ledger(settings.url, settings.durability, settings.replica)
         self.settings, self.spool, self.learner = settings, spool, learner
         self.rule, self.counters, self.clock = rule, counters, clock
         self.reload, self.remembered = reload, remembered
         self.statuses = Statuses(learner)
+        self.cooldowns = Cooldowns(learner, cooling)
         self.changes = Changes(lock=learner.lock, process=settings.replica, clock=clock)
         self.healthy = True
         self._opened: Future[None] = Future()
@@ -190,6 +194,7 @@ class Writer:
             self.counters["skipped_outcomes"] = self.learner.skipped
             self.statuses.save(self.ledger)
             self.statuses.follow(self.ledger.arms())
+            self.cooldowns.exchange(self.ledger)
             self.changes.follow(self.ledger)
             if self.spending is not None:
                 self.spending.follow()
@@ -233,6 +238,7 @@ class Writer:
                 loading.adopt(self.settings.spool, self.spool.owner, self.committer.write, self.counters)
             if self.spending is not None:
                 self.spending.load()
+            self.cooldowns.exchange(self.ledger)
             self.reload(self.ledger)
         except InvalidInput as problem:
             self._opened.set_exception(problem)
@@ -299,6 +305,7 @@ class Writer:
         if not self._opened.done():
             return
         self.statuses.save(self.ledger)
+        self.cooldowns.exchange(self.ledger)
         self.changes.follow(self.ledger)
         if self._exchange is not None:
             self._exchange.publish(time.monotonic())

@@ -12,7 +12,7 @@ import pytest
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import LinUCB
 from bandit_router.records.arms import Arm
-from bandit_router.records.outcomes import Outcome, Utility
+from bandit_router.records.outcomes import CHANNELS, Outcome, Utility
 from bandit_router.routing.rollout import Rollout
 from bandit_router.routing.router import Router
 from bandit_router.store import Store
@@ -167,7 +167,7 @@ def test_a_policy_that_fails_is_never_raised_out_of_decide(
     error: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(Failing, "error", error)
-    router = Router(arms=ARMS, context=2, policy=Failing(n_arms=3, dim=2, channels=7), key=b"k")
+    router = Router(arms=ARMS, context=2, policy=Failing(n_arms=3, dim=2, channels=len(CHANNELS)), key=b"k")
     with caplog.at_level(logging.ERROR):
         assert router.decide([1.2345, 0.0], event_id="e").degraded
     assert "1.2345" not in caplog.text
@@ -190,7 +190,7 @@ def test_a_policy_that_fails_is_never_raised_out_of_decide(
     ids=repr,
 )
 def test_a_failing_policy_serves_only_what_the_rollout_lets_serve(rollout: Rollout, terms: Any, arm: str) -> None:
-    policy: Callable[[], LinUCB] = lambda: Failing(n_arms=3, dim=2, channels=7)  # noqa: E731
+    policy: Callable[[], LinUCB] = lambda: Failing(n_arms=3, dim=2, channels=len(CHANNELS))  # noqa: E731
     router = Router(arms=ARMS, context=2, policy=policy(), key=b"k", rollout=rollout)
     served = {router.decide([1.0, 0.0], event_id=str(number), **terms).arm for number in range(20)}
     assert served == {arm}

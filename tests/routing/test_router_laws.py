@@ -188,7 +188,7 @@ def test_each_reward_is_learned_once_as_the_policy_alone_would_learn_it(policy):
         settlement = engine.observe(f"e{i}", result)
         assert (settlement.arm, settlement.reward, settlement.refused) == (decision.arm, result.quality, None)
         assert engine.observe(f"e{i}", result).refused == "duplicate"
-        alone.learn(x, decision.arm_index, result.vector(), propensity=decision.propensity)
+        alone.learn(x, decision.arm_index, result.succeeded().vector(), propensity=decision.propensity)
     assert snapshot(engine) == {name: array.tobytes() for name, array in alone.state().items()}
     assert (engine.counters["settled"], engine.counters["refused_duplicate"]) == (50, 50)
 

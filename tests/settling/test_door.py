@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bandit_router import Arm, Objective, Outcome, Router
+from bandit_router import CHANNELS, Arm, Objective, Outcome, Router
 from bandit_router.policies import POLICIES
 from bandit_router.policies.base import Policy
 from bandit_router.settling.door import CONFIRMATIONS, Door
@@ -159,7 +159,9 @@ class Broken(Policy):
 
 
 def test_a_state_that_is_not_finite_afterwards_is_put_back_and_counted():
-    r = Router(arms=[Arm(id="a"), Arm(id="b")], context=1, policy=Broken(n_arms=2, dim=1, channels=7), key=b"k")
+    r = Router(
+        arms=[Arm(id="a"), Arm(id="b")], context=1, policy=Broken(n_arms=2, dim=1, channels=len(CHANNELS)), key=b"k"
+    )
     for i, x in enumerate((5e3, 1.0, 1.0)):
         with np.errstate(over="ignore"):
             r.decide([x], event_id=f"e{i}", eligible=["a"])

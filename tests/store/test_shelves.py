@@ -14,6 +14,7 @@ from bandit_router.budgets.limits import Rate, Window
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.errors import BanditRouterError
 from bandit_router.records.arms import Arm
+from bandit_router.records.failures import Failure
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.groups import Objective
 from bandit_router.routing.rollout import Rollout
@@ -28,6 +29,7 @@ REWARD_IDS = (None, None, "one", "two")
 GOOD = (0.0, 0.25, 0.5, 1.0, 1, True, np.float32(0.5))
 BAD: tuple[Any, ...] = (-0.5, 1.5, float("nan"), float("inf"), 10**30, "high", object())
 NO_IDS: tuple[Any, ...] = ("", "a\0b", "x" * 513, 7)
+FAILED = (*[None] * 9, Failure("error"), Failure("timeout"), Failure("rate_limit", 3.0), Failure("cancelled"))
 SERVED = (None, None, None, None, None, "small", "large", "elsewhere")
 STEPS = (5.0, 5.0, 10.0, 15.0, 105.0)
 Call = tuple[str, dict[str, Any]]
@@ -64,6 +66,7 @@ def calls(seed: int, count: int) -> Iterator[Call]:
                     "outcome": outcome(),
                     "reward_id": one(REWARD_IDS),
                     "served_arm": one(SERVED),
+                    "failure": one(FAILED),
                 },
             )
         elif kind == "nonsense":
@@ -100,7 +103,7 @@ def answer(router: Router, call: Call) -> Any:
             return decided.arm, decided.propensity, decided.mode, decided.degraded, decided.timestamp_s
         if kind == "observe":
             settled = router.observe(**given)
-            return settled.arm, settled.reward, settled.refused
+            return settled.arm, settled.reward, settled.refused, settled.failure
         {
             "pause": router.pause,
             "resume": router.resume,

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from bandit_router.policies import LinUCB
+from bandit_router.records.failures import Failure
 from bandit_router.records.outcomes import CHANNELS, Outcome
 from bandit_router.routing.groups import Objective
+from bandit_router.routing.health import Health
 from bandit_router.routing.router import Router
 from bandit_router.settling.memory import Memory
 from bandit_router.settling.rules import RewardRule, Settled
@@ -32,6 +34,7 @@ EVENTS = st.sampled_from([f"e{number}" for number in range(3)])
 REWARD_IDS = st.sampled_from(["one", "two", "three"])
 QUALITIES = st.sampled_from([None, 0.0, 0.25, 0.5, 1.0])
 COSTS = st.sampled_from([None, 0.0, 0.5, 2.0])
+FAILURES = st.sampled_from(["error", "timeout", "cancelled"])
 
 
 class Model:
@@ -42,8 +45,9 @@ class Model:
         self.decided: dict[str, tuple[float, Any]] = {}
         self.rewards: dict[str, dict[str, tuple[float | None, float | None]]] = {}
         self.settled: dict[str, tuple[float | None, bool]] = {}
+        self.failed: dict[str, tuple[float | None, float | None, float | None]] = {}
         self.log: list[str] = []
-        self.early: list[tuple[str, str, float, tuple[float | None, float | None]]] = []
+        self.early: list[tuple[str, str, float, tuple[float | None, float | None], str | None]] = []
 
     def combined(self, event: str) -> tuple[float | None, float | None]:
         parts = list(self.rewards[event].values())
@@ -76,12 +80,28 @@ class Model:
         self.rewards[event] = {}
         waiting = [reward for reward in self.early if reward[0] == event]
         self.early = [reward for reward in self.early if reward[0] != event]
-        for _, reward_id, at, channels in waiting:
-            self.report(event, reward_id, at, now, channels)
+        for _, reward_id, at, channels, failure in waiting:
+            self.report(event, reward_id, at, now, channels, failure)
 
-    def report(self, event: str, reward_id: str, at: float, now: float, channels: Any) -> str | float | None:
+    def fail(self, event: str, failure: str) -> float | None:
+        """At once, whatever the aggregate; an error bills nothing, a timeout may have, a cancelled call is no fault."""
+        quality, cost = self.combined(event)
+        fault = failure != "cancelled"
+        if fault:
+            quality = 0.0 if quality is None else quality
+            cost = 0.0 if cost is None and failure == "error" else cost
+        value = None if quality is None or cost is None else quality - PRICE * cost
+        self.settled[event] = (value, fault)
+        if fault:
+            self.failed[event] = (quality, cost, 0.0 if failure == "error" else None)
+        self.log.append(event)
+        return value
+
+    def report(
+        self, event: str, reward_id: str, at: float, now: float, channels: Any, failure: str | None = None
+    ) -> str | float | None:
         if event not in self.decided:
-            self.early.append((event, reward_id, at, channels))
+            self.early.append((event, reward_id, at, channels, failure))
             return None
         decided_at = self.decided[event][0]
         if decided_at - at > EARLY_S:
@@ -93,6 +113,8 @@ class Model:
         if event in self.settled:
             return "settled"
         self.rewards[event][reward_id] = channels
+        if failure is not None:
+            return self.fail(event, failure)
         return self.settle(event, closed=False)
 
     def forget_early(self, now: float) -> None:
@@ -151,6 +173,7 @@ class Serving(RuleBasedStateMachine):
             clock=self.clock,
             objective=Objective(prices={"cost_usd": PRICE}, rewards=self.rule),
             store=self.store(place),
+            health=Health(counts=()),  # settlement is the subject, and the clock stands still
         )
 
     def open(self, place: int) -> Router:
@@ -212,12 +235,25 @@ class Serving(RuleBasedStateMachine):
     def report_a_part(self, event: str, place: int, reward_id: str, quality: float | None, cost: float | None) -> None:
         self.report(event, place, reward_id, quality, cost)
 
-    def report(self, event: str, place: int, reward_id: str, quality: float | None, cost: float | None) -> None:
+    def report(
+        self, event: str, place: int, reward_id: str, quality: float | None, cost: float | None, kind: Any = None
+    ) -> None:
         outcome = Outcome(quality=quality, cost_usd=cost)
-        settled = self.routers[place].observe(event, outcome, reward_id=reward_id)
+        failure = None if kind is None else Failure(kind)
+        settled = self.routers[place].observe(event, outcome, reward_id=reward_id, failure=failure)
         self.called()
         now = self.clock.now
-        assert (settled.refused or settled.reward) == self.model.report(event, reward_id, now, now, (quality, cost))
+        expected = self.model.report(event, reward_id, now, now, (quality, cost), kind)
+        assert (settled.refused or settled.reward) == expected
+
+    @rule(event=EVENTS, place=st.integers(0, 1), kind=FAILURES, cost=COSTS)
+    def serve_in_vain(self, event: str, place: int, kind: Any, cost: float | None) -> None:
+        self.decide(event, place, seed=2)
+        self.report(event, place, "one", None, cost, kind)
+
+    @rule(event=EVENTS, place=st.integers(0, 1), reward_id=REWARD_IDS, quality=QUALITIES, kind=FAILURES)
+    def report_a_failure(self, event: str, place: int, reward_id: str, quality: float | None, kind: Any) -> None:
+        self.report(event, place, reward_id, quality, None, kind)
 
     @rule(place=st.integers(0, 1), quality=st.sampled_from([-0.5, 1.5, float("nan"), float("inf")]), event=EVENTS)
     def report_nonsense(self, place: int, quality: float, event: str) -> None:
@@ -267,11 +303,15 @@ class Serving(RuleBasedStateMachine):
     def observation(self, event: str) -> tuple[Any, int, Any]:
         """What the model says was learned of an event."""
         decision = self.model.decided[event][1]
+        if event in self.model.failed:
+            quality, cost, tokens = self.model.failed[event]
+            learned = Outcome(quality=quality, cost_usd=cost, tokens=tokens, failed=1.0)
+            return decision.context, decision.arm_index, learned.vector()
         quality, cost = self.model.combined(event)
         if quality is None or cost is None:
             assert self.model.default is not None
             quality, cost = (self.model.default if quality is None else quality), (0.0 if cost is None else cost)
-        return decision.context, decision.arm_index, Outcome(quality=quality, cost_usd=cost).vector()
+        return decision.context, decision.arm_index, Outcome(quality=quality, cost_usd=cost, failed=0.0).vector()
 
 
 class OnPostgreSQL(Serving):
@@ -345,7 +385,8 @@ def test_a_long_history_at_random_is_the_models(aggregate: str, shelf: type[Serv
             serving.decide(event, place, int(rng.integers(5)))
         elif what == "report":
             quality, cost = rng.choice([0.0, 0.25, 0.5, 1.0]), rng.choice([None, 0.0, 0.5, 2.0])
-            serving.report(event, place, str(rng.choice(["one", "two", "three"])), quality, cost)
+            failure = rng.choice(["error", "timeout", "cancelled"]) if rng.random() < 0.2 else None
+            serving.report(event, place, str(rng.choice(["one", "two", "three"])), quality, cost, failure)
         elif what == "jump":
             serving.clock.now += float(rng.choice([1.0, 9.0, 11.0, 100.5, 200.0]))
         elif what == "tick":

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from bandit_router import Arm, Outcome, Rollout, evaluate, one_arm
+from bandit_router import Arm, Outcome, Rollout, Router, evaluate, one_arm
 from bandit_router.cli import app
 from bandit_router.errors import InvalidLog
 from bandit_router.replay.logs import Intake, read_logs
-from bandit_router.replay.logs.store import DIVERTED, UNSETTLED, shown
+from bandit_router.replay.logs.store import DIVERTED, UNSETTLED, _row, shown
+from bandit_router.settling.rules import Settled
 from conftest import Clock
 
 TRUTH = {"10": 0.2, "2": 0.7, "b": 0.5}
@@ -97,8 +98,18 @@ def test_anothers_outcome_is_not_counted_for_the_drawn_arm(open_router, url):
     router.close()
     intake = Intake()
     log = read_logs([url], intake)
-    assert np.isnan(log.outcomes).all()
-    assert np.isnan(log.reward).all()
+    assert (log.arms[log.arm[0]], log.failure[0], log.reward[0]) == (decision.arm, "diverted", 0.0)
+    assert (log.channel("quality")[0], log.channel("failed")[0]) == (0.0, 1.0)
+    assert not intake.notes
+
+
+def test_a_diverted_row_of_before_has_no_outcome():
+    decision = Router(arms=ARMS, context=1).decide([1.0], event_id="r")
+    entry = Settled(
+        position=1, decision=decision, outcome=Outcome(quality=1.0), reward=1.0, status="diverted", learned=False
+    )
+    intake = Intake()
+    assert _row(decision, entry, tuple(TRUTH), intake).quality is None
     assert intake.notes == {DIVERTED: 1}
 
 

@@ -12,7 +12,7 @@ from bandit_router.store.wire import decode_decision, encode_decision
 
 FIELDS_OF_BEFORE = 16  # the tag and what a decision had before tenant, unit and resident
 ORDER = """d1 event_id arm arm_index propensity probabilities context eligible penalty timestamp_s policy
-    state_version degraded mode proposed booking tenant unit resident"""
+    state_version degraded mode proposed booking tenant unit resident unhealthy"""
 MASK = np.array([True, False, True])
 
 

@@ -148,6 +148,7 @@ class Assembler:
             **columns,
             eligible=_masks([row.eligible for row in rows], place, unknown=True),
             resident=_masks([row.resident for row in rows], place, unknown=None),
+            unhealthy=_masks([row.unhealthy for row in rows], place, unknown=False),
             probabilities=_distributions(rows, place),
         )
 
@@ -164,13 +165,13 @@ def _column(values: list[Any], kind: Kind, place: Mapping[str, int]) -> Any:
 
 
 def _masks(lists: Sequence[list[str] | None], place: dict[str, int], *, unknown: bool | None) -> Bool | None:
-    """Lists of arm ids as a mask; a missing list means all arms (eligible) or no mask at all (resident)."""
+    """Lists of arm ids as a mask; a missing list means `unknown` for every arm, or with None no mask at all."""
     missing = sum(ids is None for ids in lists)
     if missing == len(lists) or (missing and unknown is None):
         return None
     mask = np.zeros((len(lists), len(place)), dtype=np.bool_)
     for i, ids in enumerate(lists):
-        mask[i, slice(None) if ids is None else [place[arm] for arm in ids]] = True
+        mask[i, slice(None) if ids is None else [place[arm] for arm in ids]] = ids is not None or unknown
     return mask
 
 

@@ -35,8 +35,10 @@ class LoggedEvents:
         state_version: outcomes the policy had learned, -1 where unknown.
         degraded: the fallback arm was served; such rows are never evaluated.
         tenant: whose request it was. unit: whom the holdout was drawn by. Text, shape (n,); None where unknown.
+        failure: how the drawn arm failed, text, shape (n,); None where it did not.
         weight: how many decisions a row stands for, shape (n,); 1 unless the collector dropped some at random.
         eligible: mask of allowed arms, shape (n, K); None for all. resident: arms in fast memory; None if not logged.
+        unhealthy: mask of the arms that their health kept out, shape (n, K); None for no one.
         probabilities: the whole logged distribution, shape (n, K); None if only the propensity was logged.
 
     Raises:
@@ -59,8 +61,10 @@ class LoggedEvents:
     weight: F64
     tenant: Text
     unit: Text
+    failure: Text
     eligible: Bool | None = None
     resident: Bool | None = None
+    unhealthy: Bool | None = None
     probabilities: F64 | None = None
 
     def __post_init__(self) -> None:
@@ -162,6 +166,7 @@ class LoggedEvents:
             "weight": np.ones(n),
             "tenant": np.full(n, None, dtype=object),
             "unit": np.full(n, None, dtype=object),
+            "failure": np.full(n, None, dtype=object),
             "features": tuple(f"f{i}" for i in range(x.shape[1])),
         }
         return cls(
@@ -245,9 +250,12 @@ def _positions(log: LoggedEvents, arms: tuple[str, ...]) -> Index:
 
 def _widened(name: str, logs: Sequence[LoggedEvents], arms: tuple[str, ...]) -> NDArray[Any] | None:
     """A per-arm column over the union of arms; an arm that a log does not know is not eligible in it."""
-    values = [log.allowed() if name == "eligible" else getattr(log, name) for log in logs]
+    allowed = [log.allowed() for log in logs]
+    values = allowed if name == "eligible" else [getattr(log, name) for log in logs]
     if name == "eligible" and all(log.eligible is None and log.arms == arms for log in logs):
         return None
+    if name == "unhealthy" and any(value is not None for value in values):
+        values = [np.zeros(v.shape, np.bool_) if u is None else u for u, v in zip(values, allowed, strict=True)]
     if any(value is None for value in values):
         return None
     wide = [np.zeros((len(log), len(arms)), dtype=value.dtype) for log, value in zip(logs, values, strict=True)]

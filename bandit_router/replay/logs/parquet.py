@@ -249,11 +249,11 @@ def _order(frame: pl.DataFrame, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def arm_ids(frame: pl.LazyFrame) -> tuple[str, ...]:
-    """Every arm id in the columns arm, eligible and resident, numbers in them by value."""
+    """Every arm id in the columns arm, eligible, resident and unhealthy, numbers in them by value."""
     import polars as pl
 
     columns = {"arm": pl.col("arm").cast(pl.String)}
-    for name in {"eligible", "resident"}.intersection(frame.collect_schema().names()):
+    for name in {"eligible", "resident", "unhealthy"}.intersection(frame.collect_schema().names()):
         columns[name] = pl.col(name).cast(pl.List(pl.String)).drop_nulls().explode()
     found: set[str] = set()
     for column in columns.values():
@@ -297,6 +297,7 @@ def _log(frame: pl.DataFrame, arms: tuple[str, ...], features: list[str] | None)
         **columns,
         eligible=_mask(frame["eligible"], arms, missing=True),
         resident=_mask(frame["resident"], arms, missing=None),
+        unhealthy=_mask(frame["unhealthy"], arms, missing=False),
         probabilities=None if spread.null_count() else _matrix(spread),
     )
 
@@ -307,9 +308,9 @@ def _matrix(column: pl.Series) -> F64:
 
 
 def _mask(column: pl.Series, arms: tuple[str, ...], *, missing: bool | None) -> Bool | None:
-    """Lists of ids as a mask; a missing list means all arms, or no mask at all when `missing` is None."""
+    """Lists of ids as a mask; a missing list means `missing` for every arm, or with None no mask at all."""
     if column.null_count() == len(column) or (column.null_count() and missing is None):
         return None
     if column.null_count():
-        column = column.fill_null(list(arms))
+        column = column.fill_null(list(arms) if missing else [])
     return np.stack([column.list.contains(arm).to_numpy() for arm in arms], axis=1).astype(np.bool_)

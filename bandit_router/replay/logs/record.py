@@ -10,6 +10,7 @@ import numpy as np
 
 from bandit_router.arrays import Bool
 from bandit_router.records.decisions import Decision
+from bandit_router.records.failures import FailureKind
 from bandit_router.records.outcomes import CHANNELS, Outcome
 from bandit_router.replay.logs.logged import LoggedEvents
 from bandit_router.replay.logs.row import COLUMNS, Kind, Row
@@ -23,6 +24,7 @@ def row_of(
     *,
     arms: Sequence[str],
     reward: float | None = None,
+    failure: FailureKind | None = None,
 ) -> Row:
     """The record of a router's decision and what became of it; encode it to write the event log line by line.
 
@@ -32,7 +34,7 @@ def row_of(
     Args:
         decision: from `Router.decide`. outcome: what was observed, None if nothing was.
         arms: the catalogue's ids in its order, also with arms added since; those were not eligible.
-        reward: `Settlement.reward`.
+        reward: `Settlement.reward`. failure: `Settlement.failure`.
 
     Example:
         >>> from bandit_router import Arm
@@ -57,8 +59,10 @@ def row_of(
         policy=decision.policy,
         state_version=decision.state_version,
         resident=None if decision.resident is None else _ids(decision.resident, arms),
+        unhealthy=None if decision.unhealthy is None else _ids(decision.unhealthy, arms),
         tenant=decision.tenant,
         unit=decision.unit,
+        failure=failure,
         **metered,
         reward=reward,
         mode=decision.mode,

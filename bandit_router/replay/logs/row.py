@@ -18,7 +18,8 @@ class Row(Amounts, frozen=True):  # not keyword-only, as the channels are: so th
     or named features: then the log's features are the sorted names, and absent ones are 0. An empty context is one
     constant feature. `probabilities` is the whole logged distribution by arm id, where it is known. `weight` is how
     many decisions the row stands for, above 1 where the collector dropped some at random. `tenant` is whose request it
-    was, `unit` whom the holdout was drawn by.
+    was, `unit` whom the holdout was drawn by. `failure` is how the drawn arm failed, None where it did not.
+    `unhealthy` are ids of the arms that their health kept out, None for no one.
     """
 
     event_id: str
@@ -31,8 +32,10 @@ class Row(Amounts, frozen=True):  # not keyword-only, as the channels are: so th
     policy: str = ""
     state_version: int = -1
     resident: list[str] | None = None
+    unhealthy: list[str] | None = None
     tenant: str | None = None
     unit: str | None = None
+    failure: str | None = None
     reward: float | None = None
     mode: str = "online"
     degraded: bool = False

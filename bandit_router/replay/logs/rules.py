@@ -58,7 +58,7 @@ def _row_rules(row: Row, arms: Set[str] | None) -> dict[str, bool]:
 
 def named(row: Row) -> set[str]:
     """Every arm id that the row mentions."""
-    return {row.arm, *(row.eligible or ()), *(row.resident or ()), *(row.probabilities or ())}
+    return {row.arm, *(row.eligible or ()), *(row.resident or ()), *(row.unhealthy or ()), *(row.probabilities or ())}
 
 
 def of_frame(arms: Sequence[str]) -> pl.Expr:
@@ -77,7 +77,9 @@ def _frame_rules(arms: list[str]) -> dict[str, pl.Expr]:
 
     p, eligible, weight = pl.col("propensity"), pl.col("eligible"), pl.col("weight")
     spread, finite = pl.col("probabilities"), pl.element().is_finite().fill_null(False)
-    strangers = (pl.col(name).list.set_difference(arms).list.len() > 0 for name in ("eligible", "resident"))
+    strangers = (
+        pl.col(name).list.set_difference(arms).list.len() > 0 for name in ("eligible", "resident", "unhealthy")
+    )
     return {
         EMPTY: (pl.col("event_id").fill_null("") == "") | (pl.col("arm").fill_null("") == ""),
         PROPENSITY: p.is_not_nan() & ~weighable(p),

@@ -32,8 +32,9 @@ def shown(source: str | Path) -> str:
 def read_store(url: str | Path, intake: Intake, *, arms: Sequence[str] | None = None) -> LoggedEvents:
     """Read a store, by its URL; it may be in use. Arms keep the catalogue's order, unless `arms` gives another.
 
-    A decision that is not settled yet, or that another arm served for, is a row without an outcome, and is counted in
-    the notes. Rows that the baseline served carry their mode and speak of that arm alone, see `row_of`.
+    A decision that is not settled yet is a row without an outcome, and is counted in the notes. One whose arm failed
+    has what its rule counts (see `FailureRules`); the outcome of an arm that stood in for it is not in the log. Rows
+    that the baseline served carry their mode and speak of that arm alone, see `row_of`.
 
     Raises:
         InvalidLog: there is no store, it has another schema version, or nothing has been decided in it.
@@ -66,8 +67,8 @@ def read_store(url: str | Path, intake: Intake, *, arms: Sequence[str] | None = 
 def _row(decision: Decision, entry: Settled | None, arms: Sequence[str], intake: Intake) -> Row:
     if entry is None:
         intake.notes[UNSETTLED] += 1
-    elif entry.status == "diverted":
+    elif entry.status == "diverted" and entry.failure is None:  # a log of before: the outcome is another arm's
         intake.notes[DIVERTED] += 1
     else:
-        return row_of(decision, entry.outcome, arms=arms, reward=entry.reward)
+        return row_of(decision, entry.outcome, arms=arms, reward=entry.reward, failure=entry.failure)
     return row_of(decision, None, arms=arms)

@@ -37,6 +37,7 @@ _TYPES: dict[type, tuple[type, str]] = {
     bool: (bool, "true or false"),
     str: (str, "a word"),
 }
+_SCHEMA_TYPES = {float: "number", int: "integer", bool: "boolean"}
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,20 @@ class Setting:
         default = self.default.name if isinstance(self.default, Enum) else self.default
         check = "" if self.check is None else self.check.words
         return {"name": name, "type": self.words, "default": default, "unit": self.unit, "check": check}
+
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema; what only the check knows is said in the description.
+
+        Example:
+            >>> Setting(float, 0.5, SHARE, "of the tosses").schema()
+            {'type': 'number', 'description': 'in [0, 1]; of the tosses', 'default': 0.5}
+        """
+        shown = self.described("")
+        words = "; ".join(filter(None, (shown["check"], shown["unit"])))
+        found: dict[str, Any] = {"type": _SCHEMA_TYPES.get(self.kind, "string"), "description": words}
+        if issubclass(self.kind, Enum):
+            found["enum"] = list(self.kind.__members__)
+        return found if self.required else {**found, "default": shown["default"]}
 
     def take(self, name: str, value: Any) -> Any:
         """`value` in the declared type. Raises InvalidInput when it is of another type or fails the check."""

@@ -35,6 +35,9 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of the file: a name that is not there is refused."""
 
 
+_MONITOR = {name: setting.default for name, setting in DriftMonitor.declared.items()}
+
+
 class MonitorSection(_Section, frozen=True):
     """A `DriftMonitor`; thresholds in standard deviations of the prediction error.
 
@@ -42,10 +45,10 @@ class MonitorSection(_Section, frozen=True):
         threshold, slack, patience, keep: see `DriftMonitor`.
     """
 
-    threshold: float = 15.0
-    slack: float = 0.25
-    patience: int = 50
-    keep: float = 0.02
+    threshold: float = _MONITOR["threshold"]
+    slack: float = _MONITOR["slack"]
+    patience: int = _MONITOR["patience"]
+    keep: float = _MONITOR["keep"]
 
 
 class PolicySection(_Section, frozen=True):
@@ -270,9 +273,19 @@ def load_config(path: str | Path) -> RouterConfig:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a router's TOML file."""
-    from bandit_router.policies import POLICIES
-
+    """The JSON Schema of a router's TOML file, with the settings of every policy."""
     document = msgspec.json.schema(RouterConfig)
-    document["$defs"]["PolicySection"]["properties"]["name"]["enum"] = list(POLICIES)
+    policy = document["$defs"]["PolicySection"]
+    policy["properties"]["name"]["enum"] = list(POLICIES)
+    policy["allOf"] = [_settings_of(name) for name in POLICIES]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
+
+
+def _settings_of(name: str) -> dict[str, Any]:
+    """The rule of the schema for what can be set where the policy has that name, or where none is named."""
+    chosen = {"properties": {"name": {"const": name}}, "required": [] if name == DEFAULT_POLICY else ["name"]}
+    allowed = {key: setting.schema() for key, setting in POLICIES[name].choices().items()}
+    return {
+        "if": chosen,
+        "then": {"properties": {"settings": {"properties": allowed, "additionalProperties": False}}},
+    }

@@ -12,8 +12,10 @@ import pytest
 from bandit_router.encoding.contexts import Request
 from bandit_router.encoding.text import fit_pca
 from bandit_router.errors import InvalidInput
+from bandit_router.policies import DEFAULT_POLICY, POLICIES
+from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.outcomes import Outcome
-from bandit_router.routing.config import RouterConfig, load_config, schema
+from bandit_router.routing.config import MonitorSection, RouterConfig, load_config, schema
 from bandit_router.routing.router import Router
 from bandit_router.toml_files import parse_toml
 
@@ -179,6 +181,24 @@ def test_the_schema_accepts_the_file_and_knows_every_section() -> None:
     assert set(definition["properties"]) == set(RouterConfig.__struct_fields__)
     assert "LinUCB" in document["$defs"]["PolicySection"]["properties"]["name"]["enum"]
     assert definition["additionalProperties"] is False
+
+
+def test_the_schema_knows_the_settings_of_each_policy() -> None:
+    rules = {rule["if"]["properties"]["name"]["const"]: rule for rule in schema()["$defs"]["PolicySection"]["allOf"]}
+    assert list(rules) == list(POLICIES)
+    for name, rule in rules.items():
+        settings = rule["then"]["properties"]["settings"]
+        assert set(settings["properties"]) == set(POLICIES[name].choices())
+        assert settings["additionalProperties"] is False
+    alpha = {"type": "number", "description": "finite and at least 0; utility per width", "default": 0.3}
+    assert rules["LinUCB"]["then"]["properties"]["settings"]["properties"]["alpha"] == alpha
+    unnamed = [name for name, rule in rules.items() if not rule["if"]["required"]]
+    assert unnamed == [DEFAULT_POLICY]
+
+
+def test_a_monitor_in_a_file_has_all_that_it_declares() -> None:
+    shown = {name: setting.default for name, setting in DriftMonitor.declared.items()}
+    assert msgspec.structs.asdict(MonitorSection()) == shown
 
 
 def test_a_shown_configuration_makes_the_same_router(file: Path) -> None:

@@ -14,10 +14,11 @@ from bandit_router.declared import PART, setting
 from bandit_router.errors import InvalidInput
 from bandit_router.policies.aside import Aside
 from bandit_router.policies.base import Estimate, Policy
-from bandit_router.policies.compiled_hierarchy import WIDE, hierarchical_ridge
+from bandit_router.policies.compiled_hierarchy import hierarchical_ridge
 from bandit_router.policies.native import kernels
 from bandit_router.policies.safe import ArmInsurance
 from bandit_router.policies.state import Form
+from bandit_router.policies.wide_hierarchy import WIDE
 
 _kernels = kernels()
 

@@ -14,7 +14,7 @@ from bandit_router.budgets.limits import Limit
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.declared import named
 from bandit_router.encoding.contexts import Encoder
-from bandit_router.encoding.sections import EncoderSection, build_encoder
+from bandit_router.encoding.sections import Section, build_encoder, check_sections, sections_schema
 from bandit_router.errors import InvalidInput
 from bandit_router.paging.adapter_cache import AdapterCache, Learns
 from bandit_router.paging.model import MB, PagingModel
@@ -214,7 +214,7 @@ class RouterConfig(_Section, frozen=True):
     """
 
     arms: tuple[Arm, ...]
-    context: int | tuple[EncoderSection, ...]
+    context: int | tuple[Section, ...]
     policy: PolicySection = PolicySection()
     objective: Objective = Objective()
     rollout: Rollout = Rollout()
@@ -226,7 +226,9 @@ class RouterConfig(_Section, frozen=True):
     def __post_init__(self) -> None:
         catalogue = _named("arms", lambda: Catalogue(self.arms))
         _named("rollout", lambda: self.rollout.check(catalogue))
-        budgets, residency = self.budgets, self.residency
+        context, budgets, residency = self.context, self.budgets, self.residency
+        if not isinstance(context, int):
+            _named("context", lambda: check_sections(context))
         if budgets is not None:
             _named("budgets", budgets.build)
             _named("budgets", lambda: catalogue.mask(budgets.expected))
@@ -277,6 +279,8 @@ def schema() -> dict[str, Any]:
     document = msgspec.json.schema(RouterConfig)
     policy = document["$defs"]["PolicySection"]
     policy["properties"]["name"]["enum"] = list(POLICIES)
+    context = document["$defs"]["RouterConfig"]["properties"]["context"]
+    context["anyOf"] = [{"type": "integer"}, {"type": "array", "items": sections_schema()}]
     policy["allOf"] = [_settings_of(name) for name in POLICIES]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 

@@ -18,7 +18,7 @@ The sentence is the same from Python, a TOML file and the command line, because 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from enum import Enum
@@ -36,7 +36,9 @@ _TYPES: dict[type, tuple[type, str]] = {
     int: (Integral, "a whole number"),
     bool: (bool, "true or false"),
     str: (str, "a word"),
+    tuple: (Sequence, "a list of words"),
 }
+_SCHEMA_TYPES = {float: "number", int: "integer", bool: "boolean", tuple: "array"}
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ PART = Check("in [0, 1)", lambda value: 0 <= value < 1)
 POSITIVE_SHARE = Check("in (0, 1]", lambda value: 0 < value <= 1)
 NOT_NEGATIVE = Check("finite and at least 0", lambda value: 0 <= value < float("inf"))
 POSITIVE = Check("finite and greater than 0", lambda value: 0 < value < float("inf"))
+DISTINCT = Check("distinct", lambda value: len(set(value)) == len(value))
 COUNT = Check("at least 1", lambda value: value >= 1)
 SEED = Check("at least 0", lambda value: value >= 0)
 
@@ -95,6 +98,22 @@ class Setting:
         check = "" if self.check is None else self.check.words
         return {"name": name, "type": self.words, "default": default, "unit": self.unit, "check": check}
 
+    def schema(self) -> dict[str, Any]:
+        """As JSON Schema; what only the check knows is said in the description.
+
+        Example:
+            >>> Setting(float, 0.5, SHARE, "of the tosses").schema()
+            {'type': 'number', 'description': 'in [0, 1]; of the tosses', 'default': 0.5}
+        """
+        shown = self.described("")
+        words = "; ".join(filter(None, (shown["check"], shown["unit"])))
+        found: dict[str, Any] = {"type": _SCHEMA_TYPES.get(self.kind, "string"), "description": words}
+        if self.kind is tuple:
+            found["items"] = {"type": "string"}
+        if issubclass(self.kind, Enum):
+            found["enum"] = list(self.kind.__members__)
+        return found if self.required else {**found, "default": shown["default"]}
+
     def take(self, name: str, value: Any) -> Any:
         """`value` in the declared type. Raises InvalidInput when it is of another type or fails the check."""
         try:
@@ -110,6 +129,8 @@ class Setting:
             return self.kind[value.upper()] if isinstance(value, str) else self.kind(value)
         wanted = _TYPES.get(self.kind, (self.kind, ""))[0]
         if not isinstance(value, wanted) or (isinstance(value, bool) and self.kind is not bool):
+            raise TypeError
+        if isinstance(value, Sequence) and self.kind is tuple and (isinstance(value, str) or not _words(value)):
             raise TypeError
         return self.kind(value) if self.kind in _TYPES else value
 
@@ -166,9 +187,7 @@ class Declared:
     def __init__(self, **settings: Any) -> None:
         owner = type(self).__name__
         check_names(owner, [name for name in settings if name not in self.declared], self.choices())
-        missing = [name for name, s in self.declared.items() if s.required and name not in settings]
-        if missing:
-            raise InvalidInput(f"{owner} needs {', '.join(missing)}")
+        check_required(type(self), settings)
         for name, s in self.declared.items():
             setattr(self, name, s.take(f"{owner}: {name}", settings[name]) if name in settings else s.default)
         self._start()
@@ -225,6 +244,13 @@ def check_names(owner: str, settings: Iterable[str], allowed: Iterable[str]) -> 
             raise InvalidInput(f"{owner} has no setting {name!r}{_nearest(name, known)} it has {has}")
 
 
+def check_required(part: type[Declared], settings: Iterable[str]) -> None:
+    """Raise InvalidInput where a setting without default is not given."""
+    given = set(settings)
+    if missing := [name for name, s in part.declared.items() if s.required and name not in given]:
+        raise InvalidInput(f"{part.__name__} needs {', '.join(missing)}")
+
+
 def one_of(*values: Any) -> Check:
     """The check that a value is one of these."""
     return Check(" or ".join(map(str, values)), lambda value: value in values)
@@ -238,3 +264,8 @@ def within(low: float, high: float) -> Check:
 def _nearest(name: str, names: Iterable[str]) -> str:
     near = get_close_matches(name, list(names), n=1)
     return f", did you mean {near[0]!r}?" if near else ";"
+
+
+def _words(values: Sequence[Any]) -> bool:
+    """Whether each value is a string."""
+    return all(isinstance(value, str) for value in values)

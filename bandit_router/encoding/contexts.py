@@ -6,7 +6,7 @@ fail nor look like something else. Encoding changes nothing: equal requests give
 calls `Standardise.update`. The encoders that read the text are in `encoding.text`.
 
 Example:
-    >>> encode = Concat(Bias(), OneHotTask(["code", "chat"]), Precomputed(2))
+    >>> encode = Concat(Bias(), OneHotTask(tasks=["code", "chat"]), Precomputed(dim=2))
     >>> encode.dim
     6
     >>> encode(Request(task="chat", features=[0.5, -0.5])).tolist()
@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bandit_router.arrays import F64
+from bandit_router.declared import COUNT, DISTINCT, Declared, setting
 from bandit_router.errors import InvalidInput
 
 
@@ -75,7 +76,7 @@ class Encoder(Protocol):
         """Encode one request; changes nothing."""
 
 
-class Bias:
+class Bias(Declared):
     """The constant 1: an intercept for linear policies. `dim` is 1."""
 
     dim = 1
@@ -85,7 +86,7 @@ class Bias:
         return np.ones(1)
 
 
-class OneHotTask:
+class OneHotTask(Declared):
     """One column per known task, and a last one for every request whose task is unknown or missing.
 
     Args:
@@ -95,18 +96,16 @@ class OneHotTask:
         InvalidInput: a label is not a string or stands twice.
 
     Example:
-        >>> encode = OneHotTask(["code", "chat"])
+        >>> encode = OneHotTask(tasks=["code", "chat"])
         >>> encode(Request(task="code")).tolist(), encode(Request(task="law")).tolist()
         ([1.0, 0.0, 0.0], [0.0, 0.0, 1.0])
     """
 
-    def __init__(self, tasks: Sequence[str]) -> None:
-        if isinstance(tasks, str) or not all(isinstance(task, str) for task in tasks):
-            raise InvalidInput(f"tasks must be a sequence of strings, got {tasks!r}")
-        self._column = {task: column for column, task in enumerate(tasks)}
-        if len(self._column) != len(tasks):
-            raise InvalidInput(f"tasks must be distinct, got {list(tasks)}")
-        self.dim = len(tasks) + 1
+    tasks: Sequence[str] = setting(kind=tuple, check=DISTINCT, unit="labels")
+
+    def _start(self) -> None:
+        self._column = {task: column for column, task in enumerate(self.tasks)}
+        self.dim = len(self.tasks) + 1
 
     def __call__(self, request: Request) -> F64:
         """Shape (dim,): a single 1, the rest 0."""
@@ -115,17 +114,14 @@ class OneHotTask:
         return x
 
 
-class Precomputed:
+class Precomputed(Declared):
     """The request's own `features`, checked.
 
     Args:
         dim: how many numbers every request brings, at least 1.
     """
 
-    def __init__(self, dim: int) -> None:
-        if dim < 1:
-            raise InvalidInput(f"dim must be at least 1, got {dim}")
-        self.dim = dim
+    dim: int = setting(kind=int, check=COUNT, unit="numbers")
 
     def __call__(self, request: Request) -> F64:
         """Shape (dim,). Raises InvalidInput when features are missing, not finite or not `dim` many."""
@@ -167,7 +163,7 @@ class Standardise:
     Technometrics 4(3).
 
     Example:
-        >>> encode = Standardise(Precomputed(1))
+        >>> encode = Standardise(Precomputed(dim=1))
         >>> for value in (1.0, 3.0):
         ...     encode.update(Request(features=[value]))
         >>> encode(Request(features=[2.0 + 2.0**0.5])).round(6).tolist()

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bandit_router.arrays import F64
+from bandit_router.declared import Declared
 from bandit_router.encoding.contexts import Request, finite
 from bandit_router.errors import InvalidInput
 
@@ -33,7 +34,7 @@ _VOWELS = re.compile(r"[aeiouy]+")
 _LOG_MILLION = math.log(1e6)
 
 
-class TextComplexity:
+class TextComplexity(Declared):
     """Cheap figures of the text itself, each in [0, 1]. `dim` is 7.
 
     Columns: log length in characters (1 at a million); mean word length (1 at 10); words a sentence (1 at

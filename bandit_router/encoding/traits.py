@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from bandit_router.arrays import F64
+from bandit_router.declared import DISTINCT, Declared, setting
 from bandit_router.encoding.contexts import Request
-from bandit_router.errors import InvalidInput
 
 _LOG_MILLION = math.log(1e6)
 
 
-class Traits:
+class Traits(Declared):
     """One column per known tag and modality, then tools, log length, and whether the length is unknown.
 
     Args:
@@ -29,11 +29,10 @@ class Traits:
         [1.0, 0.0, 1.0, 0.5, 0.0]
     """
 
-    def __init__(self, *, tags: Sequence[str] = (), modalities: Sequence[str] = ()) -> None:
-        for name, labels in (("tags", tags), ("modalities", modalities)):
-            if isinstance(labels, str) or len(set(labels)) != len(labels):
-                raise InvalidInput(f"{name} must be distinct strings, got {labels!r}")
-        self.tags, self.modalities = tuple(tags), tuple(modalities)
+    tags: Sequence[str] = setting(default=(), check=DISTINCT, unit="labels")
+    modalities: Sequence[str] = setting(default=(), check=DISTINCT, unit="labels")
+
+    def _start(self) -> None:
         self.dim = len(self.tags) + len(self.modalities) + 3
 
     def __call__(self, request: Request) -> F64:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -62,6 +63,8 @@ class Policy(Stateful, ABC):
         widens            `widen` shrinks the evidence of one arm
         merges            what replicas learned apart can be put together: "sums" in `statistics` add up exactly,
                           "models" are averaged by `delta` and `merge`
+        per_arm           the arrays of `_arrays` that have a row for each arm, where these are all that tells arms
+                          apart; None where `in_order` cannot be had by moving rows
     """
 
     contextual: ClassVar[bool] = True
@@ -70,6 +73,7 @@ class Policy(Stateful, ABC):
     reads_propensity: ClassVar[bool] = False
     widens: ClassVar[bool] = False
     merges: ClassVar[Merges] = None
+    per_arm: ClassVar[tuple[str, ...] | None] = None
 
     n_arms: int = setting(kind=int, check=COUNT, unit="arms", given=True)
     dim: int = setting(kind=int, check=COUNT, unit="numbers", given=True)
@@ -192,6 +196,20 @@ class Policy(Stateful, ABC):
 
     def _add_arm(self, like: int | None, strength: float) -> None:
         """Grow whatever is kept per arm; `n_arms` is still the old number."""
+
+    def in_order(self, order: Sequence[int]) -> Self:
+        """A policy that has learned the same, with arm order[i] of this one in place i.
+
+        Raises:
+            InvalidInput: a policy that does not declare `per_arm`, or not every arm once.
+        """
+        if sorted(order) != list(range(self.n_arms)):
+            raise InvalidInput(f"order must name each arm in 0..{self.n_arms - 1} once, got {list(order)}")
+        if self.per_arm is None:
+            raise InvalidInput(f"{type(self).__name__} cannot take its arms in another order; keep theirs")
+        state = self.state()
+        rows = {name: state[name] for name in self.per_arm if len(state[name])}  # some are empty without channels
+        return type(self).from_state({**state, **{name: array[list(order)] for name, array in rows.items()}})
 
     def widen(self, arm: int, keep: float) -> None:
         """Trust one arm less: keep a share of its evidence around its present estimate, where the class `widens`.

@@ -54,6 +54,7 @@ class UniformRandom(Policy):
     """
 
     contextual: ClassVar[bool] = False
+    per_arm: ClassVar[tuple[str, ...] | None] = ()
 
     def _distribution(self, x: F64, arms: Index, prices: F64, penalty: F64) -> F64:
         return np.full(len(arms), 1.0 / len(arms))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bandit_router.arrays import F64, Index
 from bandit_router.declared import PART, setting
+from bandit_router.errors import InvalidInput
 from bandit_router.policies.aside import Aside
 from bandit_router.policies.base import Estimate, Policy
 from bandit_router.policies.compiled_hierarchy import hierarchical_ridge
 from bandit_router.policies.native import kernels
 from bandit_router.policies.safe import ArmInsurance
 from bandit_router.policies.state import Form
+from bandit_router.policies.wide_hierarchy import WIDE
 
 _kernels = kernels()
 
@@ -85,6 +87,11 @@ class EvidenceThompson(Policy):
 
     has_estimates: ClassVar[bool] = True
     reads_propensity: ClassVar[bool] = True  # with a premium
+    per_arm: ClassVar[tuple[str, ...] | None] = (
+        *("gram", "moment", "square", "centre", "count", "costs", "firmness", "loudness", "precision"),
+        *("inverse", "theta", "cost_inverse", "insurance.weighted", "bets"),
+        *(f"aside.{name}" for name in Aside.SAVED[:-1]),
+    )
     forms: ClassVar[Mapping[str, Form]] = {
         "gram": "symmetric",
         "inverse": "symmetric",
@@ -138,6 +145,15 @@ class EvidenceThompson(Policy):
         mean = prediction.mean
         mean[:, 1:][:, self.model.costs[:, 1].sum(axis=0) == 0] = np.nan
         return Estimate(mean, np.sqrt(TEMPER * self.model.noise * prediction.own * self.model.loudness))
+
+    def in_order(self, order: Sequence[int]) -> Self:
+        """See `Policy`; beyond `WIDE` features a search under way holds more about the arms than their rows."""
+        if self.dim > WIDE:
+            raise InvalidInput(f"EvidenceThompson with over {WIDE} features cannot reorder its arms; keep their order")
+        moved = super().in_order(order)
+        if self.aside.latest >= 0:
+            moved.aside.latest = np.asarray(list(order).index(int(self.aside.latest)))
+        return moved
 
     def _add_arm(self, like: int | None, strength: float) -> None:
         self.model.add_arm(like, strength)

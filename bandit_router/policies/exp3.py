@@ -40,6 +40,7 @@ class Exp3(Policy):
 
     contextual: ClassVar[bool] = False
     reads_propensity: ClassVar[bool] = True
+    per_arm: ClassVar[tuple[str, ...] | None] = ("sums",)
 
     rate: float = setting(default=1.0, check=POSITIVE, unit="per unit of utility")
     floor: float = setting(default=0.01, check=SHARE, unit="share of the traffic")

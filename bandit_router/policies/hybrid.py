@@ -51,6 +51,7 @@ class HybridPolicy(Policy):
     """
 
     has_estimates: ClassVar[bool] = True
+    per_arm: ClassVar[tuple[str, ...] | None] = ("own.inverse", "own.theta", "own.counts", "prior", "described")
     forms: ClassVar[Mapping[str, Form]] = {"own.inverse": "packed", "shared.inverse": "packed"}
 
     features: int = setting(default=0, check=SEED, unit="features of an arm")

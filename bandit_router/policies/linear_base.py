@@ -29,6 +29,7 @@ class LinearPolicy(Policy):
     has_estimates: ClassVar[bool] = True
     widens: ClassVar[bool] = True
     merges: ClassVar[Merges] = "sums"
+    per_arm: ClassVar[tuple[str, ...] | None] = ("inverse", "theta", "counts")
     forms: ClassVar[Mapping[str, Form]] = {"inverse": "packed"}
     rule_only: ClassVar[bool] = True
 

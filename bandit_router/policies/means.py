@@ -20,6 +20,7 @@ class MeanPolicy(Policy):
 
     contextual: ClassVar[bool] = False
     has_estimates: ClassVar[bool] = True
+    per_arm: ClassVar[tuple[str, ...] | None] = ("counts", "sums")
 
     def _start(self) -> None:
         super()._start()

@@ -25,6 +25,7 @@ from bandit_router.errors import InvalidInput
 
 Bytes = NDArray[np.uint8]
 
+_FLOAT64 = "numpy.float64"
 _SETTINGS = (type, frozenset, FunctionType, MethodType, BuiltinFunctionType)
 _CONTAINERS = {
     "collections": {"Counter", "OrderedDict", "defaultdict", "deque"},
@@ -102,6 +103,8 @@ def _unpickle(raw: bytes, allow_pickle: Sequence[str]) -> list[Any]:
 
 
 def _dump(live: Any, new: Any, path: str, seen: set[int]) -> Any:
+    if type(live) is np.float64:  # not the same as float: from Python 3.12 on `sum` rounds the two differently
+        return {_FLOAT64: live.item()}
     if isinstance(live, np.generic):
         return live.item()
     if live is None or isinstance(live, (bool, int, float, str)):
@@ -129,6 +132,8 @@ def _dump(live: Any, new: Any, path: str, seen: set[int]) -> Any:
 
 def _load(tree: Any, new: Any, seen: set[int]) -> Any:
     """Fill `new` from `tree`; returns `new`, or the value that takes its place."""
+    if isinstance(tree, dict) and tree.keys() == {_FLOAT64}:
+        return np.float64(tree[_FLOAT64])
     if not isinstance(tree, (list, dict)):
         return new if tree is None and _is_kept(new, seen) else tree
     if id(new) in seen:
@@ -142,7 +147,7 @@ def _load(tree: Any, new: Any, seen: set[int]) -> Any:
         return tuple(_load(part, old, seen) for part, old in zip(tree, new, strict=True))
     elif isinstance(new, (list, deque)):
         new.clear()
-        new.extend(tree)
+        new.extend(_load(item, None, set()) for item in tree)
     elif hasattr(new, "keys"):
         filled = {key: _load(value, _entry(new, key), seen) for key, value in tree}
         new.clear()

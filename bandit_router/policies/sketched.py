@@ -55,6 +55,10 @@ class SketchedLinUCB(Policy):
 
     order_free: ClassVar[bool] = False
     has_estimates: ClassVar[bool] = True
+    per_arm: ClassVar[tuple[str, ...] | None] = (
+        *("inside.inverse", "inside.theta", "inside.counts"),
+        *("outside", "precision"),
+    )
     forms: ClassVar[Mapping[str, Form]] = {"inside.inverse": "packed"}
 
     ridge: float = setting(default=1.0, check=POSITIVE, unit="observations of length 1")

@@ -14,7 +14,7 @@ from bandit_router.budgets.limits import Limit
 from bandit_router.budgets.pacing import Budgets
 from bandit_router.declared import named
 from bandit_router.encoding.contexts import Encoder
-from bandit_router.encoding.sections import EncoderSection, build_encoder
+from bandit_router.encoding.sections import Section, build_encoder, check_sections, sections_schema
 from bandit_router.errors import InvalidInput
 from bandit_router.paging.adapter_cache import AdapterCache, Learns
 from bandit_router.paging.model import MB, PagingModel
@@ -36,6 +36,9 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of the file: a name that is not there is refused."""
 
 
+_MONITOR = {name: setting.default for name, setting in DriftMonitor.declared.items()}
+
+
 class MonitorSection(_Section, frozen=True):
     """A `DriftMonitor`; thresholds in standard deviations of the prediction error.
 
@@ -43,10 +46,10 @@ class MonitorSection(_Section, frozen=True):
         threshold, slack, patience, keep: see `DriftMonitor`.
     """
 
-    threshold: float = 15.0
-    slack: float = 0.25
-    patience: int = 50
-    keep: float = 0.02
+    threshold: float = _MONITOR["threshold"]
+    slack: float = _MONITOR["slack"]
+    patience: int = _MONITOR["patience"]
+    keep: float = _MONITOR["keep"]
 
 
 class PolicySection(_Section, frozen=True):
@@ -212,7 +215,7 @@ class RouterConfig(_Section, frozen=True):
     """
 
     arms: tuple[Arm, ...]
-    context: int | tuple[EncoderSection, ...]
+    context: int | tuple[Section, ...]
     policy: PolicySection = PolicySection()
     objective: Objective = Objective()
     rollout: Rollout = Rollout()
@@ -226,7 +229,9 @@ class RouterConfig(_Section, frozen=True):
         catalogue = _named("arms", lambda: Catalogue(self.arms))
         _named("rollout", lambda: self.rollout.check(catalogue))
         _named("health", lambda: catalogue.flags(self.health.in_flight))
-        budgets, residency = self.budgets, self.residency
+        context, budgets, residency = self.context, self.budgets, self.residency
+        if not isinstance(context, int):
+            _named("context", lambda: check_sections(context))
         if budgets is not None:
             _named("budgets", budgets.build)
             _named("budgets", lambda: catalogue.mask(budgets.expected))
@@ -274,9 +279,21 @@ def load_config(path: str | Path) -> RouterConfig:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of a router's TOML file."""
-    from bandit_router.policies import POLICIES
-
+    """The JSON Schema of a router's TOML file, with the settings of every policy."""
     document = msgspec.json.schema(RouterConfig)
-    document["$defs"]["PolicySection"]["properties"]["name"]["enum"] = list(POLICIES)
+    policy = document["$defs"]["PolicySection"]
+    policy["properties"]["name"]["enum"] = list(POLICIES)
+    context = document["$defs"]["RouterConfig"]["properties"]["context"]
+    context["anyOf"] = [{"type": "integer"}, {"type": "array", "items": sections_schema()}]
+    policy["allOf"] = [_settings_of(name) for name in POLICIES]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
+
+
+def _settings_of(name: str) -> dict[str, Any]:
+    """The rule of the schema for what can be set where the policy has that name, or where none is named."""
+    chosen = {"properties": {"name": {"const": name}}, "required": [] if name == DEFAULT_POLICY else ["name"]}
+    allowed = {key: setting.schema() for key, setting in POLICIES[name].choices().items()}
+    return {
+        "if": chosen,
+        "then": {"properties": {"settings": {"properties": allowed, "additionalProperties": False}}},
+    }

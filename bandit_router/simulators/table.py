@@ -257,11 +257,11 @@ def encoder(table: OutcomeTable, parts: Sequence[str]) -> Encoder:
 
 def _part(table: OutcomeTable, part: str) -> Encoder:
     if part == "task":
-        return OneHotTask(sorted({task for task in table.tasks if task is not None}))
+        return OneHotTask(tasks=sorted({task for task in table.tasks if task is not None}))
     if part == "features":
         if table.features is None:
             raise InvalidInput(f"table {table.name!r} has no features.parquet; use contexts = ['task']")
-        return Precomputed(table.features.shape[1])
+        return Precomputed(dim=table.features.shape[1])
     if part == "text":
         texts, components = _texts(table), _fitted(table)["components"]
         if components < 1:

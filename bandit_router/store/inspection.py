@@ -12,7 +12,7 @@ from bandit_router.errors import InvalidInput
 from bandit_router.policies import policy_class
 from bandit_router.records.arms import Catalogue
 from bandit_router.records.outcomes import Utility
-from bandit_router.settling.learner import Learner, monitor_of
+from bandit_router.settling.learner import METERED, Learner, monitor_of
 from bandit_router.store import migrations
 from bandit_router.store.changes import Operation, history
 from bandit_router.store.corrections import Corrected, Held, correct, held, reported_by
@@ -20,7 +20,7 @@ from bandit_router.store.features import kept_names
 from bandit_router.store.ledger import Ledger
 from bandit_router.store.loading import PAGE, begin_at
 from bandit_router.store.retention import Prune, forget_unit, prune
-from bandit_router.store.saved import arms_of, check_order, exported
+from bandit_router.store.saved import arms_of, by_id, check_arms, exported
 from bandit_router.store.schema import (
     arms,
     budget_states,
@@ -213,22 +213,25 @@ class Inspection:
         return SnapshotReport(policy=name, position=position)
 
     def import_(self, file: Path) -> Imported:
-        """Append a file's state to the log; bad arms start at their prior.
+        """Append a file's state to the log, its arms matched by id; bad arms start at their prior.
 
         Raises:
-            InvalidInput: the file is damaged, belongs to a policy that this store does not have, or its arms are not
-                the store's first ones in the same order.
+            InvalidInput: the file is damaged, belongs to a policy that this store does not have, or its arms do not
+                fit, see `SavedState.policy_for`.
         """
         if self.report().rows["deltas"]:
             raise InvalidInput("the replicas of this store share by deltas; import into a new store")
         found = decode(file.read_bytes(), key=self.key)
         current = self._learner(self._policy(found.policy))
-        check_order(arms_of(found), current.catalogue.ids)
+        theirs, ids = arms_of(found), current.catalogue.ids
+        check_arms(theirs, ids)
         state, faults = sanitise(found.state, current.policy)
         current.restore(0, state)
+        if theirs != tuple(ids[: len(theirs)]):  # the door's and the monitor's sums start anew
+            state = {**by_id(current.policy, theirs, ids).state(), METERED: state[METERED]}
+            current.restore(0, state)
         position = self.ledger.import_state(state)
-        ids = current.catalogue.ids
-        return Imported(position=position, quarantined={ids[arm]: reason for arm, reason in faults.items()})
+        return Imported(position=position, quarantined={theirs[arm]: reason for arm, reason in faults.items()})
 
     def held(self) -> list[Held]:
         """Suspect outcomes and refused rewards, with the reasons."""

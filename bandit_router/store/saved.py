@@ -31,28 +31,47 @@ class SavedState(NamedTuple):
     position: int
 
     def policy_for(self, arms: Sequence[str], channels: Sequence[str]) -> Policy:
-        """The policy for a `Router` with these arms and channels; arms that come after the saved ones start afresh.
+        """The policy for a `Router` with these arms and channels, matched by name; further arms start at their prior.
 
         Raises:
-            InvalidInput: the router has other channels, or the saved arms are not its first ones in the same order.
+            InvalidInput: the router has other channels, or lacks an arm; or the arms would have to change places, and
+                the policy does not let them (see `Policy.per_arm`).
         """
         if tuple(channels) != self.channels:
             raise InvalidInput(
                 f"the state has the channels {', '.join(self.channels)}, here they are {', '.join(channels)}"
             )
-        check_order(self.arms, arms)
-        while self.policy.n_arms < len(arms):
-            self.policy.add_arm()
-        return self.policy
+        return by_id(self.policy, self.arms, arms)
 
 
-def check_order(saved: Sequence[str], arms: Sequence[str]) -> None:
-    """Raise InvalidInput unless the arms of a state are the first ones of a catalogue."""
-    if list(saved) != list(arms[: len(saved)]):
+def by_id(policy: Policy, saved: Sequence[str], arms: Sequence[str]) -> Policy:
+    """The policy that learned of the arms `saved`, for `arms`; those it did not know start at their prior.
+
+    Raises:
+        InvalidInput: an arm is missing, or they would have to change places and the policy does not let them.
+    """
+    check_arms(saved, arms)
+    grown = [*saved, *(arm for arm in arms if arm not in saved)]
+    order = [grown.index(arm) for arm in arms]
+    moves = order != sorted(order)
+    if moves and policy.per_arm is None:
         raise InvalidInput(
-            f"the state has the arms {', '.join(saved)}, here they are {', '.join(arms)}; give the state's first, in "
-            "their order, and new ones after them"
+            f"{_both(saved, arms)}, and {type(policy).__name__} cannot take them in another order; give the state's "
+            "first, in theirs, and new ones after them"
         )
+    while policy.n_arms < len(arms):
+        policy.add_arm()
+    return policy.in_order(order) if moves else policy
+
+
+def check_arms(saved: Sequence[str], arms: Sequence[str]) -> None:
+    """Raise InvalidInput where an arm of a state is missing."""
+    if missing := [arm for arm in saved if arm not in arms]:
+        raise InvalidInput(f"{_both(saved, arms)}; keep {', '.join(missing)}, paused if it shall not be played")
+
+
+def _both(saved: Sequence[str], arms: Sequence[str]) -> str:
+    return f"the state has the arms {', '.join(saved)}, here they are {', '.join(arms)}"
 
 
 def save_state(learner: Learner, path: Path, *, key: bytes | None = None) -> None:

@@ -71,6 +71,24 @@ def widening_is_possible_exactly_where_it_is_declared(make: Factory) -> None:
     expect(np.allclose(others[0], others[1]), "widening one arm changed another")
 
 
+def arms_change_places_where_that_is_declared(make: Factory) -> None:
+    """With `per_arm` a policy in another order decides as before, arm by arm, and goes on so; without it it refuses."""
+    policy, order, rng = taught(make), [*range(1, ARMS), 0], np.random.default_rng(13)
+    if policy.per_arm is None:
+        try:
+            policy.in_order(order)
+        except InvalidInput:
+            return
+        raise AssertionError("in_order was accepted, and per_arm is None")
+    moved = policy.in_order(order)
+    for _ in range(20):
+        x, arm, outcome = random_context(rng, DIM), int(rng.integers(ARMS)), [rng.random(), 0.1]
+        ours, theirs = moved.probabilities(x, prices=PRICES), policy.probabilities(x, prices=PRICES)[order]
+        expect(np.allclose(ours, theirs, atol=1e-6), f"{ours} in another order, {theirs} before")
+        policy.learn(x, arm, outcome, propensity=0.5)
+        moved.learn(x, order.index(arm), outcome, propensity=0.5)
+
+
 def sums_add_up_where_that_is_declared(make: Factory) -> None:
     """With `merges` of "sums", what two replicas learned apart is together what one would have learned from both."""
     here, there, whole = taught(make), taught(make), taught(make)
@@ -102,4 +120,5 @@ CAPABILITY_LAWS: tuple[Callable[[Factory], None], ...] = (
     estimates_are_given_exactly_where_they_are_declared,
     widening_is_possible_exactly_where_it_is_declared,
     sums_add_up_where_that_is_declared,
+    arms_change_places_where_that_is_declared,
 )

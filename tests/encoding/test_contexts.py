@@ -37,7 +37,7 @@ def test_bias_is_one_whatever_the_request():
 @settings(deadline=None)
 def test_every_task_has_exactly_one_column(tasks, asked):
     """Every task has exactly one column and unknown or missing ones have the last."""
-    x = OneHotTask(tasks)(Request(task=asked))
+    x = OneHotTask(tasks=tasks)(Request(task=asked))
     assert x.sum() == 1.0
     assert x.argmax() == (tasks.index(asked) if asked in tasks else len(tasks))
 
@@ -45,21 +45,21 @@ def test_every_task_has_exactly_one_column(tasks, asked):
 @pytest.mark.parametrize("tasks", [["chat", "chat"], "chat", ["chat", None], [1]])
 def test_known_tasks_must_be_distinct_strings(tasks):
     with pytest.raises(InvalidInput, match="tasks must be"):
-        OneHotTask(tasks)
+        OneHotTask(tasks=tasks)
 
 
 def test_a_task_named_like_the_empty_string_is_a_task_of_its_own():
-    encode = OneHotTask(["", "chat"])
+    encode = OneHotTask(tasks=["", "chat"])
     assert encode(Request(task="")).tolist() != encode(Request()).tolist()
 
 
 def test_precomputed_passes_the_features_on():
-    assert Precomputed(3)(Request(features=(1, 2.5, -3))).tolist() == [1.0, 2.5, -3.0]
+    assert Precomputed(dim=3)(Request(features=(1, 2.5, -3))).tolist() == [1.0, 2.5, -3.0]
 
 
 def test_precomputed_returns_a_copy():
     features = np.array([1.0, 2.0])
-    Precomputed(2)(Request(features=features))[:] = 0.0
+    Precomputed(dim=2)(Request(features=features))[:] = 0.0
     assert features.tolist() == [1.0, 2.0]
 
 
@@ -78,16 +78,16 @@ def test_precomputed_returns_a_copy():
 )
 def test_precomputed_refuses_features_it_cannot_use(features, message):
     with pytest.raises(InvalidInput, match=message):
-        Precomputed(2)(Request(features=features))
+        Precomputed(dim=2)(Request(features=features))
 
 
 def test_precomputed_needs_at_least_one_column():
     with pytest.raises(InvalidInput, match="dim must be at least 1, got 0"):
-        Precomputed(0)
+        Precomputed(dim=0)
 
 
 def test_concat_puts_its_encoders_side_by_side_and_nests():
-    encode = Concat(Bias(), Concat(OneHotTask(["chat"]), Precomputed(2)))
+    encode = Concat(Bias(), Concat(OneHotTask(tasks=["chat"]), Precomputed(dim=2)))
     assert encode.dim == 5
     assert encode(Request(task="chat", features=[7.0, 8.0])).tolist() == [1.0, 1.0, 0.0, 7.0, 8.0]
 
@@ -137,7 +137,7 @@ def test_standardise_changes_only_when_it_is_updated():
 
 
 def test_standardise_leaves_values_as_they_are_until_it_has_seen_two():
-    encode = Standardise(Precomputed(2))
+    encode = Standardise(Precomputed(dim=2))
     assert encode(Request(features=[3.0, 4.0])).tolist() == [3.0, 4.0]
     encode.update(Request(features=[1.0, 1.0]))
     assert encode(Request(features=[3.0, 4.0])).tolist() == [2.0, 3.0]
@@ -158,7 +158,7 @@ def test_a_refused_request_leaves_the_standardisation_unchanged():
 @given(matrix=MATRICES)
 @settings(deadline=None)
 def test_saved_standardisation_encodes_and_goes_on_exactly_as_before(matrix):
-    encode, again = _updated(matrix), Standardise(Precomputed(matrix.shape[1]))
+    encode, again = _updated(matrix), Standardise(Precomputed(dim=matrix.shape[1]))
     again.restore(encode.state())
     for row in matrix:
         request = Request(features=row)
@@ -194,7 +194,7 @@ def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(change, messag
 
 
 def _updated(rows) -> Standardise:
-    encode = Standardise(Precomputed(len(rows[0])))
+    encode = Standardise(Precomputed(dim=len(rows[0])))
     for row in rows:
         encode.update(Request(features=row))
     return encode

@@ -9,11 +9,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from bandit_router.encoding.contexts import Request
+from bandit_router.encoding.contexts import OneHotTask, Request
+from bandit_router.encoding.sections import ENCODERS
 from bandit_router.encoding.text import fit_pca
 from bandit_router.errors import InvalidInput
+from bandit_router.policies import DEFAULT_POLICY, POLICIES
+from bandit_router.policies.monitor import DriftMonitor
 from bandit_router.records.outcomes import Outcome
-from bandit_router.routing.config import RouterConfig, load_config, schema
+from bandit_router.routing.config import MonitorSection, RouterConfig, load_config, schema
 from bandit_router.routing.router import Router
 from bandit_router.toml_files import parse_toml
 
@@ -129,8 +132,8 @@ MISTAKES = [
     ("total = 20.0", 'total = "x"', "line 34: Expected `float`, got `str` (at budgets.limits.0.total)"),
     ("total = 20.0", "total = -1", "line 30: limit 'day': total must be finite and greater than 0"),
     ('"window"', '"windw"', "line 31: Invalid value 'windw' (at budgets.limits.0.kind); there are rate, window"),
-    ('"task"', '"tsk"', "line 1: Invalid value 'tsk' (at context.1.kind); there are bias, task, features"),
-    ("tasks", "taks", "line 1: unknown name 'taks' (at context.1.taks); there are kind, tasks"),
+    ('"task"', '"tsk"', "line 1: context: unknown encoder 'tsk', did you mean 'task'? there are bias, task"),
+    ("tasks", "taks", "line 1: context: OneHotTask has no setting 'taks', did you mean 'tasks'? it has tasks"),
     ('id = "large"', 'kid = "large"', "line 7: unknown name 'kid' (at arms.1.kid); there are id, kind"),
     ('id = "large"', 'id = "small"', "line 3: arms: arm 'small' is in the catalogue already"),
     ('baseline = "small"', 'baseline = "smal"', "line 24: rollout: unknown arm 'smal'; the catalogue has small, large"),
@@ -181,6 +184,24 @@ def test_the_schema_accepts_the_file_and_knows_every_section() -> None:
     assert definition["additionalProperties"] is False
 
 
+def test_the_schema_knows_the_settings_of_each_policy() -> None:
+    rules = {rule["if"]["properties"]["name"]["const"]: rule for rule in schema()["$defs"]["PolicySection"]["allOf"]}
+    assert list(rules) == list(POLICIES)
+    for name, rule in rules.items():
+        settings = rule["then"]["properties"]["settings"]
+        assert set(settings["properties"]) == set(POLICIES[name].choices())
+        assert settings["additionalProperties"] is False
+    alpha = {"type": "number", "description": "finite and at least 0; utility per width", "default": 0.3}
+    assert rules["LinUCB"]["then"]["properties"]["settings"]["properties"]["alpha"] == alpha
+    unnamed = [name for name, rule in rules.items() if not rule["if"]["required"]]
+    assert unnamed == [DEFAULT_POLICY]
+
+
+def test_a_monitor_in_a_file_has_all_that_it_declares() -> None:
+    shown = {name: setting.default for name, setting in DriftMonitor.declared.items()}
+    assert msgspec.structs.asdict(MonitorSection()) == shown
+
+
 def test_a_shown_configuration_makes_the_same_router(file: Path) -> None:
     config = load_config(file)
     assert msgspec.convert(msgspec.to_builtins(config), RouterConfig) == config
@@ -190,7 +211,7 @@ def test_every_kind_of_encoder_can_be_listed(tmp_path: Path) -> None:
     pytest.importorskip("wordllama")
     vectors = np.random.default_rng(0).normal(size=(40, 256))
     np.savez(tmp_path / "w.npz", **fit_pca(vectors, components=2).state())
-    kinds = """context = [{kind = "bias"}, {kind = "task", tasks = ["a"]}, {kind = "features", count = 2},
+    kinds = """context = [{kind = "bias"}, {kind = "task", tasks = ["a"]}, {kind = "features", dim = 2},
     {kind = "traits", tags = ["t"], modalities = ["image"]}, {kind = "text_complexity"},
     {kind = "embedding", whitening = "w.npz"}]
     arms = [{id = "a"}]"""
@@ -200,6 +221,35 @@ def test_every_kind_of_encoder_can_be_listed(tmp_path: Path) -> None:
     assert encode(Request(text="hello", features=[1.0, 2.0])).shape == (20,)
     with pytest.raises(InvalidInput, match="no saved whitening"):
         parse_toml(kinds.replace("w.npz", "x.npz"), RouterConfig, name="r.toml").encoder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "said"),
+    [
+        ('{kind = "task", taks = ["a"]}', r"OneHotTask has no setting 'taks', did you mean 'tasks'\? it has tasks"),
+        ('{kind = "features"}', "Precomputed needs dim"),
+        ('{kind = "features", dim = 0}', "Precomputed: dim must be at least 1, got 0"),
+        ('{kind = "traits", tags = [1]}', r"Traits: tags must be a list of words, got \[1\]"),
+        ('{kind = "embeding"}', "unknown encoder 'embeding', did you mean 'embedding'"),
+        ('{tasks = ["a"]}', "an encoder needs a kind; there are bias, task"),
+    ],
+)
+def test_what_is_wrong_with_an_encoder_is_said_with_its_line(encoder: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=f"r.toml, line 2: context: {said}"):
+        parse_toml(f'arms = [{{id = "a"}}]\ncontext = [{encoder}]', RouterConfig, name="r.toml")
+
+
+def test_a_typo_in_an_encoder_has_the_same_sentence_in_python() -> None:
+    with pytest.raises(InvalidInput, match=r"OneHotTask has no setting 'taks', did you mean 'tasks'\? it has tasks"):
+        OneHotTask(taks=["a"])
+
+
+def test_the_schema_knows_what_each_encoder_takes() -> None:
+    context = schema()["$defs"]["RouterConfig"]["properties"]["context"]["anyOf"]
+    kinds = {each["properties"]["kind"]["const"]: each for each in context[1]["items"]["oneOf"]}
+    assert list(kinds) == list(ENCODERS)
+    assert kinds["task"]["required"] == ["kind", "tasks"]
+    assert kinds["task"]["properties"]["tasks"]["items"] == {"type": "string"}
 
 
 def test_a_router_takes_requests_only_with_an_encoder() -> None:

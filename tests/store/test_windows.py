@@ -19,6 +19,7 @@ from support.databases import count, locked, query
 
 OpenRouter = Callable[..., Router]
 X = [1.0, 0.0, 0.0]
+LATER_S = RewardRule().window_s + 3600.0
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -47,7 +48,7 @@ def test_any_number_of_windows_closes_at_one_tick(
 ) -> None:
     router = open_router(url)
     decide(router, windows, apart_s=apart_s)
-    router.clock.now += 7200.0
+    router.clock.now += LATER_S
     router.decide(X, event_id="new")
     assert router.observe("new", Outcome(quality=0.5)).reward == 0.5
     until(lambda: router.learner.position == windows + 1)
@@ -61,7 +62,7 @@ def test_a_backlog_closes_after_a_restart(url: str, open_router: OpenRouter) -> 
     decide(first, 1500)
     first.close()
     second = open_router(url)
-    second.clock.now += 7200.0
+    second.clock.now += LATER_S
     until(lambda: second.learner.position == 1500)
     assert settled(url) == 1500
 
@@ -81,10 +82,10 @@ def test_rewards_are_counted_between_the_pages_of_a_backlog(url: str, open_route
 
     def reward(number: int) -> Any:
         router.decide(X, event_id=f"new{number}")
-        return router._reward(f"new{number}", Outcome(quality=0.5), None, None)
+        return router._reward(f"new{number}", Outcome(quality=0.5), None, None, None)
 
     router.events._writer.committer.close_windows = a_reward_comes
-    router.clock.now += 7200.0
+    router.clock.now += LATER_S
     until(lambda: len(pages) >= 4 and router.learner.position == 4000 + len(pages))
     learned = [row.position for row in query(url, "SELECT position FROM log WHERE learned ORDER BY position")]
     assert learned[:3] == [1001, 2002, 3003]
@@ -95,7 +96,7 @@ def test_a_decision_that_is_written_between_two_pages_is_not_passed_over(url: st
     one.events._writer._next_tick = float("inf")
     one.flush()
     decide(one, 1500)
-    committer, later_s = one.events._writer.committer, one.clock.now + 7200.0
+    committer, later_s = one.events._writer.committer, one.clock.now + LATER_S
     assert not committer.close_windows(later_s)
     two.decide(X, event_id="a")  # of the same moment, and before all others in the order of ids
     two.flush()

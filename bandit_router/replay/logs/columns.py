@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,12 +11,13 @@ from bandit_router.errors import InvalidInput, InvalidLog
 from bandit_router.reading import cells
 from bandit_router.reading.cells import BadCell
 from bandit_router.reading.expressions import Expression, parse_expression
+from bandit_router.reading.unused import listed, unused_names
 from bandit_router.replay.logs.intake import Intake
 from bandit_router.replay.logs.row import COLUMNS, Row
 from bandit_router.replay.logs.values import loads
 
 MAPPED = (*COLUMNS, "labels")
-_SAMPLE, _NAMES = 100_000, 20
+_SAMPLE = 100_000
 
 
 class Plan(NamedTuple):
@@ -76,8 +76,13 @@ def plan_of(
     if twice := sorted(name for name in used if names.count(name) > 1):
         raise InvalidLog(f"{file}: the column {twice[0]!r} is there twice; rename one of the two")
     written = {name: [c for c in samples.get(name, ()) if isinstance(c, str)][:_SAMPLE] for name in used}
-    times = [cell for name in fields.get("timestamp_s", ()) for cell in written[name]]
-    return Plan(fields, scales, _signs(written, separator), cells.day_first(times))
+    plan = Plan(fields, scales, _signs(written, separator), None)
+    if not fields.get("timestamp_s"):
+        return plan
+    name = fields["timestamp_s"][0]
+    if not scales.get("timestamp_s", Expression(name)).steps:
+        _refuse_serial(file, name, written[name], plan.decimals[name])
+    return plan._replace(day_first=cells.day_first(written[name]))
 
 
 def _default(names: Sequence[str]) -> dict[str, list[str]]:
@@ -114,19 +119,24 @@ def _signs(written: Mapping[str, Sequence[str]], separator: str) -> dict[str, st
     return {name: sign or rest or usual[name] for name, sign in proven.items()}
 
 
+def _refuse_serial(file: str, name: str, times: Sequence[str], decimal: str) -> None:
+    """Refuse times that may be days since 1899, as spreadsheets hold dates: all of them from 2000 to 2099 if so."""
+    try:
+        known = [time for cell in times if (time := cells.number(cell, decimal=decimal)) is not None]
+    except BadCell:
+        return
+    if known and all(36_526 <= time < 73_051 for time in known):
+        raise InvalidLog(
+            f"{file}: {name!r} lies in {min(known):g}..{max(known):g}, a spreadsheet's days or seconds of 1970; say "
+            f"which: --columns timestamp_s=({name}-25569)*86400 for days, timestamp_s={name}*1 for seconds"
+        )
+
+
 def name_unused(intake: Intake, names: Iterable[str], fields: Mapping[str, Sequence[str]]) -> None:
     """A note on the columns that no field reads, with the field that a misspelt one may mean."""
     used = {name for found in fields.values() for name in found}
-    unused = [name for name in dict.fromkeys(names) if name not in used and not re.fullmatch(r"|Unnamed: \d+", name)]
-    if not unused:
-        return
-    free = [field for field in MAPPED if field not in fields]
-    shown = []
-    for name in unused[:_NAMES]:
-        near = difflib.get_close_matches(name.lower(), free, n=1, cutoff=0.8)
-        shown.append(f"{name} (meant as {near[0]}?)" if near else name)
-    more = "" if len(unused) <= _NAMES else ", ..."
-    intake.notes[f"columns not used: {', '.join(shown)}{more}"] = len(unused)
+    if unused := unused_names(names, used, free=[field for field in MAPPED if field not in fields]):
+        intake.notes[f"columns not used: {listed(unused)}"] = len(unused)
 
 
 def row_of_cells(record: Mapping[str, Any], plan: Plan, line: int) -> Row:

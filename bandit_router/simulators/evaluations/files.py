@@ -52,6 +52,11 @@ def read_source(path: Path) -> Source:
         raise InvalidInput(
             f"{path}: a pickle can run code and is not read; write it with pandas.read_pickle(...).to_parquet(...)"
         )
+    if kind == ".eval":
+        raise InvalidInput(
+            f"{path}: a log of Inspect in its own form; write it as JSON: inspect log convert {path} --to json "
+            "--output-dir DIR"
+        )
     try:
         if kind in (".xlsx", ".xls", ".xlsb", ".ods"):
             return _sheet(path)

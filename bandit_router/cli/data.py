@@ -88,9 +88,13 @@ def import_(
 
 
 def _import_lines(about: dict[str, Any]) -> Iterator[str]:
+    from bandit_router.reading.unused import listed
+
     for file in about["files"]:
         read = ", ".join(f"{field}={column}" for field, column in file["columns"].items())
         yield f"{file['file']}: {file['format']}, {file['rows']} rows, {read}"
+        if file["unused"]:
+            yield f"{file['file']}: {len(file['unused'])} columns not used: {listed(file['unused'])}"
     yield f"{about['queries']} queries, {len(about['arms'])} arms: {', '.join(about['arms'])}"
     for name, (low, high) in about["ranges"].items():
         yield f"{name}: {low:.6g} to {high:.6g}"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from bandit_router.arrays import F64
 from bandit_router.errors import InvalidInput
+
+Numbers = TypeVar("Numbers", float, F64)
 
 UNITS = {"ms": 1e3, "us": 1e6, "cents": 100.0, "percent": 100.0}  # how many make one
 _NUMBER = r"\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
@@ -26,22 +30,25 @@ class Expression:
     column: str
     steps: tuple[tuple[str, float], ...] = ()
 
-    def __call__(self, value: float) -> float:
-        """The result for one number of the column."""
+    def __call__(self, value: Numbers) -> Numbers:
+        """The result for one number of the column, or for an array of them, which is left as it is."""
         for operator, number in self.steps:
             if operator == "*":
-                value *= number
+                value = value * number
             elif operator == "/":
-                value /= number
+                value = value / number
             elif operator == "from":
                 value = number - value
             else:
-                value += number if operator == "+" else -number
+                value = value + (number if operator == "+" else -number)
         return value
 
 
-def parse_expression(text: str, columns: Sequence[str]) -> Expression:
+def parse_expression(text: str, columns: Sequence[str] | None) -> Expression:
     """Read an expression over the columns of a file; a column's exact name always wins over arithmetic.
+
+    Args:
+        columns: their names; None where nobody knows them, then the column is what is left without arithmetic.
 
     Raises:
         InvalidInput: it names no column, or mixes sums and products without brackets.
@@ -52,9 +59,9 @@ def parse_expression(text: str, columns: Sequence[str]) -> Expression:
         >>> parse_expression("gpt-4", ["gpt-4"]).steps
         ()
     """
-    found = _parsed(text.strip(), set(columns))
+    found = _parsed(text.strip(), None if columns is None else set(columns))
     if found is None:
-        raise InvalidInput(unknown_column(text, columns))
+        raise InvalidInput(unknown_column(text, columns or ()))
     return found
 
 
@@ -67,9 +74,9 @@ def unknown_column(text: str, columns: Sequence[str]) -> str:
     return f"no column {text!r}{hint} there are {', '.join(columns)}"
 
 
-def _parsed(text: str, columns: set[str]) -> Expression | None:
+def _parsed(text: str, columns: Collection[str] | None) -> Expression | None:
     """Undo the operation that is done last, and read the rest."""
-    if text in columns:
+    if columns is not None and text in columns:
         return Expression(text)
     first = _FROM.fullmatch(text)
     if first is not None:
@@ -84,7 +91,9 @@ def _parsed(text: str, columns: set[str]) -> Expression | None:
         return _then(_parsed(column.strip(), columns), ("/", UNITS[unit]), text, _bracketed(column))
     if text.endswith("%"):
         return _then(_parsed(text[:-1].strip(), columns), ("/", 100.0), text, _bracketed(text[:-1]))
-    return _parsed(text[1:-1].strip(), columns) if _bracketed(text) and text.startswith("(") else None
+    if _bracketed(text) and text.startswith("("):
+        return _parsed(text[1:-1].strip(), columns)
+    return Expression(text) if columns is None and text else None
 
 
 def _bracketed(text: str) -> bool:

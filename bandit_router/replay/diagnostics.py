@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -11,9 +12,8 @@ import numpy as np
 from scipy.special import chdtrc, ndtr
 
 from bandit_router.arrays import F64, Bool
-from bandit_router.records.outcomes import COSTS, DECLARED, Utility
+from bandit_router.records.outcomes import COSTS, DECLARED, LARGEST, Utility
 from bandit_router.replay.estimators.sample import effective_size
-from bandit_router.replay.logs.columns import scaled
 from bandit_router.replay.logs.logged import LoggedEvents
 
 BLOCKS = 10
@@ -177,10 +177,11 @@ def out_of_range(log: LoggedEvents, columns: Mapping[str, str]) -> list[str]:
         if low >= least and high <= most:
             continue
         note = f"{name} lies in {low:g}..{high:g}, outside {least:g}..{most:g}: declare --bound {name}={low:g}:{high:g}"
-        if low >= 0 and math.isfinite(most):
+        if low >= 0 and most < LARGEST:
             top = next((t for t in (5, 10, 100) if high <= t), math.ceil(high))
-            column, _ = scaled(columns.get(name, name))
-            note += f" for replay, or rescale with --columns {name}={column}/{top}"
+            column = columns.get(name, name)
+            given = f"({column})" if re.search(r"[-+*/%:]", column) else column
+            note += f" for replay, or rescale with --columns {name}={given}/{top}"
         notes.append(note)
     return notes
 

@@ -13,7 +13,7 @@ import numpy as np
 from bandit_router.arrays import F64, Bool, Index
 from bandit_router.declared import named
 from bandit_router.errors import InvalidInput, Unanswerable
-from bandit_router.records.outcomes import CHANNELS, DECLARED, Utility
+from bandit_router.records.outcomes import CHANNELS, DECLARED, LARGEST, Utility
 from bandit_router.replay.diagnostics import Diagnostics, diagnose
 from bandit_router.replay.estimators import ESTIMATORS, MODELLED
 from bandit_router.replay.estimators.doubly_robust import dr
@@ -174,7 +174,7 @@ def columns_of(log: LoggedEvents, utility: Utility) -> dict[str, F64]:
 
 def declared_ranges(utility: Utility, given: Mapping[str, Interval]) -> dict[str, Interval]:
     """Declared ranges, and the utility's when all that it prices have one."""
-    known = {name: channel.range for name, channel in DECLARED.items() if channel.high < math.inf}
+    known = {name: channel.range for name, channel in DECLARED.items() if channel.high < LARGEST}  # else mere sense
     ranges: dict[str, Interval] = {**known, **given}
     for name, (low, high) in ranges.items():
         if name not in (*CHANNELS, "reward", "utility") or not -math.inf < low < high < math.inf:

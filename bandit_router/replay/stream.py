@@ -11,10 +11,11 @@ import numpy as np
 
 from bandit_router.arrays import F64, Index
 from bandit_router.errors import InvalidInput, InvalidLog
+from bandit_router.reading.columnar import readable
 from bandit_router.records.outcomes import COSTS, Utility
 from bandit_router.replay.estimators.moments import Moments
 from bandit_router.replay.modes import SERVED
-from bandit_router.replay.stream_columns import Source, metrics, mode, opened, readable, target, usable
+from bandit_router.replay.stream_columns import Source, metrics, mode, opened, target, usable
 from bandit_router.replay.targets import named
 
 if TYPE_CHECKING:

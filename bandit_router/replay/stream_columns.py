@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bandit_router.errors import InvalidLog
+from bandit_router.reading.columnar import readable
 from bandit_router.records.outcomes import CHANNELS, COSTS, Utility
 from bandit_router.replay.logs.parquet import ARMS_KEY, arm_ids
 from bandit_router.replay.logs.rules import weighable
@@ -24,17 +24,6 @@ class Source(NamedTuple):
     names: Sequence[str]
     rows: int
     arms: tuple[str, ...]
-
-
-@contextmanager
-def readable(path: Path, expected: str) -> Iterator[None]:
-    """Turn what stops a file from being read into InvalidLog."""
-    import polars as pl
-
-    try:
-        yield
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InvalidLog(f"{path}: expected {expected}, got {error}") from None
 
 
 def opened(path: Path) -> Source:

@@ -127,6 +127,27 @@ def test_excel_is_read(tmp_path):
     assert table.outcomes[:, :, 0].tolist() == [[0.5, 1.0], [1.0, 0.25]]
 
 
+def test_columns_that_nothing_reads_are_named(tmp_path):
+    text = "query,arm,quality,latncy_s,small score,by\nq1,a,1,2,0,me\n"
+    result = run("data", "import", file(tmp_path, "r.csv", text), "--out", tmp_path / "table")
+    assert "r.csv: 3 columns not used: latncy_s (meant as latency_s?), small score, by\n" in result.stdout
+    wide = ("--columns", "query=query,quality={arm} score")
+    _, about = imported(tmp_path / "wide", file(tmp_path, "w.csv", text), *wide)
+    assert about["files"][0]["unused"] == ["arm", "quality", "latncy_s (meant as latency_s?)", "by"]
+
+
+def test_an_objects_inner_columns_are_named_and_not_the_object(tmp_path):
+    record = {"query": "q", "arm": "a", "scores": {"f1": 1, "em": 0}}
+    _, about = imported(tmp_path, file(tmp_path, "r.jsonl", json.dumps(record)), "--columns", "quality=scores.f1")
+    assert about["files"][0]["unused"] == ["scores.em"]
+
+
+def test_inspects_own_form_says_how_to_write_it_as_json(tmp_path):
+    path = tmp_path / "2026_task.eval"
+    path.write_bytes(b"PK\x03\x04")
+    assert "inspect log convert" in refused(tmp_path, path)
+
+
 def test_a_file_that_is_no_workbook_is_refused(tmp_path):
     assert "no Excel file" in refused(tmp_path, file(tmp_path, "r.xlsx", "query,arm\n"))
 
@@ -312,7 +333,7 @@ def test_incomplete_queries_are_dropped_on_demand(tmp_path):
     [
         ("query,arm,quality\n1,a,1\n1,a,0\n", (), "arm 'a' stands twice: {path}, row 2, and {path}, row 3"),
         ("query,arm,quality\n1,a,4\n", (), "row 2: quality must be in [0, 1], got 4; rescale it"),
-        ("query,arm,quality,cost_usd\n1,a,1,-1\n", (), "cost_usd must be finite and at least 0, got -1"),
+        ("query,arm,quality,cost_usd\n1,a,1,-1\n", (), "cost_usd must be in [0, 1e+12], got -1"),
         ("query,arm,quality\n1,a,good\n", (), "row 2: quality: expected a finite number, got 'good'"),
         ("query,arm,quality\n,a,1\n", (), "row 2: no query"),
         ("query,arm,quality\n1,a,\n", (), "none of 1 rows has a quality"),

@@ -1,11 +1,16 @@
-"""Write records with the real software, by an interpreter that has it: `python producers.py litellm|otel FOLDER`."""
+"""Write records with the real software, by an interpreter that has it: `python producers.py PRODUCER FOLDER`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import socket
+import subprocess
 import sys
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 EVALUATION = "gen_ai.evaluation"
@@ -77,6 +82,84 @@ def litellm_records(folder: Path) -> None:
     (folder / "payloads.json").write_text(json.dumps(payloads, default=str, indent=2))
 
 
+KEEP = """
+import json, os
+from litellm.integrations.custom_logger import CustomLogger
+
+class Keep(CustomLogger):
+    async def async_log_success_event(self, kwargs, response_obj, start_time, end_time):
+        with open(os.environ["PAYLOADS"], "a") as file:
+            file.write(json.dumps(kwargs["standard_logging_object"], default=str) + "\\n")
+
+    async_log_failure_event = async_log_success_event
+
+keep = Keep()
+"""
+
+
+def proxy_records(folder: Path) -> None:
+    """Payloads of the proxy, asked over HTTP: plain, a fallback after a retry, a model without price, a stream."""
+
+    def deployment(group: str, model: str, answer: str) -> dict:
+        params = {"model": model, "mock_response": answer, "api_key": "none"}
+        return {"model_name": group, "litellm_params": params, "model_info": {"id": group}}
+
+    config = {
+        "model_list": [
+            deployment("small", "openai/gpt-4o-mini", "yes"),
+            deployment("large", "openai/gpt-4o", "litellm.RateLimitError"),
+            deployment("own", "openai/my-own-model", "yes"),
+        ],
+        "router_settings": {
+            "fallbacks": [{"large": ["small"]}],
+            "num_retries": 1,
+            "retry_after": 0,
+            "disable_cooldowns": True,
+        },
+        "litellm_settings": {"callbacks": "keep.keep"},
+    }
+    (folder / "config.yaml").write_text(json.dumps(config))  # JSON is YAML
+    (folder / "keep.py").write_text(KEEP)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [str(Path(sys.executable).with_name("litellm")), "--config", str(folder / "config.yaml"), "--port", port]
+    environment = {
+        **os.environ,
+        "PAYLOADS": str(folder / "proxy.jsonl"),
+        "PYTHONPATH": str(folder),
+        "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+        "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+    }
+    server = subprocess.Popen([*command, "--host", "127.0.0.1"], env=environment, stdout=sys.stderr)
+    try:
+        for event, arm in (("plain", "small"), ("fallback", "large"), ("unpriced", "own"), ("stream", "small")):
+            _ask(f"http://127.0.0.1:{port}/chat/completions", event, arm, stream=event == "stream")
+        time.sleep(3.0)  # the callbacks are called apart
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def _ask(url: str, event: str, arm: str, *, stream: bool) -> None:
+    own = {"event_id": event, "arm": arm, "propensity": 0.5, "context": [1.0], "eligible": ["small", "large", "own"]}
+    headers = {
+        "content-type": "application/json",
+        "x-litellm-spend-logs-metadata": json.dumps({"bandit_router": own}),
+    }
+    body = {"model": arm, "messages": [{"role": "user", "content": "hello"}], "stream": stream}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    for _ in range(120):  # seconds until it listens
+        try:
+            urllib.request.urlopen(request, timeout=30).read()
+            return
+        except urllib.error.HTTPError:
+            raise
+        except urllib.error.URLError:
+            time.sleep(1.0)
+    raise TimeoutError(url)
+
+
 def otel_records(folder: Path) -> None:
     """An agent's spans and their evaluations by every exporter that writes text."""
     from opentelemetry import trace
@@ -123,4 +206,5 @@ def otel_records(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"litellm": litellm_records, "otel": otel_records}[sys.argv[1]](Path(sys.argv[2]))
+    producers = {"litellm": litellm_records, "proxy": proxy_records, "otel": otel_records}
+    producers[sys.argv[1]](Path(sys.argv[2]))

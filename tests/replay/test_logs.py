@@ -14,6 +14,8 @@ from bandit_router.replay.logs import FORMATS, Intake, LoggedEvents, read_logs, 
 from bandit_router.replay.logs.columns import parse_columns
 from bandit_router.replay.logs.logged import concatenate
 from bandit_router.replay.logs.obp import from_obp, to_obp
+from bandit_router.replay.logs.record import rows_of
+from bandit_router.replay.logs.row import COLUMNS
 from support.logs import DSJSON, GOOD, otlp
 
 EVERYTHING = tuple(vars(LoggedEvents.of(arms=("a",), arm=[0], propensity=[1.0])))
@@ -104,6 +106,12 @@ def test_a_log_written_and_read_is_the_same_in_all_that_the_format_carries(name:
 
 def test_every_format_that_is_written_has_a_round_trip_here() -> None:
     assert {name for name, (_, write) in FORMATS.items() if write} == set(LOSES)
+
+
+def test_the_log_of_the_round_trips_fills_every_column() -> None:
+    rows = list(rows_of(full_log()))
+    bare = next(rows_of(LoggedEvents.of(arms=("large",), arm=[0], propensity=[1.0])))
+    assert [name for name in COLUMNS if all(getattr(row, name) == getattr(bare, name) for row in rows)] == []
 
 
 @pytest.mark.parametrize("name", ["parquet", "jsonl", "csv", "otel"])

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import zipfile
 from pathlib import Path
 
@@ -16,9 +17,9 @@ import pytest
 
 from bandit_router.energy.table import read_mlenergy
 from bandit_router.errors import InvalidInput, InvalidLog
-from bandit_router.reading import cells
+from bandit_router.reading import cells, files
 from bandit_router.reading.files import read_bytes
-from bandit_router.replay.logs import Intake, LoggedEvents, read_logs
+from bandit_router.replay.logs import Intake, LoggedEvents, read_logs, write_log
 from bandit_router.simulators.trace import load_trace
 from support.cli import run
 from support.logs import DSJSON
@@ -133,6 +134,74 @@ def test_senseless_numbers_and_doubtful_dates_are_refused_with_their_line(tmp_pa
     assert log.arms == ("c",)
     assert [bad.line for bad in intake.bad] == [2, 3]
     assert "tells day from month" in intake.bad[1].detail
+
+
+SERIAL = (
+    "arm;propensity;quality;when\na;0,5;1;46023,5\nb;0,5;0;46024,25\n"  # the noon of 2026-01-01, 6 h of the next day
+)
+
+
+def test_a_spreadsheets_serial_dates_are_refused_with_the_way_to_read_them(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(SERIAL)
+    with pytest.raises(InvalidLog, match=r"timestamp_s=\(when-25569\)\*86400 for days"):
+        read(path, columns={"timestamp_s": "when"})
+    days, _ = read(path, columns={"timestamp_s": "(when-25569)*86400"})
+    assert days.timestamp_s.tolist() == [1767268800.0, 1767333600.0]
+    seconds, _ = read(path, columns={"timestamp_s": "when*1"})
+    assert seconds.timestamp_s.tolist() == [46023.5, 46024.25]
+
+
+def test_a_clock_that_starts_at_0_is_no_serial_date(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("arm,propensity,timestamp_s\na,0.5,0\nb,0.5,40000\n")
+    assert read(path)[0].timestamp_s.tolist() == [0.0, 40000.0]
+
+
+def zoned(path: Path) -> Path:
+    """A Parquet file with a column in a time zone that nobody knows."""
+    times = pl.Series("timestamp_s", [0, 1], pl.Datetime("us", "Asia/Tokyo"))
+    pl.DataFrame({"arm": ["a", "b"], "propensity": [0.5, 0.5], "quality": [1.0, 0.0]}).with_columns(
+        times
+    ).write_parquet(path)
+    raw = path.read_bytes()
+    (schema,) = re.findall(rb"[A-Za-z0-9+/=]{200,}", raw)  # Arrow's, in base64
+    unknown = base64.b64decode(schema).replace(b"Asia/Tokyo", b"Mars/Tharsi"[:10])
+    path.write_bytes(raw.replace(schema, base64.b64encode(unknown)))
+    return path
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("logs", "check"),
+        ("replay", "--policy", "arm=a"),
+        ("replay", "--policy", "arm=a", "--stream"),
+        ("data", "import", "--out", "table", "--columns", "query=timestamp_s"),
+    ],
+)
+def test_parquet_in_an_unknown_time_zone_is_refused(command: tuple[str, ...], tmp_path: Path) -> None:
+    result = run(*command, zoned(tmp_path / "log.parquet"))
+    assert result.exit_code == 4
+    assert "unable to parse time zone: 'Mars/Thars'" in result.stderr
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+def test_standard_input_is_a_file(format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "log"
+    (tmp_path / "table.csv").write_text(TABLE)
+    write_log(read(tmp_path / "table.csv")[0], path, format=format)
+    files._standard_input.cache_clear()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    log, _ = read(Path("-"), format=format)
+    assert [log.arms[i] for i in log.arm] == ["a", "b"]
+    files._standard_input.cache_clear()
+
+
+def test_standard_input_needs_its_format() -> None:
+    result = run("logs", "check", "-")
+    assert result.exit_code == 4
+    assert "which format?" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,8 @@ def test_parquet_of_any_types_is_the_plain_log(
     [
         ("stars/5", 0.8),
         ("(stars-1)/4", 0.75),
-        ("stars-1/4", 0.75),
+        ("1-quality/5", 0.4),
+        ("stars%", 0.04),
         ("stars*0.25", 1.0),
         ("stars:percent", 0.04),
         ("stars:ms", 0.004),

@@ -66,6 +66,15 @@ def test_a_log_that_cannot_answer_gives_no_number_and_exits_3(tmp_path: Path) ->
     assert "deterministic logging" in result.stderr
 
 
+def test_the_text_says_why_mixed_weights_have_no_anytime_interval(tmp_path: Path) -> None:
+    path = tmp_path / "log.dsjson"
+    write_log(uniform_log(n=400, weight=np.where(np.arange(400) % 2, 1.0, 2.0)), path)
+    assert {json.loads(line).get("pdrop") for line in path.read_text().splitlines()} == {None, 0.5}
+    result = run("replay", path, "--policy", "arm=d")
+    assert result.exit_code == 0
+    assert "none for rows that stand for several decisions each, in unequal numbers (pdrop)" in result.stdout
+
+
 def test_bad_lines_are_shown_and_counted_and_strict_exits_4(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
     write_log(uniform_log(n=400), path)

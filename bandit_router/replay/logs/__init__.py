@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from bandit_router.errors import InvalidInput, InvalidLog
+from bandit_router.reading.expressions import parse_expression
 from bandit_router.records.outcomes import CHANNELS
-from bandit_router.replay.logs.columns import scaled
 from bandit_router.replay.logs.dsjson import read_dsjson, write_dsjson
 from bandit_router.replay.logs.intake import BadLine, Intake
 from bandit_router.replay.logs.jsonl import read_jsonl, write_jsonl
@@ -149,11 +149,14 @@ def split_columns(columns: Mapping[str, str], names: Sequence[str]) -> tuple[dic
     mapping: dict[str, str] = {}
     scales: dict[str, Scaling] = {}
     for field, text in columns.items():
-        column, scale = scaled(text)
-        if scale.steps and field in (*CHANNELS, "reward"):
-            text, scales[field] = column, scale.__call__
-        if text != field or not scale.steps:
+        if field not in (*CHANNELS, "reward"):
             mapping[field] = text
+            continue
+        scale = parse_expression(text, None)
+        if scale.steps:
+            scales[field] = scale
+        if scale.column != field or not scale.steps:
+            mapping[field] = scale.column
     if mapping and (wrong := [name for name in names if name not in MAPPED]):
         raise InvalidInput(f"a column map is for {', '.join(MAPPED)}, this is {wrong[0]}")
     return mapping, scales

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -11,34 +10,21 @@ from typing import Any, NamedTuple
 from bandit_router.errors import InvalidInput, InvalidLog
 from bandit_router.reading import cells
 from bandit_router.reading.cells import BadCell
+from bandit_router.reading.expressions import Expression, parse_expression
+from bandit_router.reading.unused import listed, unused_names
 from bandit_router.replay.logs.intake import Intake
 from bandit_router.replay.logs.row import COLUMNS, Row
 from bandit_router.replay.logs.values import loads
 
 MAPPED = (*COLUMNS, "labels")
-UNITS = {"ms": ("/", 1e3), "us": ("/", 1e6), "cents": ("/", 100.0), "percent": ("/", 100.0)}
-_EXPRESSION = re.compile(rf"\(*(.+?)((?:[-*/]\d+\.?\d*\)?)+|:(?:{'|'.join(UNITS)}))$")
-_STEP = re.compile(r"([-*/])(\d+\.?\d*)")
-_SAMPLE, _NAMES = 100_000, 20
-
-
-class Scale(NamedTuple):
-    """Steps from a cell to the field's unit, in their order."""
-
-    steps: tuple[tuple[str, float], ...] = ()
-
-    def __call__(self, value: Any) -> Any:
-        """The value, an array or a number, in the field's unit."""
-        for sign, amount in self.steps:
-            value = value / amount if sign == "/" else value * amount if sign == "*" else value - amount
-        return value
+_SAMPLE = 100_000
 
 
 class Plan(NamedTuple):
     """Fields with their columns; how the columns spell decimals and dates."""
 
     fields: dict[str, list[str]]
-    scales: dict[str, Scale]
+    scales: dict[str, Expression]
     decimals: dict[str, str]
     day_first: bool | None
 
@@ -58,22 +44,6 @@ def parse_columns(text: str) -> dict[str, str]:
     return columns
 
 
-def scaled(text: str, names: Sequence[str] = ()) -> tuple[str, Scale]:
-    """A column and its scale from "stars/5", "(stars-1)/4", "took:ms"; a column of that very name comes first.
-
-    Raises:
-        InvalidInput: a division by 0.
-    """
-    found = None if text in names else _EXPRESSION.fullmatch(text)
-    if found is None:
-        return text, Scale()
-    unit = found[2].removeprefix(":")
-    steps = (UNITS[unit],) if unit in UNITS else tuple((sign, float(n)) for sign, n in _STEP.findall(found[2]))
-    if ("/", 0.0) in steps:
-        raise InvalidInput(f"expected a number other than 0 after the / of {text!r}")
-    return found[1], Scale(steps)
-
-
 def plan_of(
     file: str,
     names: Sequence[str],
@@ -88,13 +58,16 @@ def plan_of(
         samples: cells by column. separator: of a delimited file; beside another one than the comma, 1,234 is 1.234.
 
     Raises:
-        InvalidLog: no column for the arm, a column that is not there, or one that is there twice.
+        InvalidLog: no column for the arm, a column that is not there, one that is there twice, or odd arithmetic.
     """
     fields, scales = _default(names), {}
     for field, text in columns.items():
-        column, scales[field] = scaled(text, names)
-        parts = [column] if column in names else column.split("+")
-        fields[field] = [found for part in parts for found in _expanded(file, part, names)]
+        if COLUMNS.get(field) in ("number", "whole"):
+            scales[field] = _expression(file, field, text, names)
+            fields[field] = [scales[field].column]
+        else:
+            parts = [text] if text in names else text.split("+")
+            fields[field] = [found for part in parts for found in _expanded(file, part, names)]
     if "context" not in fields and "labels" not in fields:
         fields["context"] = [name for name in names if re.fullmatch(r"[fF]\d+", name)]
     if "arm" not in fields:
@@ -103,8 +76,13 @@ def plan_of(
     if twice := sorted(name for name in used if names.count(name) > 1):
         raise InvalidLog(f"{file}: the column {twice[0]!r} is there twice; rename one of the two")
     written = {name: [c for c in samples.get(name, ()) if isinstance(c, str)][:_SAMPLE] for name in used}
-    times = [cell for name in fields.get("timestamp_s", ()) for cell in written[name]]
-    return Plan(fields, scales, _signs(written, separator), cells.day_first(times))
+    plan = Plan(fields, scales, _signs(written, separator), None)
+    if not fields.get("timestamp_s"):
+        return plan
+    name = fields["timestamp_s"][0]
+    if not scales.get("timestamp_s", Expression(name)).steps:
+        _refuse_serial(file, name, written[name], plan.decimals[name])
+    return plan._replace(day_first=cells.day_first(written[name]))
 
 
 def _default(names: Sequence[str]) -> dict[str, list[str]]:
@@ -115,6 +93,13 @@ def _default(names: Sequence[str]) -> dict[str, list[str]]:
         nested = {field: [name for name in names if name.endswith(f".{field}")] for field in MAPPED}
         found |= {field: one for field, one in nested.items() if len(one) == 1 and field not in found}
     return found
+
+
+def _expression(file: str, field: str, text: str, names: Sequence[str]) -> Expression:
+    try:
+        return parse_expression(text, names)
+    except InvalidInput as error:
+        raise InvalidLog(f"{file}: {field}: {error}") from None
 
 
 def _expanded(file: str, part: str, names: Sequence[str]) -> list[str]:
@@ -134,19 +119,24 @@ def _signs(written: Mapping[str, Sequence[str]], separator: str) -> dict[str, st
     return {name: sign or rest or usual[name] for name, sign in proven.items()}
 
 
+def _refuse_serial(file: str, name: str, times: Sequence[str], decimal: str) -> None:
+    """Refuse times that may be days since 1899, as spreadsheets hold dates: all of them from 2000 to 2099 if so."""
+    try:
+        known = [time for cell in times if (time := cells.number(cell, decimal=decimal)) is not None]
+    except BadCell:
+        return
+    if known and all(36_526 <= time < 73_051 for time in known):
+        raise InvalidLog(
+            f"{file}: {name!r} lies in {min(known):g}..{max(known):g}, a spreadsheet's days or seconds of 1970; say "
+            f"which: --columns timestamp_s=({name}-25569)*86400 for days, timestamp_s={name}*1 for seconds"
+        )
+
+
 def name_unused(intake: Intake, names: Iterable[str], fields: Mapping[str, Sequence[str]]) -> None:
     """A note on the columns that no field reads, with the field that a misspelt one may mean."""
     used = {name for found in fields.values() for name in found}
-    unused = [name for name in dict.fromkeys(names) if name not in used and not re.fullmatch(r"|Unnamed: \d+", name)]
-    if not unused:
-        return
-    free = [field for field in MAPPED if field not in fields]
-    shown = []
-    for name in unused[:_NAMES]:
-        near = difflib.get_close_matches(name.lower(), free, n=1, cutoff=0.8)
-        shown.append(f"{name} (meant as {near[0]}?)" if near else name)
-    more = "" if len(unused) <= _NAMES else ", ..."
-    intake.notes[f"columns not used: {', '.join(shown)}{more}"] = len(unused)
+    if unused := unused_names(names, used, free=[field for field in MAPPED if field not in fields]):
+        intake.notes[f"columns not used: {listed(unused)}"] = len(unused)
 
 
 def row_of_cells(record: Mapping[str, Any], plan: Plan, line: int) -> Row:
@@ -175,12 +165,13 @@ def _value(field: str, value: Any, column: str, plan: Plan) -> Any:
             return cells.truth(value)
         if kind == "distribution":
             return {str(arm): p for arm, p in _numbers(structure(value)).items()} if value != "" else None
-        if field == "timestamp_s" and not plan.scales.get(field, Scale()).steps:
+        scale = plan.scales.get(field, Expression(column))
+        if field == "timestamp_s" and not scale.steps:
             return cells.moment(value, day_first=plan.day_first, decimal=decimal)
         amount = cells.number(value, decimal=decimal)
     except BadCell as error:
         raise BadCell(f"{column}: {error}") from None
-    amount = None if amount is None else plan.scales.get(field, Scale())(amount)
+    amount = None if amount is None else scale(amount)
     return int(amount) if kind == "whole" and amount is not None else amount
 
 

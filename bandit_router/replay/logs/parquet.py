@@ -15,6 +15,7 @@ import numpy as np
 from bandit_router.arrays import F64, Bool
 from bandit_router.errors import InvalidLog
 from bandit_router.reading.cells import EPOCHS, BadCell
+from bandit_router.reading.columnar import readable
 from bandit_router.reading.files import STDIN, read_bytes, refuse_bomb
 from bandit_router.reading.parquet_sizes import declared_size
 from bandit_router.records.arms import natural
@@ -60,14 +61,10 @@ def read_parquet(
     native = not columns and _native(schema)
     fields = {n: [n] for n in COLUMNS if n in names} if native else plan_of(file, names, columns or {}, {}).fields
     used = list(dict.fromkeys(name for found in fields.values() for name in found))
-    try:
+    with readable(path):
         _refuse_bomb(path, raw, used)
         frame = pl.read_parquet(raw, columns=used)
         stored = pl.read_parquet_metadata(raw)
-    except InvalidLog:
-        raise
-    except (pl.exceptions.PolarsError, OSError, ValueError) as error:
-        raise InvalidLog(f"{path}: expected a Parquet file, got {error}") from None
     name_unused(intake, names, fields)
     order = tuple(arms) if arms is not None else tuple(json.loads(stored.get(ARMS_KEY, "[]")))
     if not native:
@@ -95,11 +92,8 @@ def _names(raw: Path | BytesIO, file: str) -> list[str]:
     """The names of the columns."""
     import polars as pl
 
-    try:
-        scan = pl.scan_parquet(raw)
-        return list(scan.collect_schema())
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InvalidLog(f"{file}: expected a Parquet file, got {str(error).splitlines()[0]}") from None
+    with readable(file):
+        return list(pl.scan_parquet(raw).collect_schema())
 
 
 def _refuse_bomb(path: Path, raw: Path | BytesIO, columns: Sequence[str]) -> None:

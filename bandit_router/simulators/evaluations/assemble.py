@@ -12,7 +12,7 @@ import msgspec
 
 from bandit_router.errors import InvalidInput
 from bandit_router.records.outcomes import DECLARED
-from bandit_router.simulators.evaluations.columns import AMOUNTS, mapped
+from bandit_router.simulators.evaluations.columns import AMOUNTS, mapped, unused_columns
 from bandit_router.simulators.evaluations.files import Record, read_source
 from bandit_router.simulators.evaluations.formats import recognised
 
@@ -69,7 +69,10 @@ def read_evaluations(
         if columns and any("{arm}" in text for text in columns.values()):
             chosen.pop("arm", None)
         found = mapped(source, chosen, arms)
-        files.append({"file": path.name, "format": name, "rows": len(source.records), "columns": chosen})
+        unused = unused_columns(source, chosen, arms)
+        files.append(
+            {"file": path.name, "format": name, "rows": len(source.records), "columns": chosen, "unused": unused}
+        )
         rows += found
     return _assembled(rows, files, drop_incomplete)
 

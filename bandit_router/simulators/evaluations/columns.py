@@ -9,6 +9,7 @@ from typing import Any
 from bandit_router.errors import InvalidInput
 from bandit_router.reading.cells import BadCell, number
 from bandit_router.reading.expressions import Expression, parse_expression, unknown_column
+from bandit_router.reading.unused import unused_names
 from bandit_router.records.outcomes import CHANNELS
 from bandit_router.simulators.evaluations.files import Record, Source
 
@@ -64,6 +65,18 @@ def mapped(source: Source, columns: Mapping[str, str], arms: Sequence[str] = ())
             row: Record = {"arm": arm, "where": where} | ({} if named else {"query": f"{source.path.stem}:{position}"})
             rows.append(row | {field: read(record, where, source.decimals) for field, read in plan.items()})
     return rows
+
+
+def unused_columns(source: Source, columns: Mapping[str, str], arms: Sequence[str] = ()) -> list[str]:
+    """The columns that `mapped` does not read, see `unused_names`; of nested objects the inner ones."""
+    wide = any(ARM in text for text in columns.values())
+    used = set()
+    for arm in _arms(source, columns, arms) if wide else [""]:
+        for field, text in columns.items():
+            column = text.replace(ARM, arm)
+            used.add(column if field in LABELS else parse_expression(column, source.columns).column)
+    outer = {name for record in source.records[:100] for name, value in record.items() if isinstance(value, dict)}
+    return unused_names(source.columns, used | outer, free=[field for field in FIELDS if field not in columns])
 
 
 Read = Callable[[Record, str, Mapping[str, str]], Any]

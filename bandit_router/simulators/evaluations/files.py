@@ -12,6 +12,7 @@ import msgspec
 from bandit_router.errors import InvalidInput, InvalidLog
 from bandit_router.reading import delimited
 from bandit_router.reading.cells import decimal_sign
+from bandit_router.reading.columnar import readable
 from bandit_router.reading.files import read_bytes, read_text
 
 Record = dict[str, Any]
@@ -50,6 +51,11 @@ def read_source(path: Path) -> Source:
     if kind in (".pkl", ".pickle"):
         raise InvalidInput(
             f"{path}: a pickle can run code and is not read; write it with pandas.read_pickle(...).to_parquet(...)"
+        )
+    if kind == ".eval":
+        raise InvalidInput(
+            f"{path}: a log of Inspect in its own form; write it as JSON: inspect log convert {path} --to json "
+            "--output-dir DIR"
         )
     try:
         if kind in (".xlsx", ".xls", ".xlsb", ".ods"):
@@ -137,10 +143,8 @@ def flat(record: Mapping[str, Any], before: str = "") -> Record:
 def _parquet(path: Path) -> Source:
     import polars as pl
 
-    try:
+    with readable(path):
         return Source(path, pl.read_parquet(read_bytes(path)).to_dicts())
-    except pl.exceptions.PolarsError as error:
-        raise InvalidInput(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
 
 
 def _sheet(path: Path) -> Source:

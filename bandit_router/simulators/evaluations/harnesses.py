@@ -3,8 +3,8 @@
 Scores keep their own names beside those; where there is one score it is the quality, otherwise it has to be chosen.
 Repeated samples of one query (epochs, trials) are averaged.
 
-Sources: lm_eval 0.4.13 (`evaluator.py`), inspect-ai 0.3.285 (`log/_log.py`), promptfoo 0.12x (`EvaluateResult`), HELM's
-published run folders.
+Sources: lm_eval 0.4.13 (`evaluator.py`), inspect-ai 0.3.285 (`log/_log.py`), promptfoo 0.12x (`EvaluateResult`); for
+HELM the names of files and fields in a run folder.
 """
 
 from __future__ import annotations

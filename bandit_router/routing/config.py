@@ -204,6 +204,7 @@ class RouterConfig(_Section, frozen=True):
         arms: what can be served, in a fixed order. context: length of the context vector, or a list of encoders.
         policy, objective, rollout, health, budgets, store: the groups of the router's arguments.
         residency: fast memory for adapters. key: where the secret of the keyed draw is read from.
+        gateway: how it is served, for `bandit-router serve` alone, which checks what stands in it.
 
     Example:
         >>> config = RouterConfig(arms=(Arm(id="small"), Arm(id="large")), context=2)
@@ -221,6 +222,7 @@ class RouterConfig(_Section, frozen=True):
     residency: ResidencySection | None = None
     store: MemorySection | DatabaseSection = MemorySection()
     key: Secret | None = None
+    gateway: Any = None
 
     def __post_init__(self) -> None:
         catalogue = _named("arms", lambda: Catalogue(self.arms))
@@ -273,10 +275,10 @@ def load_config(path: str | Path) -> RouterConfig:
     return load_toml(Path(path), RouterConfig)
 
 
-def schema() -> dict[str, Any]:
+def schema(kind: type[RouterConfig] = RouterConfig) -> dict[str, Any]:
     """The JSON Schema of a router's TOML file."""
     from bandit_router.policies import POLICIES
 
-    document = msgspec.json.schema(RouterConfig)
+    document = msgspec.json.schema(kind)
     document["$defs"]["PolicySection"]["properties"]["name"]["enum"] = list(POLICIES)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}

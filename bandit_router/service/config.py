@@ -23,14 +23,15 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class UpstreamSection(_Section, frozen=True):
-    """One OpenAI-compatible endpoint, which serves one arm. Prices of input and output are the arm's.
+    """One OpenAI-compatible endpoint, which serves one arm.
+
+    Prices of input and output are the arm's; how many calls it takes at one time is `Health.in_flight`.
 
     Attributes:
         base_url: up to and with `/v1`. model: its name there; default the arm's id.
         api_key: where its key is read from; default none is sent.
         cached_usd_per_mtok: price of prompt tokens read from its cache; default the arm's input price.
         connect_s, first_byte_s, total_s: longest wait for a connection, for the first or any later byte, for all.
-        max_in_flight: requests at one time; an arm that is full is not drawn.
         continuous_usage: whether it takes vLLM's `continuous_usage_stats`, which meters broken streams exactly.
     """
 
@@ -41,13 +42,12 @@ class UpstreamSection(_Section, frozen=True):
     connect_s: float = 5.0
     first_byte_s: float = 60.0
     total_s: float = 600.0
-    max_in_flight: int = 256
     continuous_usage: bool = False
 
     def __post_init__(self) -> None:
         if not re.match(r"https?://[^/]", self.base_url):
             raise InvalidInput(f"base_url must begin with http:// or https://, got {self.base_url!r}")
-        for name in ("connect_s", "first_byte_s", "total_s", "max_in_flight"):
+        for name in ("connect_s", "first_byte_s", "total_s"):
             POSITIVE.require(name, getattr(self, name))
         if self.cached_usd_per_mtok is not None:
             NOT_NEGATIVE.require("cached_usd_per_mtok", self.cached_usd_per_mtok)

@@ -23,13 +23,14 @@ class FakeUpstream:
         prompt_tokens, cached_tokens: what it counts for any prompt.
         status: what it answers instead, where it is not 200. break_after, stall_after: tokens after which a stream
             breaks, or waits until the client has left; default never.
+        usage: whether it says what it bills.
         usages: every request's usage, as it bills it. bodies: every request. left: streams whose client has left.
     """
 
     def __init__(self, name: str, *, words: int = 5, delay_s: float = 0.0) -> None:
         self.name, self.words, self.delay_s = name, words, delay_s
         self.prompt_tokens, self.cached_tokens = 20, 8
-        self.status = 200
+        self.status, self.usage = 200, True
         self.break_after: int | None = None
         self.stall_after: int | None = None
         self.usages: list[dict[str, Any]] = []
@@ -55,7 +56,8 @@ class FakeUpstream:
             message = {"role": "assistant", "content": None}
             message["tool_calls"] = [{"id": "call_1", "type": "function", "function": call}]
         choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if body.get("tools") else "stop"}
-        return reply(self._document("chat.completion", [choice]) | {"usage": self._usage(self.words)})
+        document = self._document("chat.completion", [choice])
+        return reply(document | {"usage": self._usage(self.words)} if self.usage else document)
 
     async def _stream(self, options: dict[str, Any]) -> AsyncIterator[bytes]:
         usage = self._usage(0)
@@ -71,11 +73,11 @@ class FakeUpstream:
             await asyncio.sleep(self.delay_s)
             usage.update(self._usage(number + 1))
             delta = {"index": 0, "delta": {"role": "assistant", "content": self.name}, "finish_reason": None}
-            more = {"usage": dict(usage)} if options.get("continuous_usage_stats") else {}
+            more = {"usage": dict(usage)} if self.usage and options.get("continuous_usage_stats") else {}
             yield _event(self._document("chat.completion.chunk", [delta]) | more)
         end = {"index": 0, "delta": {}, "finish_reason": "stop"}
         yield _event(self._document("chat.completion.chunk", [end]))
-        if options.get("include_usage"):
+        if self.usage and options.get("include_usage"):
             yield _event(self._document("chat.completion.chunk", []) | {"usage": usage})
         yield b"data: [DONE]\n\n"
 

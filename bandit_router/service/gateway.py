@@ -16,7 +16,7 @@ from starlette.types import Scope as ASGIScope
 
 from bandit_router.encoding.contexts import Request
 from bandit_router.records.decisions import Decision
-from bandit_router.records.outcomes import Outcome
+from bandit_router.records.failures import Failure
 from bandit_router.routing.router import Router
 from bandit_router.service.config import GatewaySection
 from bandit_router.service.keys import Keys
@@ -101,7 +101,7 @@ class Chat:
         tried: list[str] = []
         failure: Failed | None = None
         for number in range(1, self.section.attempts + 1):
-            arms = self._free(call, tried)
+            arms = self._untried(call, tried)
             if not arms:
                 break
             event_id = call.id if number == 1 else f"{call.id}#{number}"
@@ -119,42 +119,37 @@ class Chat:
                     break
         raise _gave_up(failure)
 
-    def _free(self, call: Call, tried: list[str]) -> list[str]:
-        """Arms that may be drawn and have room."""
+    def _untried(self, call: Call, tried: list[str]) -> list[str]:
+        """Arms that may be drawn; which of them are healthy and have room, the router knows."""
         catalogue = self.router.catalogue
         active = [arm.id for arm, on in zip(catalogue, catalogue.active(), strict=True) if on]
         wanted = [call.named] if call.named is not None else [arm for arm in active if arm in self.upstreams]
-        return [arm for arm in wanted if arm in active and arm not in tried and not self.upstreams[arm].full]
+        return [arm for arm in wanted if arm in active and arm not in tried]
 
     async def _attempt(self, call: Call, decision: Decision, number: int) -> None:
         """Serve by the decided arm, and report what became of it. Raises Failed before anything was sent."""
         upstream = self.upstreams[decision.arm]
         meter = Meter(upstream.arm, upstream.section, call.request.tokens or 0)
         headers = _headers(call, decision, number)
-        upstream.in_flight += 1
         self.metrics.in_flight.labels(decision.arm).inc()
-        end, quality = "ok", None
+        end, failure = "ok", None
         try:
             await (self._stream if call.streams else self._whole)(call, decision, upstream, meter, headers)
         except Failed as failed:
             end = "refused" if failed.clients else "broken" if call.answered else "failed"
-            quality = None if failed.clients else 0.0
+            failure = None if failed.clients else failed.failure
             if not call.answered:
                 raise
             broken = error_body(str(failed), "server_error", "stream_broken")
             await call.write(b"data: " + msgspec.json.encode(broken) + b"\n\n", last=True)
         except asyncio.CancelledError:
-            end = "left"
+            end, failure = "left", Failure("cancelled")
             raise
         finally:
-            upstream.in_flight -= 1
             self.metrics.in_flight.labels(decision.arm).dec()
-            await self._report(decision, call, end, meter, meter.outcome(quality))
-
-    async def _report(self, decision: Decision, call: Call, end: str, meter: Meter, outcome: Outcome) -> None:
-        mode = "named" if call.named is not None else decision.mode
-        self.metrics.ended(decision.arm, mode, end, outcome, meter.tokens())
-        await self.router.aobserve(decision.event_id, outcome, reward_id="served", source="gateway")
+            outcome, mode = meter.outcome(), _mode(call, decision)
+            self.metrics.ended(decision.arm, mode, end, outcome, meter.tokens())
+            await self.router.aobserve(decision.event_id, outcome, reward_id="served", failure=failure)
 
     async def _whole(
         self, call: Call, decision: Decision, upstream: Upstream, meter: Meter, headers: dict[str, str]
@@ -204,6 +199,10 @@ async def _left(receive: Receive) -> None:
         pass
 
 
+def _mode(call: Call, decision: Decision) -> str:
+    return "named" if call.named is not None else decision.mode
+
+
 def _headers(call: Call, decision: Decision, number: int) -> dict[str, str]:
     return {
         "x-request-id": decision.event_id,
@@ -211,7 +210,7 @@ def _headers(call: Call, decision: Decision, number: int) -> dict[str, str]:
         "x-bandit-arm": decision.arm,
         "x-bandit-propensity": repr(decision.propensity),
         "x-bandit-attempt": str(number),
-        "x-bandit-mode": "named" if call.named is not None else decision.mode,
+        "x-bandit-mode": _mode(call, decision),
         "x-accel-buffering": "no",
     }
 
@@ -219,7 +218,7 @@ def _headers(call: Call, decision: Decision, number: int) -> dict[str, str]:
 def _gave_up(failure: Failed | None) -> Exception:
     """What a client is told when no arm answered."""
     if failure is None:
-        return nobody("no arm can serve now: all are paused or full")
+        return nobody("no arm can serve now: all are paused")
     if failure.clients:
         return _Passed(failure)
     return nobody(f"no arm answered; the last attempt: {failure}")

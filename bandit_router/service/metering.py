@@ -64,13 +64,12 @@ class Meter:
             + counts["completion"] * (self.arm.output_usd_per_mtok or 0.0)
         ) / 1e6
 
-    def outcome(self, quality: float | None = None) -> Outcome:
+    def outcome(self) -> Outcome:
         """What was metered so far."""
         now_s = time.perf_counter() - self.begun_s
         counts = self.tokens()
         known = self.usage is not None or self.chunks > 0 or self.first_s is None  # without an answer it is nothing
         return Outcome(
-            quality=quality,
             cost_usd=self.cost_usd() if known else None,
             tokens=float(counts["prompt"] + counts["completion"]) if known else None,
             latency_s=now_s if self.last_s is None else self.last_s,

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from bandit_router.errors import BudgetExhausted, InvalidInput, StoreUnavailable
+from bandit_router.errors import BudgetExhausted, InvalidInput, NoArmAvailable, StoreUnavailable
 
 
 class Refused(Exception):
@@ -59,6 +59,9 @@ def refused(error: Exception) -> Refused:
         headers = {"x-should-retry": "false"} if seconds is None else {"retry-after": seconds}
         headers |= {} if error.limit is None else {"x-bandit-limit": error.limit}
         return Refused(429, str(error), kind="insufficient_quota", code="budget_exhausted", headers=headers)
+    if isinstance(error, NoArmAvailable):
+        headers = {"retry-after": str(max(1, math.ceil(error.retry_after_s)))}
+        return Refused(503, str(error), kind="server_error", code="no_arm", headers=headers)
     if isinstance(error, InvalidInput):
         return invalid(str(error))
     if isinstance(error, StoreUnavailable):

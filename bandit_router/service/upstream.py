@@ -10,21 +10,26 @@ import aiohttp
 import msgspec
 
 from bandit_router.records.arms import Arm
+from bandit_router.records.failures import Failure
 from bandit_router.service.config import UpstreamSection
 
 CLIENTS_FAULT = (400, 413, 415, 422)  # the request is wrong, and would be at any other arm
+_ERROR, _TIMEOUT, _BROKEN = Failure("error"), Failure("timeout"), Failure("broken_stream")
 
 
 class Failed(Exception):
-    """An attempt that brought no answer.
+    """An attempt that brought no answer, or a part of one.
 
     Attributes:
-        status: the upstream's, None where it did not answer. body: what it said. clients: whether the request is wrong.
+        failure: what the router is told. status: the upstream's, None where it did not answer. body: what it said.
+        clients: whether the request is wrong.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, body: bytes = b"") -> None:
+    def __init__(
+        self, message: str, failure: Failure = _ERROR, *, status: int | None = None, body: bytes = b""
+    ) -> None:
         super().__init__(message)
-        self.status, self.body = status, body
+        self.failure, self.status, self.body = failure, status, body
         self.clients = status in CLIENTS_FAULT
 
 
@@ -46,12 +51,6 @@ class Upstream:
         self.timeout = aiohttp.ClientTimeout(
             total=section.total_s, sock_connect=section.connect_s, sock_read=section.first_byte_s
         )
-        self.in_flight = 0
-
-    @property
-    def full(self) -> bool:
-        """Whether it takes no more now."""
-        return self.in_flight >= self.section.max_in_flight
 
     async def answer(self, body: dict[str, Any]) -> dict[str, Any]:
         """The whole answer. Raises Failed."""
@@ -59,7 +58,7 @@ class Upstream:
         try:
             return _object(await response.read())
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Failed(f"{self.arm.id} broke off: {type(error).__name__}") from None
+            raise _broken(self.arm.id, error) from None
         finally:
             response.release()
 
@@ -79,15 +78,15 @@ class Upstream:
                     return
                 chunk = _object(data)
                 if "error" in chunk:
-                    raise Failed(f"{self.arm.id} reported an error in its stream")
+                    raise Failed(f"{self.arm.id} reported an error in its stream", _BROKEN)
                 finished = finished or _finishes(chunk)
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Failed(f"{self.arm.id} broke off: {type(error).__name__}") from None
+            raise _broken(self.arm.id, error) from None
         finally:
             response.close()  # where the client has left, the upstream stops generating
         if not finished:
-            raise Failed(f"{self.arm.id} ended its stream before it was finished")
+            raise Failed(f"{self.arm.id} ended its stream before it was finished", _BROKEN)
 
     async def _open(self, body: dict[str, Any]) -> aiohttp.ClientResponse:
         sent = msgspec.json.encode(body | {"model": self.section.model or self.arm.id})
@@ -97,8 +96,21 @@ class Upstream:
                 return response
             said = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise Failed(f"{self.arm.id} cannot be reached: {type(error).__name__}") from None
-        raise Failed(f"{self.arm.id} answered {response.status}", status=response.status, body=said)
+            kind = _TIMEOUT if isinstance(error, TimeoutError) else _ERROR
+            raise Failed(f"{self.arm.id} cannot be reached: {type(error).__name__}", kind) from None
+        message = f"{self.arm.id} answered {response.status}"
+        raise Failed(message, _failure(response), status=response.status, body=said)
+
+
+def _failure(response: aiohttp.ClientResponse) -> Failure:
+    wait = response.headers.get("retry-after", "")
+    seconds = float(wait) if wait.isdecimal() and len(wait) < 7 else None
+    return Failure("rate_limit" if response.status == 429 else "error", seconds)
+
+
+def _broken(arm: str, error: Exception) -> Failed:
+    timed_out = isinstance(error, TimeoutError)
+    return Failed(f"{arm} broke off: {type(error).__name__}", _TIMEOUT if timed_out else _BROKEN)
 
 
 async def _lines(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:

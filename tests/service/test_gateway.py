@@ -3,9 +3,10 @@
 import openai
 import pytest
 
-from bandit_router import Rollout
+from bandit_router import Objective, PolicySpec, Rollout
 from support.gateway import ARMS, bill, serving, until
 
+FIRST = PolicySpec(name="Fixed", settings={"arm": 0})
 ONLY_SMALL = {"rollout": Rollout(mode="off", baseline="small")}
 
 
@@ -114,3 +115,43 @@ def test_the_bill_is_the_upstreams():
         assert [usage["completion_tokens"] for usage in fake.usages] == [5, 5, 3, 2]
         assert served.billed("small") == pytest.approx(bill(ARMS[0], fake.usages), rel=1e-12)
         assert served.metric("bandit_router_attempts_total", end="broken") == 1
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_an_arm_that_is_too_slow_is_replaced(streams):
+    with serving(policy=FIRST, upstream={"first_byte_s": 0.3}) as served:
+        served.fakes["small"].delay_s = 60.0
+        answer = served.ask(stream=streams)
+        assert (next(iter(answer)) if streams else answer).model == "large"
+        until(lambda: served.metric("bandit_router_attempts_total", arm="small", end="failed") == 1)
+
+
+def test_a_dead_address_is_replaced():
+    with serving(policy=FIRST, urls={"small": "http://127.0.0.1:1"}) as served:
+        assert served.ask().model == "large"
+
+
+def test_a_client_that_leaves_before_the_answer_cancels_the_upstream():
+    with serving(policy=FIRST) as served:
+        served.fakes["small"].delay_s = 60.0
+        with pytest.raises(openai.APITimeoutError):
+            served.ask(timeout=0.3)
+        until(lambda: served.metric("bandit_router_attempts_total", arm="small", end="left") == 1)
+        assert served.router.policy.steps == 0
+        assert served.metric("bandit_router_in_flight") == 0
+
+
+def test_an_answer_without_usage_is_not_called_free():
+    with serving(policy=FIRST, objective=Objective(prices={"cost_usd": 0.1})) as served:
+        served.fakes["small"].usage = False
+        event = served.ask().id
+        until(lambda: served.metric("bandit_router_attempts_total", end="ok") == 1)
+        assert served.post("/v1/feedback", response_id=event, quality=1).json()["pending"]
+
+
+def test_a_stream_without_usage_is_counted_by_its_chunks():
+    with serving(policy=FIRST) as served:
+        served.fakes["small"].usage = False
+        list(served.ask(stream=True))
+        until(lambda: served.metric("bandit_router_attempts_total", end="ok") == 1)
+        assert served.metric("bandit_router_tokens_total", kind="completion") == 5

@@ -5,7 +5,7 @@ import hashlib
 import openai
 import pytest
 
-from bandit_router import Budgets, Objective, OneHotTask, Outcome, Rollout
+from bandit_router import Budgets, Health, Objective, OneHotTask, Outcome, Rollout
 from bandit_router.budgets.limits import Window
 from bandit_router.service.config import KeySection
 from support.gateway import ARMS, serving, until
@@ -99,12 +99,12 @@ def test_not_ready_says_why():
             served.router.pause(arm.id)
         told = served.get("/readyz")
         assert (told.status_code, told.json()["reasons"]) == (503, ["no arm is active"])
-        with pytest.raises(openai.InternalServerError, match="all are paused or full"):
+        with pytest.raises(openai.InternalServerError, match="all are paused"):
             served.ask()
 
 
 def test_a_full_arm_is_not_drawn():
-    with serving(rollout=Rollout(mode="off", baseline="small"), upstream={"max_in_flight": 1}) as served:
+    with serving(rollout=Rollout(mode="off", baseline="small"), health=Health(in_flight={"small": 1})) as served:
         served.fakes["small"].stall_after = 1
         with served.ask(stream=True) as stream:
             assert next(iter(stream)).model == "small"

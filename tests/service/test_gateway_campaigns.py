@@ -1,20 +1,25 @@
 """Longer runs through the HTTP door: draws against their propensities, the gateway's own store, a stop in midstream."""
 
 import asyncio
+import io
 import os
+import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 
 import aiohttp
 import pytest
 from openai import OpenAI
+from rich.console import Console
 from scipy.stats import chi2
 from typer.testing import CliRunner
 
 from bandit_router import OneHotTask, Store
 from bandit_router.cli import app
+from bandit_router.service import demo
 from bandit_router.service.fake import FakeUpstream
 from support.gateway import listening, serving, until
 
@@ -105,8 +110,6 @@ def test_a_stop_lets_a_stream_end_and_writes_its_outcome(tmp_path):
     assert fake.left == 0
     log = CliRunner().invoke(app, ["state", "show", f"sqlite:///{tmp_path / 'events.db'}", "--json"])
     assert log.exit_code == 0, log.output
-    import sqlite3
-
     with sqlite3.connect(tmp_path / "events.db") as database:
         assert database.execute("select count(*) from rewards").fetchone() == (1,)
 
@@ -117,3 +120,13 @@ def answers(port):
     except OSError:
         return False
     return True
+
+
+def test_the_demo_serves_and_prints_its_table(monkeypatch):
+    monkeypatch.setattr(demo, "EVERY_S", 1.0)
+    printed = Console(file=io.StringIO(), width=100)
+    asyncio.run(demo.demonstrate(printed, tables=2))
+    shown = printed.file.getvalue()
+    assert "gateway on http://127.0.0.1" in shown
+    assert shown.count("pleased") == 2
+    assert "100%" in shown or re.search(r"[1-9]\d?%", shown)

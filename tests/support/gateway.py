@@ -90,11 +90,13 @@ class Served:
 
 
 @contextmanager
-def serving(*, arms=ARMS, gateway=None, upstream=None, context=None, **router):
+def serving(*, arms=ARMS, gateway=None, upstream=None, context=None, urls=None, **router):
     """A `Served` until the end of the block."""
     with ExitStack() as stack:
         fakes = {arm.id: FakeUpstream(arm.id) for arm in arms}
-        urls = {arm: stack.enter_context(listening(fake.app())) for arm, fake in fakes.items()}
+        urls = (urls or {}) | {
+            arm: stack.enter_context(listening(fake.app())) for arm, fake in fakes.items() if arm not in (urls or {})
+        }
         more = {"cached_usd_per_mtok": 0.5, "continuous_usage": True} | (upstream or {})
         sections = {arm: UpstreamSection(base_url=f"{url}/v1", **more) for arm, url in urls.items()}
         engine = stack.enter_context(Router(arms=arms, context=context or Bias(), **router))

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import bandit_router
-from bandit_router.routing.config import RouterConfig, schema
+from bandit_router.service.config import ServedConfig, schema
 from bandit_router.simulators.scenario import Scenario
 
 ROOT = Path(__file__).parent.parent
@@ -40,7 +40,7 @@ def test_python_runs(code, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("code", list(blocks("toml")))
 def test_a_scenario_or_a_router_loads(code):
-    msgspec.toml.decode(code, type=RouterConfig if "arms" in msgspec.toml.decode(code) else Scenario)
+    msgspec.toml.decode(code, type=ServedConfig if "arms" in msgspec.toml.decode(code) else Scenario)
 
 
 def test_every_key_of_a_router_is_on_its_page():

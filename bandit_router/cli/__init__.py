@@ -10,7 +10,21 @@ import typer
 from typer.core import TyperGroup
 
 from bandit_router import __version__
-from bandit_router.cli import calibrate, capacity, config, data, fit, logs, plan, replay, simulate, state, sweep, tune
+from bandit_router.cli import (
+    calibrate,
+    capacity,
+    config,
+    data,
+    fit,
+    logs,
+    plan,
+    replay,
+    serve,
+    simulate,
+    state,
+    sweep,
+    tune,
+)
 from bandit_router.cli.common import FAILED, INTERRUPTED, fail
 
 
@@ -32,6 +46,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=True,
 )
+app.command("serve")(serve.serve)
 app.command("simulate")(simulate.simulate)
 app.command("sweep")(sweep.sweep)
 app.command("policies")(simulate.policies)

@@ -18,10 +18,10 @@ _Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout
 def check(file: _File, json: _Json = False) -> None:
     """Build the router without its store, and say what is wrong in which line."""
     with invalid_as(INVALID_DATA):
-        from bandit_router.routing.config import load_config
         from bandit_router.routing.router import Router
+        from bandit_router.service.config import load_served
 
-        config = load_config(file)
+        config = load_served(file)
         router = Router(**config.arguments(file.parent, store=None))
     found: dict[str, Any] = {
         "file": str(file),
@@ -43,14 +43,14 @@ def show(file: _File) -> None:
     with invalid_as(INVALID_DATA):
         import msgspec
 
-        from bandit_router.routing.config import load_config
+        from bandit_router.service.config import load_served
 
-        print_json(msgspec.to_builtins(load_config(file)))
+        print_json(msgspec.to_builtins(load_served(file)))
 
 
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the file."""
-    from bandit_router.routing.config import schema as described
+    from bandit_router.service.config import schema as described
 
     print_json(described())

@@ -207,6 +207,7 @@ class RouterConfig(_Section, frozen=True):
         arms: what can be served, in a fixed order. context: length of the context vector, or a list of encoders.
         policy, objective, rollout, health, budgets, store: the groups of the router's arguments.
         residency: fast memory for adapters. key: where the secret of the keyed draw is read from.
+        gateway: how it is served, for `bandit-router serve` alone, which checks what stands in it.
 
     Example:
         >>> config = RouterConfig(arms=(Arm(id="small"), Arm(id="large")), context=2)
@@ -224,6 +225,7 @@ class RouterConfig(_Section, frozen=True):
     residency: ResidencySection | None = None
     store: MemorySection | DatabaseSection = MemorySection()
     key: Secret | None = None
+    gateway: Any = None
 
     def __post_init__(self) -> None:
         catalogue = _named("arms", lambda: Catalogue(self.arms))
@@ -278,12 +280,12 @@ def load_config(path: str | Path) -> RouterConfig:
     return load_toml(Path(path), RouterConfig)
 
 
-def schema() -> dict[str, Any]:
+def schema(kind: type[RouterConfig] = RouterConfig) -> dict[str, Any]:
     """The JSON Schema of a router's TOML file, with the settings of every policy."""
-    document = msgspec.json.schema(RouterConfig)
+    document = msgspec.json.schema(kind)
     policy = document["$defs"]["PolicySection"]
     policy["properties"]["name"]["enum"] = list(POLICIES)
-    context = document["$defs"]["RouterConfig"]["properties"]["context"]
+    context = document["$defs"][kind.__name__]["properties"]["context"]
     context["anyOf"] = [{"type": "integer"}, {"type": "array", "items": sections_schema()}]
     policy["allOf"] = [_settings_of(name) for name in POLICIES]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}

@@ -53,6 +53,8 @@ class Terms(TypedDict, total=False):
         tenant: whose request it is, for budgets; default the request's.
         bounds: by arm id, the most it can take, for hard budgets.
         resident: ids in fast memory now, for the record (`AdapterCache.resident`); default not known.
+        drawn: False where the caller has chosen, and names the arm as the only eligible one. It is on record and on
+            the budgets as a degraded decision, which neither the policy nor replay learns from.
     """
 
     eligible: Iterable[str] | None
@@ -61,6 +63,7 @@ class Terms(TypedDict, total=False):
     tenant: str | None
     bounds: Mapping[str, Outcome] | None
     resident: Iterable[str] | None
+    drawn: bool
 
 
 class Said(TypedDict, total=False):
@@ -245,6 +248,7 @@ class Router(Operations):
         tenant: str | None = None,
         bounds: Mapping[str, Outcome] | None = None,
         resident: Iterable[str] | None = None,
+        drawn: bool = True,
     ) -> tuple[Decision, bool]:
         if self.closed:
             self._in_use()
@@ -277,7 +281,7 @@ class Router(Operations):
                 mask = self.chooser.servable(mask)
                 terms = self.budgets.terms(arms=learner.catalogue.ids, eligible=mask, penalty=cost, **request)
                 mask, cost = terms.eligible, terms.penalty
-            if self.events.accepting():
+            if drawn and self.events.accepting():
                 choice = self.chooser.choose(x, event_id, event_id if unit is None else unit, mask, cost)
             else:
                 choice = self.chooser.degraded(x, mask)
@@ -291,7 +295,7 @@ class Router(Operations):
                 _frozen(cost)
             decision = self._decision(choice, x, event_id, mask, cost, booking, tenant, unit, near, shut)
             self.counters["decided"] += 1
-            if decision.degraded:
+            if drawn and decision.degraded:
                 self.counters["degraded_decisions"] += 1
             self.health.begin(event_id, decision.arm, decision.timestamp_s)
             self.events.remember(decision)

@@ -46,4 +46,4 @@ def test_what_only_the_whole_router_can_tell_is_checked_too(file: Path) -> None:
 
 def test_the_schema_is_printed() -> None:
     document = json.loads(CliRunner().invoke(app, ["config", "schema"]).stdout)
-    assert "RouterConfig" in document["$defs"]
+    assert "gateway" in document["$defs"]["ServedConfig"]["properties"]

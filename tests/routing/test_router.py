@@ -274,3 +274,12 @@ def test_importing_the_router_imports_no_database() -> None:
 
     code = "import sys, bandit_router.routing.router; print('sqlalchemy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_an_arm_that_the_caller_chose_is_on_record_and_not_learned():
+    engine = Router(arms=[Arm(id="a"), Arm(id="b")], context=1)
+    decision = engine.decide([1.0], event_id="e", eligible=["b"], drawn=False)
+    assert (decision.arm, decision.propensity, decision.degraded, decision.learnable) == ("b", 1.0, True, False)
+    assert engine.counters["degraded_decisions"] == 0
+    assert engine.observe("e", Outcome(quality=1.0)).refused == "degraded"
+    assert engine.policy.steps == 0

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 from starlette.applications import Starlette
 
-from bandit_router.encoding.sections import BiasSection, TaskSection
 from bandit_router.records.arms import Arm
 from bandit_router.routing.groups import Objective
 from bandit_router.routing.router import Router
@@ -41,7 +40,7 @@ def demo_config(urls: dict[str, str]) -> ServedConfig:
     upstreams = {arm: UpstreamSection(base_url=f"{url}/v1") for arm, url in urls.items()}
     return ServedConfig(
         arms=ARMS,
-        context=(BiasSection(), TaskSection(tasks=TASKS)),
+        context=({"kind": "bias"}, {"kind": "task", "tasks": TASKS}),
         objective=Objective(prices={"cost_usd": 0.2}, scales={"cost_usd": 0.0003}),
         gateway=GatewaySection(upstreams=upstreams),
     )

@@ -189,8 +189,14 @@ class Influence:
         if self.per_hour is None or source is None:
             return False
         hour = int(at_s // HOUR_S)
-        if hour > self.hour:
+        if hour > self.hour or hour < self.hour - 1:  # late by less: it waited; by more: the clock was set back
             self.hour = hour
             self.counted.clear()
         self.counted[source] += 1
         return self.counted[source] > self.per_hour
+
+    def copy(self) -> Influence:
+        """The same counts apart, for a transaction that may be taken back."""
+        twin = Influence(self.per_hour)
+        twin.hour, twin.counted = self.hour, self.counted.copy()
+        return twin

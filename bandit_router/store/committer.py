@@ -160,12 +160,13 @@ class Committer:
             head,
             rule=self.rule,
             learner=self.learner,
-            influence=self.influence,
+            influence=self.influence.copy(),
             now_s=now_s,
             logged=self.logged,
         )
 
     def _finish(self, group: Group, head: Head) -> None:
+        self.influence = group.influence
         with self.learner.lock:
             self.counters.update(group.counts)
         try:

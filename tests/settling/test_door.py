@@ -204,3 +204,15 @@ def test_a_source_counts_so_often_an_hour_and_the_others_go_on():
         said.append(r.observe(f"e{i}", Outcome(quality=0.5, cost_usd=0.1), source=source).refused)
     assert said == [None, None, "too_many", None, None, None]
     assert r.observe("e2", Outcome(quality=0.5, cost_usd=0.1), source="").refused == "invalid"
+
+
+def test_a_clock_that_was_a_day_ahead_takes_nothing_from_a_source():
+    clock = [86_400.0]
+    r = router(per_source=2)
+    r.clock = lambda: clock[0]
+    said = []
+    for hour in (24, 0, 0, 0, 1, 1, 1):
+        clock[0] = 3600.0 * hour
+        r.decide([1.0, 0.0, 0.0], event_id=f"e{len(said)}")
+        said.append(r.observe(f"e{len(said)}", Outcome(quality=0.5, cost_usd=0.1), source="x").refused)
+    assert said == [None, None, None, "too_many", None, None, "too_many"]

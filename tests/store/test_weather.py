@@ -16,9 +16,10 @@ import pytest
 
 from bandit_router.records.outcomes import Outcome
 from bandit_router.routing.router import Router
+from bandit_router.settling.rules import RewardRule
 from bandit_router.store import spool, writer
 from bandit_router.store.engine import place_of
-from bandit_router.store.ledger import Ledger
+from bandit_router.store.ledger import Head, Ledger
 from bandit_router.store.spool import Item
 from bandit_router.store.wire import encode_decision
 from support.databases import ARMS, Clock, count, locked
@@ -231,3 +232,21 @@ def test_a_clock_that_is_set_back_refuses_no_reward(kind: str, sqlite_url: str, 
     answers = [router.observe(f"{when}{n}", Outcome(quality=1.0)) for when in ("before", "after") for n in range(20)]
     assert [answer.reward for answer in answers] == [1.0] * 40
     assert router.policy.steps == 40
+
+
+def test_transactions_that_were_taken_back_take_nothing_from_a_source(url: str, open_router: OpenRouter) -> None:
+    router = open_router(url, store={"wait_s": 0.2}, rewards=RewardRule(per_source=3))
+    for number in range(4):
+        router.decide(X, event_id=str(number))
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Head, "write", fail)
+        assert router.observe("0", Outcome(quality=1.0), source="client").pending
+        until(lambda: router.counters["store_errors"] >= 4)
+    for number in range(1, 4):
+        router.observe(str(number), Outcome(quality=1.0), source="client")
+    until(lambda: router.counters["settled"] + router.counters["refused_too_many"] == 4)
+    assert router.counters["refused_too_many"] == 1

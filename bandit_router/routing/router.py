@@ -269,13 +269,14 @@ class Router(Operations):
             mask = learner.catalogue.mask(eligible)
             cost = None if penalty is None else learner.catalogue.penalties(penalty)
             x = frozen_context(context)
-            if (clipped := learner.door.clip(x)) is not x:
-                x = _frozen(clipped)
-                self.counters["clipped_contexts"] += 1
+            usual = learner.door.clip(x)
+            clipped = usual is not x
+            if clipped:
+                x = _frozen(usual)
             near = None if resident is None else _frozen(learner.catalogue.flags(resident))
             shut = self._shut(event_id, mask)
             if shut is not None:
-                mask = ~shut if mask is None else mask & ~shut
+                mask = ~_frozen(shut) if mask is None else mask & ~_frozen(shut)
             if self.budgets is not None:
                 request: dict[str, Any] = {"now_s": self.clock(), "tenant": tenant, "bounds": bounds}
                 mask = self.chooser.servable(mask)
@@ -295,6 +296,8 @@ class Router(Operations):
                 _frozen(cost)
             decision = self._decision(choice, x, event_id, mask, cost, booking, tenant, unit, near, shut)
             self.counters["decided"] += 1
+            if clipped:
+                self.counters["clipped_contexts"] += 1
             if drawn and decision.degraded:
                 self.counters["degraded_decisions"] += 1
             self.health.begin(event_id, decision.arm, decision.timestamp_s)

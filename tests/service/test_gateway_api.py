@@ -42,7 +42,7 @@ def test_feedback_in_tensorzeros_names():
 
 
 def test_a_loop_that_calls_the_models_itself_decides_and_observes():
-    with serving(context=OneHotTask(["code"])) as served:
+    with serving(context=OneHotTask(tasks=["code"])) as served:
         drawn = served.post("/decide", event_id="e/1", task="code", eligible=["large"]).json()
         assert (drawn["arm"], drawn["propensity"]) == ("large", 1.0)
         assert served.router.events.find("e/1").context.tolist() == [1.0, 0.0]

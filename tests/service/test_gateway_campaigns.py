@@ -51,12 +51,12 @@ async def drive(served, requests, quality, at_once=8):
 
 def test_draws_agree_with_their_propensities():
     """Pearson's statistic of the indicator of one arm, whose probability changes with what is learned."""
-    with serving(context=OneHotTask(["code"]), policy="UniformRandom") as served:
+    with serving(context=OneHotTask(tasks=["code"]), policy="UniformRandom") as served:
         uniform = asyncio.run(drive(served, 2000, lambda arm, task: GOOD[arm][task]))
     small = sum(arm == "small" for arm, _, _ in uniform)
     assert {p for _, p, _ in uniform} == {0.5}
     assert (small - 1000) ** 2 / 500 < chi2.ppf(0.9999, 1)
-    with serving(context=OneHotTask(["code"]), policy="EpsilonGreedy", key=b"one draw") as served:
+    with serving(context=OneHotTask(tasks=["code"]), policy="EpsilonGreedy", key=b"one draw") as served:
         draws = asyncio.run(drive(served, 2000, lambda arm, task: GOOD[arm][task]))
         found = [served.router.events.find(event) for _, _, event in draws]
     p = [float(decision.probabilities[0]) for decision in found]
@@ -67,7 +67,7 @@ def test_draws_agree_with_their_propensities():
 
 def test_replay_reads_the_gateways_own_store(tmp_path):
     url = f"sqlite:///{tmp_path / 'events.db'}"
-    with serving(context=OneHotTask(["code"]), policy="UniformRandom", store=Store(url=url)) as served:
+    with serving(context=OneHotTask(tasks=["code"]), policy="UniformRandom", store=Store(url=url)) as served:
         asyncio.run(drive(served, 200, lambda arm, task: GOOD[arm][task]))
         served.ask(model="large")
         served.router.flush()
@@ -77,7 +77,7 @@ def test_replay_reads_the_gateways_own_store(tmp_path):
 
 
 def test_a_dead_arm_loses_its_traffic():
-    with serving(context=OneHotTask(["code"])) as served:
+    with serving(context=OneHotTask(tasks=["code"])) as served:
         served.fakes["small"].status = 500
         draws = asyncio.run(drive(served, 300, lambda arm, task: 0.5))
         assert {arm for arm, _, _ in draws} == {"large"}

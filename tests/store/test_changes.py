@@ -60,7 +60,7 @@ def operations(folder):
 
 
 def settings(router):
-    return dict(router.utility.prices)["cost_usd"], router.rollout.mode, router.budgets.told().limits[0].total
+    return dict(router.utility.prices)["cost_usd"], router.rollout.mode, router.budgets.in_force().limits[0].total
 
 
 def wait_for(wanted, router):

@@ -82,7 +82,7 @@ def test_rewards_are_counted_between_the_pages_of_a_backlog(url: str, open_route
 
     def reward(number: int) -> Any:
         router.decide(X, event_id=f"new{number}")
-        return router._reward(f"new{number}", Outcome(quality=0.5), None, None, None)
+        return router._reward(f"new{number}", Outcome(quality=0.5))
 
     router.events._writer.committer.close_windows = a_reward_comes
     router.clock.now += LATER_S

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 import typer
 
 from bandit_router.cli.common import (
@@ -91,6 +90,8 @@ def operations(url: Url, json: Json = False) -> None:
         made = store.operations()
     if json:
         return print_json(made)
+    import msgspec
+
     for one in made:
         when = datetime.fromtimestamp(one.at_s, UTC).isoformat(timespec="seconds")
         before, after = (msgspec.json.encode(value).decode() for value in (one.before, one.after))

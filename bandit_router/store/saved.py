@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from bandit_router.errors import InvalidInput
 from bandit_router.policies import policy_class
 from bandit_router.policies.base import Policy
@@ -125,7 +127,7 @@ def load_state(path: Path, *, key: bytes | None = None) -> SavedState:
 
 def arms_of(found: Snapshot) -> tuple[str, ...]:
     """The ids of a state's arms; raises InvalidInput where it does not name each of them."""
-    count = int(found.state["parameter.n_arms"]) if "parameter.n_arms" in found.state else None
-    if count != len(found.arms):
+    count = np.asarray(found.state.get("parameter.n_arms", np.nan))
+    if count.shape or count != len(found.arms):
         raise InvalidInput(f"the state is of {count} arms and names {len(found.arms)}; export it again")
     return found.arms

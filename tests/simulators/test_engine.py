@@ -70,7 +70,9 @@ def test_a_reward_after_its_window_is_refused_as_late(folder: Path) -> None:
     counted = document["policies"][0]["router"]["counted"]
     in_time = 1200 * (1 - np.exp(-1))  # an exponential delay is under its mean with probability 1 - 1/e
     assert abs(counted["settled_rewarded"] - in_time) < 4 * np.sqrt(1200 / 4 / 2)
-    assert counted["refused_late"] == pytest.approx(1200 - counted["settled_rewarded"])
+    doubted = counted.get("refused_suspect", 0)  # a bill of the table that is far above its arm's first ones
+    assert counted["refused_late"] == pytest.approx(1200 - counted["settled_rewarded"] - doubted)
+    assert doubted < 2
 
 
 def test_a_share_is_held_out_and_earns_what_the_baseline_earns(folder: Path) -> None:

@@ -119,7 +119,7 @@ def test_a_bad_arm_starts_at_its_prior_and_the_others_stay(tmp_path: Path) -> No
         position, state = router.learner.capture()
         name = policy_key(router.policy, router.learner.channels)
     state["theta"][1] = 1e308
-    (tmp_path / "file").write_bytes(encode(position, state, policy=name))
+    (tmp_path / "file").write_bytes(encode(position, state, policy=name, arms=("a", "b", "c")))
     result = CliRunner().invoke(app, ["import", f"sqlite:///{tmp_path}/e.db", f"{tmp_path}/file"])
     assert "arm b starts at its prior: theta is too large to square" in result.output
     with open_router(tmp_path, "LinUCB") as router:

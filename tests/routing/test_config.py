@@ -241,7 +241,7 @@ def test_what_is_wrong_with_an_encoder_is_said_with_its_line(encoder: str, said:
 
 def test_a_typo_in_an_encoder_has_the_same_sentence_in_python() -> None:
     with pytest.raises(InvalidInput, match=r"OneHotTask has no setting 'taks', did you mean 'tasks'\? it has tasks"):
-        OneHotTask(taks=["a"])
+        OneHotTask(**{"taks": ["a"]})
 
 
 def test_the_schema_knows_what_each_encoder_takes() -> None:

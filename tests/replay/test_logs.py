@@ -38,6 +38,8 @@ LOSES = {
         "resident",
         "tenant",
         "unit",
+        "unhealthy",
+        "failure",
         "arms",
         "features",
     },
@@ -76,6 +78,8 @@ def full_log(n: int = 40, *, unknowns: bool = True) -> LoggedEvents:
         weight=np.where(np.arange(n) % 2 == 0, 1.0, 4.0),
         tenant=np.array(["t", None] * (n // 2), dtype=object),
         unit=np.array([None, "u"] * (n // 2), dtype=object),
+        unhealthy=~eligible & (np.arange(n)[:, None] % 4 == 0),
+        failure=np.array([None, "timeout"] * (n // 2), dtype=object),
     )
 
 

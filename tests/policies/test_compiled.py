@@ -110,7 +110,7 @@ def assert_same(a, b, tolerance):
 
 
 @pytest.mark.parametrize(("asked", "form"), [("", "compiled"), ("numpy", "numpy")])
-def test_the_kernels_are_active_wherever_numpy_was_not_asked_for(asked, form):
+def test_the_kernels_are_active_wherever_numpy_was_not_asked_for(asked, form, tmp_path):
     """Run `python setup.py build_ext --inplace` or install the package where the first one fails."""
     script = (
         "from bandit_router import EvidenceThompson, LinUCB; from bandit_router.policies import distributions, native;"
@@ -118,7 +118,9 @@ def test_the_kernels_are_active_wherever_numpy_was_not_asked_for(asked, form):
         "print(native.kernel_name(), *(type(each).__name__ for each in made), native.sound.__name__)"
     )
     environment = {**os.environ, "BANDIT_ROUTER_KERNELS": asked}
-    ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    ran = subprocess.run(  # away from the sources, which have no kernels beside them
+        [sys.executable, "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     words = ran.stdout.split()
     assert words[0] == form
     expected = ["RidgeStatistics", "HierarchicalRidge", "_sound"] if form == "numpy" else ["CompiledRidge"]
